@@ -1,0 +1,1 @@
+"""Tandem's engine: two-stage search over an indexed collection."""
