@@ -1,0 +1,43 @@
+"""The `tandem` command: one thin file a command, heavy imports inside the commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ..engine.errors import TandemError
+from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, verify
+from .console import err
+
+app = typer.Typer(
+    name="tandem",
+    help="Two-stage retrieval on one machine: bi-encoder recall, cross-encoder rerank, inside a time budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (demo, export, verify, index, search, info, evaluate, calibrate, finetune):
+    app.command(module.NAME)(module.command)
+app.add_typer(bench.app, name="bench")
+
+
+@app.callback()
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Options of every command; `main` reads --debug itself, since it prints the errors."""
+
+
+def main() -> None:
+    """Run the command line: an error of ours is one sentence on stderr and its class's exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except TandemError as error:
+        if debug:
+            raise
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted", style="red")
+        sys.exit(130)

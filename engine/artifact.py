@@ -1,8 +1,8 @@
 """An exported model on disk: its manifest, and the checks that stand between a folder and an engine.
 
-    config.json  tokenizer.json  model.safetensors          as on the Hugging Face Hub
-    onnx/model.onnx  onnx/model_fp16.onnx  onnx/model_quantized.onnx
-    manifest.json                                            what the files are, their sha256, how far they were proven
+config.json  tokenizer.json  model.safetensors          as on the Hugging Face Hub
+onnx/model.onnx  onnx/model_fp16.onnx  onnx/model_quantized.onnx
+manifest.json                                            what the files are, their sha256, how far they were proven
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ VARIANT_FILES: dict[Precision, str] = {
     "int8": "onnx/model_quantized.onnx",
 }
 # Formats that can run code when they are read; an artifact never holds one.
-UNSAFE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz", ".so", ".py"})
+UNSAFE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz", ".so", ".py"}
+)
 
 
 class _Record(BaseModel):
@@ -154,16 +156,18 @@ class Artifact:
         """The verified tokenizer."""
         self.verify(["tokenizer.json"])
         manifest = self.manifest
-        return Tokenizer(
-            self.path / "tokenizer.json", max_length=manifest.max_length, segments=manifest.segments
-        )
+        return Tokenizer(self.path / "tokenizer.json", max_length=manifest.max_length, segments=manifest.segments)
 
     def _refuse_unsafe(self) -> None:
         for file in self.path.rglob("*"):
             if file.is_symlink():
-                raise ArtifactError(f"{file} is a link; an artifact holds plain files only, so copy the folder's contents")
+                raise ArtifactError(
+                    f"{file} is a link; an artifact holds plain files only, so copy the folder's contents"
+                )
             if file.suffix in UNSAFE_SUFFIXES:
-                raise ArtifactError(f"{file} can run code when it is read; an artifact never holds such a file, remove it")
+                raise ArtifactError(
+                    f"{file} can run code when it is read; an artifact never holds such a file, remove it"
+                )
 
     def _check_sizes(self) -> None:
         for name, record in self.manifest.files.items():
@@ -173,7 +177,9 @@ class Artifact:
             if not file.is_file():
                 raise ArtifactError(f"{file} is missing; export the model again")
             if file.stat().st_size != record.size:
-                raise ArtifactError(f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; export again")
+                raise ArtifactError(
+                    f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; export again"
+                )
 
 
 def _read_manifest(path: Path) -> bytes:

@@ -21,7 +21,7 @@ class Tokenizer:
     """One model's tokenizer: text → ids without special tokens, and ids → what the model reads.
 
     `max_length` is the model's limit in tokens, special tokens included; `segments` says whether the model reads
-    segment ids; `fingerprint` (sha256 of the tokenizer's rules and vocabulary) tells whether two models can share token ids.
+    segment ids; `fingerprint` (sha256 of rules and vocabulary) tells whether two models can share token ids.
     """
 
     def __init__(self, path: Path, *, max_length: int, segments: bool) -> None:
@@ -32,7 +32,7 @@ class Tokenizer:
             raise ArtifactError(f"{path} is not a readable tokenizer ({error}); export the model again") from error
         self._rust.no_truncation()
         self._rust.no_padding()
-        # Of the canonical form without truncation and padding: a 128-token and a 512-token export share their token ids.
+        # Of the form without truncation and padding: a 128-token and a 512-token export share their token ids.
         self.fingerprint = hashlib.sha256(self._rust.to_str().encode()).hexdigest()
         self.vocab_size: int = self._rust.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
@@ -44,6 +44,11 @@ class Tokenizer:
     def text_room(self) -> int:
         """Tokens of one text that fit beside the special tokens of a single sequence."""
         return self.max_length - self._one.special
+
+    @property
+    def pair_special(self) -> int:
+        """Special tokens of a pair."""
+        return self._two.special
 
     def cut(self, text: str) -> tuple[str, bool]:
         """`text` without what lies beyond any token the model could read, and whether something was cut."""

@@ -126,9 +126,7 @@ def wrap(texts: TokenBatch, template: Template, max_length: int, *, segments: bo
     return _assemble(template, [(texts.ids, texts.cu_seqlens[:-1], kept)], segments=segments)
 
 
-def join_pairs(
-    query: Ids, passages: TokenBatch, template: Template, max_length: int, *, segments: bool
-) -> TokenBatch:
+def join_pairs(query: Ids, passages: TokenBatch, template: Template, max_length: int, *, segments: bool) -> TokenBatch:
     """`[CLS] query [SEP] passage [SEP]`, or as the template has it, for each of `passages`, cut to `max_length`.
 
     query:    int32 [q]          ids without special tokens

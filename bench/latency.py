@@ -1,0 +1,129 @@
+"""One query at a time: what each stage costs against the budget, and how rivals fare with the same weights and texts.
+
+Every system answers every question once a round, in an order that changes each time, so that a slow minute of the
+machine hits all of them; the result is the ratio of medians. The floor is not absolute here: it is the same cross-
+encoder's arithmetic at the rate this machine reaches in a large matrix product (see `floor`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine import Engine
+from .environment import card
+from .rivals import PlainOnnx, SentenceTransformers, System, Tandem
+
+RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
+
+
+def latency(
+    engine: Engine,
+    questions: Sequence[str],
+    *,
+    candidates: int = 100,
+    rivals: Sequence[str] = ("sentence-transformers", "plain-onnx"),
+    budget_ms: float = TOTAL_BUDGET_MS,
+    seed: int = 0,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+) -> dict[str, Any]:
+    """Measure each question on each system, and with the budget; returns the document that the command prints."""
+    systems = _systems(engine, rivals)
+    stages: dict[str, dict[str, list[float]]] = {system.name: {} for system in systems}
+    shuffle = random.Random(seed)
+    for system in systems:
+        system.answer(questions[0], candidates)
+    budgeted = []
+    for done, question in enumerate(questions, start=1):
+        for system in shuffle.sample(systems, len(systems)):
+            for stage, value in system.answer(question, candidates).stages.items():
+                stages[system.name].setdefault(stage, []).append(value)
+        budgeted.append(engine.search(question, candidates=candidates, budget_ms=budget_ms))
+        progress(done, len(questions), "questions")
+    lengths = _pair_lengths(engine, questions, candidates)
+    medians = {name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()}
+    ours = medians[systems[0].name]
+    return {
+        "benchmark": "latency",
+        "environment": card(),
+        "workload": {
+            "collection": engine.collection.path.name,
+            "passages": len(engine.collection),
+            "questions": len(questions),
+            "candidates": candidates,
+            "pair_tokens": {"mean": round(float(lengths.mean()), 1), "p95": float(np.percentile(lengths, 95))},
+            "reranker": engine.reranker.precision if engine.reranker else None,
+        },
+        "floor_ms": floor(engine, lengths, candidates),
+        "systems": {name: _summary(each) for name, each in stages.items()},
+        "ratios": {
+            name: {stage: round(value / ours[stage], 2) for stage, value in each.items() if stage in ours}
+            for name, each in medians.items()
+            if name != systems[0].name
+        },
+        "budget": {
+            "ms": budget_ms,
+            "total": _percentiles([result.timings.total for result in budgeted]),
+            "recall": _percentiles([result.timings.encode + result.timings.recall for result in budgeted]),
+            "reranked_mean": float(np.mean([result.reranked for result in budgeted])),
+            "degraded": sum(result.degraded is not None for result in budgeted),
+            "over": sum(result.timings.total > budget_ms for result in budgeted),
+        },
+    }
+
+
+def floor(engine: Engine, lengths: np.ndarray, candidates: int) -> float | None:
+    """Milliseconds of the reranker's matrix products for one query, at this machine's FP32 rate in a 1024³ product.
+
+    FLOPs a token and layer: 2 × (4 d² + 2 d f) for the projections, 4 × length × d for the attention.
+    """
+    if engine.reranker is None:
+        return None
+    shape = engine.reranker.artifact.architecture()
+    d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    flops = float((lengths * (2 * (4 * d * d + 2 * d * f) + 4 * lengths * d)).mean()) * layers * candidates
+    return round(flops / _matmul_rate() * 1e3, 1)
+
+
+def _matmul_rate(size: int = 1024, repeats: int = 10) -> float:
+    left, right = np.ones((size, size), dtype=np.float32), np.ones((size, size), dtype=np.float32)
+    best = np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
+    collection, reranker = engine.collection, engine.reranker
+    systems: list[System] = [Tandem(engine, "tandem")]
+    if reranker is None:
+        return systems
+    parts = (engine.encoder.artifact, reranker.artifact, collection.vectors, collection.texts(np.arange(len(collection))))
+    if "sentence-transformers" in rivals:
+        systems.append(SentenceTransformers(*parts))
+    if "plain-onnx" in rivals:
+        systems.append(PlainOnnx(*parts))
+    return systems
+
+
+def _pair_lengths(engine: Engine, questions: Sequence[str], candidates: int) -> np.ndarray:
+    lengths = []
+    for question in questions:
+        rows = [engine.collection.row_of(hit.id) for hit in engine.search(question, top_k=candidates, candidates=candidates, rerank=False).hits]
+        tokenizer = (engine.reranker or engine.encoder).tokenizer
+        lengths.append(tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(np.array(rows))).lengths)
+    return np.concatenate(lengths)
+
+
+def _summary(stages: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {stage: _percentiles(values) for stage, values in stages.items()}
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(("p50", "p95", "p99"), np.percentile(values, (50, 95, 99)).round(2).tolist(), strict=True))

@@ -1,0 +1,138 @@
+"""How good a collection's answers are: recall alone, pure cross-encoder order and fused order, on judged questions.
+
+One search a question gives all three orders over the same candidates: every candidate comes back with its recall rank,
+its logit and its final score. Metrics are ir-measures' (trec_eval's definitions).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+
+from ..engine import Engine, SearchResult
+from ..engine.errors import CorpusError
+from ..engine.judgements import Judged, Qrels
+from ..engine.result import Hit
+
+METRICS = {
+    "accuracy@1": ir_measures.Success @ 1,
+    "accuracy@3": ir_measures.Success @ 3,
+    "accuracy@5": ir_measures.Success @ 5,
+    "accuracy@10": ir_measures.Success @ 10,
+    "recall@100": ir_measures.R @ 100,
+    "MRR@10": ir_measures.RR @ 10,
+    "nDCG@10": ir_measures.nDCG @ 10,
+}
+ORDERS = ("recall", "rerank", "fused")
+Run = dict[str, list[str]]
+"""query id → document ids, best first"""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """metrics: order → metric → value in 0…1; latency: stage → {p50, p95, p99} in ms; runs: order → Run."""
+
+    questions: int
+    candidates: int
+    degraded: int
+    device: str
+    recall_weight: float
+    metrics: dict[str, dict[str, float]]
+    latency: dict[str, dict[str, float]]
+    runs: dict[str, Run]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON, without the runs."""
+        document = asdict(self)
+        del document["runs"]
+        return document
+
+
+def evaluate(
+    engine: Engine,
+    judged: Judged,
+    *,
+    candidates: int = 100,
+    budget_ms: float | None = None,
+    rerank: bool = True,
+    sample: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+) -> Quality:
+    """Search each judged question (or `sample` of them, drawn with `seed`), one at a time, and measure.
+
+    Raises CorpusError when no judged document is in the collection: then the judgements are another corpus's.
+    """
+    _check_same_corpus(engine, judged.qrels)
+    questions = sorted(judged.queries)
+    if sample is not None and sample < len(questions):
+        questions = sorted(random.Random(seed).sample(questions, sample))
+    settings = {"top_k": candidates, "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank}
+    results: dict[str, SearchResult] = {}
+    for done, question in enumerate(questions, start=1):
+        results[question] = engine.search(judged.queries[question], **settings)
+        progress(done, len(questions), "questions")
+    qrels = {question: judged.qrels[question] for question in questions}
+    runs = {order: {question: ranked(result.hits, order) for question, result in results.items()} for order in ORDERS}
+    shown = ORDERS if rerank else ORDERS[:1]
+    return Quality(
+        questions=len(questions),
+        candidates=candidates,
+        degraded=sum(result.degraded is not None for result in results.values()),
+        device=engine.device.kind,
+        recall_weight=engine.fusion.recall_weight,
+        metrics={order: measure(qrels, runs[order]) for order in shown},
+        latency=percentiles(list(results.values())),
+        runs={order: runs[order] for order in shown},
+    )
+
+
+def ranked(hits: Sequence[Hit], order: str) -> list[str]:
+    """Document ids of `hits` in one of ORDERS; of a document's passages the first counts."""
+    keys: dict[str, Callable[[Hit], float]] = {
+        "recall": lambda hit: hit.recall_rank,
+        "rerank": lambda hit: np.inf if hit.rerank_score is None else -hit.rerank_score,
+        "fused": lambda hit: 0.0,
+    }
+    return list(dict.fromkeys(hit.document for hit in sorted(hits, key=keys[order])))
+
+
+def measure(qrels: Qrels, run: Run) -> dict[str, float]:
+    """Each of METRICS over all questions of `qrels`."""
+    # trec_eval orders by score and breaks ties by id; the place itself, as the score, keeps our order.
+    scored = {query: {name: -float(place) for place, name in enumerate(names)} for query, names in run.items()}
+    values = ir_measures.calc_aggregate(list(METRICS.values()), qrels, scored)
+    return {name: float(values[metric]) for name, metric in METRICS.items()}
+
+
+def percentiles(results: Sequence[SearchResult]) -> dict[str, dict[str, float]]:
+    """Stage → p50, p95 and p99 of its milliseconds."""
+    table = {stage: [getattr(result.timings, stage) for result in results] for stage in asdict(results[0].timings)}
+    return {
+        stage: dict(zip(("p50", "p95", "p99"), np.percentile(values, (50, 95, 99)).round(3).tolist(), strict=True))
+        for stage, values in table.items()
+    }
+
+
+def write_trec_run(path: Path, run: Run, tag: str) -> None:
+    """A TREC run file: `query Q0 document rank score tag`."""
+    lines = [
+        f"{query} Q0 {name} {place} {-place} {tag}\n"
+        for query, names in run.items()
+        for place, name in enumerate(names, 1)
+    ]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _check_same_corpus(engine: Engine, qrels: Qrels) -> None:
+    documents = {document for grades in qrels.values() for document in grades}
+    if not any(engine.collection.has_document(document) for document in documents):
+        raise CorpusError(
+            f"none of the {len(documents)} judged documents is in {engine.collection.path}: another corpus?"
+        )

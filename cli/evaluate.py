@@ -1,0 +1,71 @@
+"""tandem eval: how good the answers are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from .console import note, out, print_json, progress_bar
+
+NAME = "eval"
+
+
+def command(
+    collection: Path = typer.Argument(help="The collection's folder."),
+    beir: Path = typer.Argument(help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
+    split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
+    candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
+    budget_ms: float = typer.Option(0.0, help="Milliseconds a search may take; 0: no limit."),
+    rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
+    sample: int | None = typer.Option(None, help="Ask this many questions, drawn with --seed, instead of all."),
+    seed: int = typer.Option(0, help="Of the sample."),
+    recall_weight: float | None = typer.Option(None, help="Weight of the recall score in the fused order."),
+    precision: str = typer.Option("auto", help="Precision of the cross-encoder: auto, fp32, fp16 or int8."),
+    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, or another with its tokenizer."),
+    runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
+    json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
+) -> None:
+    """Measure accuracy@k, recall@100, MRR@10 and nDCG@10 of recall alone, pure reranking and the fused order."""
+    from ..bench.quality import evaluate, write_trec_run
+    from ..engine import Engine
+    from ..engine.judgements import read_judged
+
+    judged = read_judged(beir, split)
+    with (
+        Engine.open(
+            collection, encoder=encoder, reranker=reranker, device=device, threads=threads,
+            reranker_precision=precision, recall_weight=recall_weight,
+        ) as engine,
+        progress_bar() as progress,
+    ):  # fmt: skip
+        quality = evaluate(
+            engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    if runs is not None:
+        runs.mkdir(parents=True, exist_ok=True)
+        for order, run in quality.runs.items():
+            write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
+    if json_output:
+        print_json(quality.to_dict())
+        return
+    orders = list(quality.metrics)
+    table = Table("", *orders, *(["gain"] if "fused" in orders else []), box=None)
+    for metric, base in quality.metrics["recall"].items():
+        row = [f"{quality.metrics[order][metric]:.3f}" for order in orders]
+        if "fused" in orders:
+            row.append(f"{quality.metrics['fused'][metric] - base:+.3f}")
+        table.add_row(metric, *row)
+    out.print(table)
+    stages = Table("ms", "p50", "p95", "p99", box=None)
+    for stage, values in quality.latency.items():
+        stages.add_row(stage, *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
+    out.print(stages)
+    note(f"{quality.questions} questions, {quality.candidates} candidates, recall weight {quality.recall_weight:.2f}")
+    if quality.degraded:
+        note(f"{quality.degraded} searches were degraded by the budget")

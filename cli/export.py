@@ -1,0 +1,40 @@
+"""tandem export: a model → an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .console import note, out
+
+NAME = "export"
+
+
+def command(
+    model: str = typer.Argument(
+        help="A Hugging Face id, a local folder, or a bundled name: minilm-l6, minilm-l6-reranker."
+    ),
+    kind: str = typer.Option(..., "--as", help="What it is: bi-encoder or cross-encoder."),
+    output: Path = typer.Option(..., "--out", help="The artifact's folder."),
+    adapter: Path | None = typer.Option(
+        None, help="A LoRA adapter folder (from `tandem finetune` or PEFT), merged in."
+    ),
+    revision: str | None = typer.Option(None, help="The Hub's revision: a commit id keeps the export repeatable."),
+    precision: list[str] = typer.Option(["fp32", "fp16", "int8"], help="Variants to write; repeat for several."),
+) -> None:
+    """Export a model to ONNX in several precisions, each proven equal to PyTorch on real text before it is written."""
+    from ..export import export_model
+
+    artifact = export_model(
+        model, kind, output, adapter=adapter, revision=revision, precisions=precision, progress=note
+    )
+    manifest = artifact.manifest
+    out.print(f"{output}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
+    for name, variant in manifest.variants.items():
+        parity = variant.parity
+        size = manifest.files[variant.file].size / 2**20
+        out.print(
+            f"  {name}  {size:6.1f} MiB  max error {parity.max_error:.2e}  mean {parity.mean_error:.2e}  "
+            f"top-10 overlap {parity.top10_overlap:.3f}  Kendall tau {parity.kendall_tau:.3f}"
+        )

@@ -1,0 +1,61 @@
+"""tandem index: a corpus → a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .console import note, out, print_json, progress_bar
+
+NAME = "index"
+
+
+def command(
+    corpus: str = typer.Argument(
+        help="corpus.jsonl(.gz) in BEIR form or with named fields, .csv, .parquet, a folder of .txt and .md files, or "
+        "python:NAME,… for the documentation strings of packages (python:stdlib)."
+    ),
+    encoder: Path = typer.Option(..., help="The bi-encoder's artifact."),
+    reranker: Path | None = typer.Option(
+        None, help="The cross-encoder's artifact; without one, search is recall alone."
+    ),
+    output: Path = typer.Option(..., "--out", help="The collection's folder."),
+    id_field: str | None = typer.Option(None, help="JSONL, CSV, Parquet: the field with the id (default: _id or id)."),
+    text_field: str = typer.Option("text", help="The field with the text."),
+    title_field: str = typer.Option("title", help="The field with the title."),
+    encode_title: bool = typer.Option(False, help="Put the title before the passage for the bi-encoder."),
+    rerank_title: bool = typer.Option(False, help="Put the title before the passage for the cross-encoder."),
+    chunk_tokens: int | None = typer.Option(None, help="Longest passage in tokens (default: what both models read)."),
+    overlap: int = typer.Option(32, help="Tokens that neighbouring passages of one document share."),
+    skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
+    precision: str = typer.Option("auto", help="Precision of the bi-encoder: auto, fp32, fp16 or int8."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
+    json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
+) -> None:
+    """Index a corpus: chunk, tokenise once for both models, encode, plan and build the FAISS index, publish atomically.
+
+    Interrupted, it goes on where it stopped when it is called again; with nothing changed, it does nothing.
+    """
+    from ..engine.collection import Fields, IndexSettings
+    from ..engine.indexing import index_corpus
+
+    settings = IndexSettings(
+        chunk_tokens=chunk_tokens,
+        overlap=overlap,
+        encode_title=encode_title,
+        rerank_title=rerank_title,
+        skip_bad=skip_bad,
+    )
+    with progress_bar() as progress:
+        report = index_corpus(
+            corpus, output, encoder=encoder, reranker=reranker, precision=precision, device=device, threads=threads,
+            fields=Fields(id=id_field, text=text_field, title=title_field), settings=settings, progress=progress,
+        )  # fmt: skip
+    if json_output:
+        print_json(report.to_dict())
+        return
+    if report.unchanged:
+        note("nothing changed: the collection is up to date")
+    out.print(f"{output}: {report.summary()}")

@@ -1,0 +1,55 @@
+"""tandem search: one question, two stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from .console import note, out, print_json
+
+NAME = "search"
+
+
+def command(
+    collection: Path = typer.Argument(help="The collection's folder."),
+    query: str = typer.Argument(help="The question."),
+    top_k: int = typer.Option(10, help="Hits to show."),
+    candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
+    budget_ms: float = typer.Option(250.0, help="Milliseconds for the whole search; 0: no limit."),
+    rerank: bool = typer.Option(True, help="Rerank, or show recall's order."),
+    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
+    json_output: bool = typer.Option(False, "--json", help="The whole result as one JSON line on stdout."),
+) -> None:
+    """Answer a question from a collection."""
+    from ..engine import Engine
+
+    with Engine.open(collection, encoder=encoder, reranker=reranker, device=device, threads=threads) as engine:
+        result = engine.search(query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank)
+    if json_output:
+        print_json(result.to_dict())
+        return
+    table = Table("", "was", "score", "passage", box=None, pad_edge=False)
+    for place, hit in enumerate(result.hits, start=1):
+        text = " ".join(hit.text.split())
+        title = f"[bold]{_plain(hit.title)}[/bold]  " if hit.title else ""
+        table.add_row(str(place), str(hit.recall_rank), f"{hit.score:.2f}", f"{title}{_plain(text[:160])}")
+    out.print(table)
+    timings = result.timings
+    note(
+        f"{result.device}: {timings.total:.0f} ms (encode {timings.encode:.1f}, recall {timings.recall:.1f}, "
+        f"fetch {timings.fetch:.1f}, queue {timings.queue:.1f}, rerank {timings.rerank:.0f}); "
+        f"reranked {result.reranked} of {result.candidates}"
+    )
+    if result.degraded:
+        note(f"degraded: {result.degraded}")
+    if result.truncated:
+        note("the query was longer than the models read, and was cut")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,252 @@
+"""Requests of many callers → micro-batches by token budget, on the one thread that owns the device.
+
+No timer and no sleep: the thread takes what is queued as soon as the device is free, so a lone request starts at once
+and batches grow by themselves under load. A request is one job with one future, however many sequences it has; a
+cursor remembers how far it was served. Jobs take turns, so three passages do not wait for a thousand.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .budget import CostModel
+from .errors import EngineClosed, InferenceError, Overloaded
+from .tokens import TokenBatch, concatenate
+
+log = logging.getLogger(__name__)
+
+# A job with a deadline is served in blocks of its order, longest first inside each: what the deadline cuts off is then
+# the tail of the order. Within 32 sequences of one corpus, padding of micro-batches of 4 stays under 5 %.
+BLOCK = 32
+
+
+class Model(Protocol):
+    """What a job runs on: one result for each sequence of a batch; an exception in a sequence's place fails its job."""
+
+    cost: CostModel
+
+    def run(self, batch: TokenBatch) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of a job.
+
+    results: the model's result for each sequence, None where the deadline came first
+    queued:  seconds waited before the first micro-batch; `running`: seconds from there to the end
+    """
+
+    results: list[Any]
+    queued: float
+    running: float
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """Sequences of one request for one model. What is not run by `deadline` (`time.monotonic` seconds) is cut."""
+
+    model: Model
+    batch: TokenBatch
+    deadline: float | None = None
+    urgent: bool = False
+    """Served before every job that is not: recall goes before rerank."""
+    future: Future[Served] = field(default_factory=Future)
+    order: npt.NDArray[np.int64] = field(init=False)
+    cursor: int = 0
+    results: list[Any] = field(init=False)
+    queued_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.order = serving_order(self.batch.lengths, len(self.batch) if self.deadline is None else BLOCK)
+        self.results = [None] * len(self.batch)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences not yet run."""
+        return len(self.order) - self.cursor
+
+    def store(self, rows: npt.NDArray[np.int64], results: Sequence[Any]) -> None:
+        """Keep the results of the sequences `rows`, or fail with the first exception among them."""
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, Exception):
+                return self.fail(result)
+            self.results[row] = result
+
+    def finish(self) -> None:
+        """Hand what was served to the waiting caller."""
+        now = time.monotonic()
+        started = now if self.started_at is None else self.started_at
+        self._settle(lambda: self.future.set_result(Served(self.results, started - self.queued_at, now - started)))
+
+    def fail(self, error: Exception) -> None:
+        """Hand `error` to the waiting caller."""
+        self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, resolve: Callable[[], None]) -> None:
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            resolve()
+
+
+def serving_order(lengths: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: rows block by block as given, longest first inside each block, ties as given."""
+    blocks = np.arange(len(lengths)) // max(block, 1)
+    return np.lexsort((-lengths, blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The sequences that one job has in a micro-batch."""
+
+    job: Job
+    rows: npt.NDArray[np.int64]
+
+
+class Batcher:
+    """The device thread and its two queues. `submit` from any thread; `close` ends it and fails what waits."""
+
+    def __init__(self, queue_tokens: int) -> None:
+        """`queue_tokens`: tokens that may wait before `submit` refuses."""
+        self._limit = queue_tokens
+        self._waiting_tokens = 0
+        self._urgent: deque[Job] = deque()
+        self._normal: deque[Job] = deque()
+        self._condition = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Future[Served]:
+        """Queue a job; its future gives Served. Raises Overloaded or EngineClosed."""
+        tokens = len(job.batch.ids)
+        with self._condition:
+            if self._closed:
+                raise EngineClosed("the engine is closed; open it again to search")
+            if self._waiting_tokens and self._waiting_tokens + tokens > self._limit:
+                raise Overloaded(
+                    f"{self._waiting_tokens} tokens wait already and this request has {tokens}; the limit is "
+                    f"{self._limit}: try again later"
+                )
+            self._waiting_tokens += tokens
+            (self._urgent if job.urgent else self._normal).append(job)
+            self._condition.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Finish the micro-batch in flight, fail every waiting job with EngineClosed, end the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while shares := self._next():
+            run_isolated(shares)
+        for job in [*self._urgent, *self._normal]:
+            job.fail(EngineClosed("the engine was closed before this request was served"))
+
+    def _next(self) -> list[_Share]:
+        """Answer what is done, wait for work, form the next micro-batch; empty when the batcher was closed."""
+        with self._condition:
+            while True:
+                queues = (self._urgent, self._normal)
+                for queue in queues:
+                    self._drop_done(queue)
+                if self._closed:
+                    return []
+                queue = next(filter(None, queues), None)
+                if queue:
+                    shares = form(queue)
+                    queue.rotate(-1)
+                    return shares
+                self._condition.wait()
+
+    def _drop_done(self, queue: deque[Job]) -> None:
+        """Before they cost anything: abandoned jobs, and jobs whose next micro-batch would end past their deadline."""
+        now = time.monotonic()
+        for job in list(queue):
+            if job.future.done() or not job.waiting or _late(job, now):
+                queue.remove(job)
+                self._waiting_tokens -= len(job.batch.ids)
+                job.finish()
+
+
+def _late(job: Job, now: float) -> bool:
+    if job.deadline is None:
+        return False
+    width = int(job.batch.lengths[job.order[job.cursor]])
+    return now + job.model.cost.seconds(1, width) > job.deadline
+
+
+def form(queue: Sequence[Job]) -> list[_Share]:
+    """Take the next sequences of the first job, then of the next jobs on the same model, up to the token budget.
+
+    The cost of a micro-batch is its longest sequence times their number: what a padded runtime computes.
+    """
+    model = queue[0].model
+    shares: list[_Share] = []
+    count, longest = 0, 0
+    for job in queue:
+        if job.model is not model:
+            continue
+        start = job.cursor
+        for row in job.order[start:]:
+            wider = max(longest, int(job.batch.lengths[row]))
+            if count and wider * (count + 1) > model.cost.tokens:
+                break
+            longest, count, job.cursor = wider, count + 1, job.cursor + 1
+        if job.cursor > start:
+            shares.append(_Share(job, job.order[start : job.cursor]))
+        if job.waiting:
+            break
+    return shares
+
+
+def run_isolated(shares: Sequence[_Share]) -> None:
+    """Run a micro-batch; when it fails, halve it until the bad sequence is found, and fail that one's job only."""
+    now = time.monotonic()
+    for share in shares:
+        if share.job.started_at is None:
+            share.job.started_at = now
+    model = shares[0].job.model
+    batch = concatenate([share.job.batch.select(share.rows) for share in shares])
+    try:
+        results = model.run(batch)
+    except Exception as error:  # whatever a runtime raises belongs to the requests of this batch, never to the thread
+        if len(batch) == 1:
+            shares[0].job.fail(_blame(error))
+            return
+        log.warning("a micro-batch of %d sequences failed (%s); halving it", len(batch), error)
+        for half in _halves(shares):
+            run_isolated(half)
+        return
+    model.cost.observe(len(batch), int(batch.lengths.max()), time.monotonic() - now)
+    start = 0
+    for share in shares:
+        share.job.store(share.rows, results[start : start + len(share.rows)])
+        start += len(share.rows)
+
+
+def _blame(error: Exception) -> InferenceError:
+    failure = InferenceError(f"the model failed on one sequence of this request: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _halves(shares: Sequence[_Share]) -> Iterator[list[_Share]]:
+    """Two micro-batches with half of the sequences each."""
+    rows = [(share.job, row) for share in shares for row in share.rows]
+    middle = len(rows) // 2
+    for part in (rows[:middle], rows[middle:]):
+        jobs = dict.fromkeys(job for job, _ in part)
+        yield [_Share(job, np.array([row for owner, row in part if owner is job], dtype=np.int64)) for job in jobs]

@@ -1,0 +1,91 @@
+"""The cost model: how long a micro-batch takes on this machine, and so how many candidates fit in the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# Each measured shape: (sequences, tokens each). Widths from a short query to a long passage; at 128 and 256 tokens the
+# batch sizes among which the best micro-batch is chosen.
+PROBES: tuple[tuple[int, int], ...] = (
+    (1, 16), (8, 32), (1, 128), (2, 128), (4, 128), (8, 128), (1, 256), (2, 256), (4, 256), (1, 512),
+)  # fmt: skip
+# What a running estimate takes from each new observation. 0.1 follows a machine whose other tenant comes or goes within
+# some twenty micro-batches (half a second of reranking) and forgets one slow batch as quickly.
+LEARNING_RATE = 0.1
+
+
+@dataclass(slots=True)
+class CostModel:
+    """Seconds of a micro-batch of n sequences padded to `width` tokens: `drift * (a + b * n * width + c * n * width²)`.
+
+    `b` is the matrix products (linear in tokens), `c` the attention (quadratic in length), `a` the call. Fitted once on
+    probes; `drift` then follows what runs really take. `tokens` is the padded size of the best micro-batch measured.
+    """
+
+    call: float
+    token: float
+    square: float
+    tokens: int
+    drift: float = 1.0
+
+    def seconds(self, sequences: int, width: int) -> float:
+        """Predicted seconds of one micro-batch."""
+        return self.drift * self._undrifted(sequences, width)
+
+    def observe(self, sequences: int, width: int, seconds: float) -> None:
+        """Learn from a micro-batch that took `seconds`."""
+        # Bounded: one stall (a paused process, a page fault storm) must not make the model refuse everything after.
+        ratio = min(max(seconds / self._undrifted(sequences, width), 0.2), 5.0)
+        self.drift += LEARNING_RATE * (ratio - self.drift)
+
+    def each(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """float64 [n]: seconds of each sequence of `lengths` tokens, in a full micro-batch of its like."""
+        together = np.maximum(1, self.tokens // np.maximum(lengths, 1))
+        return self.drift * (self.call / together + self.token * lengths + self.square * lengths**2)
+
+    def fitting(self, lengths: npt.NDArray[np.int64], seconds: float) -> int:
+        """How many of the first sequences of `lengths` (tokens) fit into `seconds`."""
+        return int(np.searchsorted(np.cumsum(self.each(lengths)), seconds, side="right"))
+
+    def _undrifted(self, sequences: int, width: int) -> float:
+        return self.call + self.token * sequences * width + self.square * sequences * width**2
+
+
+def learn(measure: Callable[[int, int], float], max_length: int) -> CostModel:
+    """Fit a cost model on the probes that `max_length` allows; `measure(sequences, width)` gives seconds of one run."""
+    shapes = [shape for shape in PROBES if shape[1] <= max_length] or [(1, max_length)]
+    for shape in shapes:
+        measure(*shape)  # the first run of a shape allocates; it is not the cost of the next
+    seconds = [min(measure(*shape), measure(*shape)) for shape in shapes]
+    call, token, square = _fit(shapes, seconds)
+    return CostModel(call, token, square, tokens=_best_tokens(shapes, seconds))
+
+
+def _fit(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Least squares of relative errors, no coefficient below 0 (a negative one is dropped, the rest refitted)."""
+    n, width = np.array(shapes, dtype=np.float64).T
+    columns = np.stack([np.ones_like(n), n * width, n * width**2], axis=1) / np.array(seconds)[:, None]
+    active = [0, 1, 2]
+    solution = np.zeros(3)
+    while active:
+        fitted = np.linalg.lstsq(columns[:, active], np.ones(len(n)), rcond=None)[0]
+        if (fitted >= 0).all():
+            solution[active] = fitted
+            break
+        active.pop(int(np.argmin(fitted)))
+    return float(solution[0]), float(solution[1]), float(solution[2])
+
+
+def _best_tokens(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> int:
+    """Padded tokens of the micro-batch with the most tokens a second, among the probes of 128 tokens and more."""
+    sizes = [(n * width, n * width / spent) for (n, width), spent in zip(shapes, seconds, strict=True) if width >= 128]
+    if not sizes:
+        return max(n * width for n, width in shapes)
+    by_size: dict[int, list[float]] = {}
+    for size, rate in sizes:
+        by_size.setdefault(size, []).append(rate)
+    return max(by_size, key=lambda size: float(np.mean(by_size[size])))

@@ -1,0 +1,62 @@
+"""Settings: frozen, validated, unknown keys refused. Nothing in the engine reads the environment."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .artifact import Precision
+from .errors import InputError
+
+# One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
+MAX_CANDIDATES = 2048
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def __init__(self, **values: Any) -> None:
+        """Raises InputError naming the first setting that is wrong."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"])) or type(self).__name__
+            known = ", ".join(type(self).model_fields)
+            hint = f"; known settings: {known}" if first["type"] == "extra_forbidden" else ""
+            raise InputError(f"setting {name} = {first['input']!r}: {first['msg']}{hint}") from error
+
+
+class EngineSettings(_Settings):
+    """How an engine runs; given to `Engine.open`."""
+
+    device: str = "auto"
+    threads: int | None = None
+    """CPU threads of each model; None: one a core that this process may use."""
+    encoder_precision: Precision | Literal["auto"] = "auto"
+    reranker_precision: Precision | Literal["auto"] = "auto"
+    """`auto`: FP16 on a GPU; on a CPU the encoder in FP32 and the reranker in INT8, where the artifact has it."""
+    recall_weight: float | None = Field(default=None, ge=0.0)
+    """Weight of the recall score in the final score; None: the collection's, or else the reranker's fitted one."""
+    queue_tokens: int = Field(default=2_000_000, gt=0)
+    """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
+    warm_up: bool = True
+    """Measure the machine at open (about a second). Without it the first requests teach the cost model."""
+
+
+class SearchSettings(_Settings):
+    """What one search is asked for."""
+
+    top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES)
+    candidates: int = Field(default=100, ge=1, le=MAX_CANDIDATES)
+    budget_ms: float | None = Field(default=250.0, gt=0)
+    """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
+    rerank: bool = True
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Raises InputError when more hits are asked for than candidates recalled."""
+        if self.top_k > self.candidates:
+            raise InputError(
+                f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
+            )

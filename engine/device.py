@@ -1,0 +1,73 @@
+"""Which device computes, decided once, with the reason that is logged and reported."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnxruntime
+
+from .errors import DeviceError, InputError
+
+log = logging.getLogger(__name__)
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+_CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the models run. `reason` says why, in words for a log; `threads` is what a CPU session may use."""
+
+    kind: Literal["cpu", "cuda"]
+    reason: str
+    threads: int
+
+    @property
+    def providers(self) -> list[str]:
+        """ONNX Runtime's execution providers for this device."""
+        return [_CUDA_PROVIDER] if self.kind == "cuda" else ["CPUExecutionProvider"]
+
+
+def choose(name: str = "auto", threads: int | None = None) -> Device:
+    """Decide the device. A GPU that was asked for and is missing is an error; `auto` without one says so in the log.
+
+    Raises InputError for an unknown name or thread count, DeviceError for a missing GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; give at least 1, or leave it out for one a core")
+    threads = threads or available_cores()
+    if name == "cpu":
+        return Device("cpu", "the CPU was asked for", threads)
+    cuda = _CUDA_PROVIDER in onnxruntime.get_available_providers()
+    if name == "cuda" and not cuda:
+        raise DeviceError(
+            f"device cuda was asked for, but ONNX Runtime {onnxruntime.__version__} here has no CUDA provider; "
+            "install tandem[gpu] in place of tandem[cpu], or use device=cpu"
+        )
+    if cuda:
+        return Device("cuda", "ONNX Runtime has its CUDA provider", threads)
+    log.warning("no GPU: running on the CPU with %d threads (ONNX Runtime here has no CUDA provider)", threads)
+    return Device("cpu", "auto: ONNX Runtime here has no CUDA provider", threads)
+
+
+def available_cores() -> int:
+    """Cores this process may use: its affinity, capped by the control group's CPU quota (containers), at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota(Path("/sys/fs/cgroup/cpu.max"))
+    return max(1, min(cores, math.floor(quota))) if quota else cores
+
+
+def _cgroup_quota(path: Path) -> float | None:
+    """Cores granted by a cgroup-v2 `cpu.max` file ("quota period", microseconds), None without a limit."""
+    try:
+        quota, period = path.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)

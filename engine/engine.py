@@ -1,0 +1,343 @@
+"""Engine: two-stage search over a collection. `_search` is the whole story."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .batcher import Batcher, Job, Served
+from .collection import Collection
+from .config import EngineSettings, SearchSettings
+from .cross_encoder import CrossEncoder
+from .device import Device, choose
+from .encoder import BiEncoder, TextKind
+from .errors import InputError
+from .fusion import Fusion
+from .opening import artifact_of
+from .ranking import Ranking, rank
+from .result import Hit, Reranked, SearchResult, Timings
+from .stages import Recall, Recalled
+from .text import checked, checked_all
+from .tokens import Ids, TokenBatch, cumulative
+
+T = TypeVar("T")
+# What a request does between its device stages: it yields a future of the device thread and is resumed with its result.
+# Written once, driven by blocking (`search`) or by awaiting (`asearch`).
+Story = Generator[Future[Served], Served, T]
+# Kept back from a search's budget for fusing the scores and fetching ten texts: 0.3 ms measured, and scheduling noise.
+FINISH_SECONDS = 0.002
+NO_RERANKER = "the collection has no reranker: hits are in recall's order"
+
+
+class Engine:
+    """Both models and a collection, open on one device. Thread-safe; close it, or use it in a `with` block."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        encoder: BiEncoder,
+        reranker: CrossEncoder | None,
+        device: Device,
+        settings: EngineSettings,
+    ) -> None:
+        """Takes parts that fit together; `Engine.open` finds and checks them."""
+        self.collection = collection
+        self.encoder = encoder
+        self.reranker = reranker
+        self.device = device
+        self.fusion = _fusion(collection, reranker, settings)
+        self._batcher = Batcher(settings.queue_tokens)
+        self._recall = cache(lambda k: Recall(encoder, collection.index, k))
+
+    @classmethod
+    def open(
+        cls,
+        collection: str | Path,
+        *,
+        encoder: str | Path | None = None,
+        reranker: str | Path | None = None,
+        **settings: Any,
+    ) -> Engine:
+        """Open a collection with the models it was indexed with.
+
+        `encoder` and `reranker` say where the artifacts are when they are no longer where the collection remembers
+        them; `settings` are those of `EngineSettings` (device, threads, precisions, recall_weight, …).
+
+        Raises CollectionError, ArtifactError, DeviceError or InputError.
+        """
+        chosen = EngineSettings(**settings)
+        device = choose(chosen.device, chosen.threads)
+        opened = Collection.open(Path(collection))
+        models = opened.manifest.models
+        bi_encoder = BiEncoder(
+            artifact_of(opened, models.encoder, encoder, "bi-encoder"), device, chosen.encoder_precision
+        )
+        cross_encoder = None
+        if models.reranker is not None:
+            artifact = artifact_of(opened, models.reranker, reranker, "cross-encoder")
+            cross_encoder = CrossEncoder(artifact, device, chosen.reranker_precision)
+        if chosen.warm_up:
+            for model in filter(None, (bi_encoder, cross_encoder)):
+                model.warm_up()
+        return cls(opened, bi_encoder, cross_encoder, device, chosen)
+
+    def search(self, query: str, **settings: Any) -> SearchResult:
+        """The passages that answer `query`, best first.
+
+        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True.
+        Within the budget as many candidates as fit are reranked, in recall's order; `result.degraded` tells when that
+        was not all of them.
+
+        Raises InputError, Overloaded, EngineClosed or InferenceError.
+        """
+        return _drive(self._search(query, SearchSettings(**settings)))
+
+    async def asearch(self, query: str, **settings: Any) -> SearchResult:
+        """`search`, awaited: any number may be in flight, without a thread each."""
+        return await _drive_async(self._search(query, SearchSettings(**settings)))
+
+    def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
+        """`search` for each query, in flight together; without `budget_ms` given, none applies."""
+        chosen = SearchSettings(**{"budget_ms": None, **settings})
+        stories = [self._search(query, chosen) for query in queries]
+        first = [next(story) for story in stories]
+        second = [_advance(story, future) for story, future in zip(stories, first, strict=True)]
+        return [
+            step if isinstance(step, SearchResult) else _drive(story, step)
+            for story, step in zip(stories, second, strict=True)
+        ]
+
+    def embed(self, texts: Sequence[str], kind: TextKind = "query") -> npt.NDArray[np.float32]:
+        """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
+        if kind not in ("query", "passage"):
+            raise InputError(f"kind {kind!r} is unknown; choose query or passage")
+        tokenizer = self.encoder.tokenizer
+        cut = [tokenizer.cut(self.encoder.prompted(text, kind))[0] for text in checked_all(texts)]
+        if not cut:
+            return np.empty((0, self.encoder.dimension), dtype=np.float32)
+        job = Job(self.encoder, tokenizer.single(tokenizer.encode_many(cut)))
+        return np.stack(self._batcher.submit(job).result().results)
+
+    def rerank(
+        self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
+    ) -> list[Reranked]:
+        """The caller's passages in the cross-encoder's order, best first: `texts`, or `ids` of stored passages.
+
+        Raises InputError when neither or both are given, or an id is not in the collection.
+        """
+        reranker = self._needed_reranker()
+        if (texts is None) == (ids is None):
+            raise InputError("rerank takes texts or ids of stored passages: give one of the two")
+        tokenizer = reranker.tokenizer
+        query_ids = tokenizer.encode(tokenizer.cut(checked(query, "the query"))[0])
+        if ids is not None:
+            passages = self.collection.tokens(np.array([self.collection.row_of(name) for name in ids], dtype=np.int64))
+        else:
+            passages = tokenizer.encode_many([tokenizer.cut(text)[0] for text in checked_all(texts or [])])
+        if not len(passages):
+            return []
+        pairs = tokenizer.pairs(query_ids, passages)
+        logits = np.array(self._batcher.submit(Job(reranker, pairs)).result().results, dtype=np.float32)
+        whole = len(query_ids) + passages.lengths + tokenizer.pair_special
+        return [
+            Reranked(
+                index=int(row),
+                score=float(logits[row]),
+                text=texts[row] if texts is not None else None,
+                id=ids[row] if ids is not None else None,
+                truncated=bool(whole[row] > tokenizer.max_length),
+            )
+            for row in np.argsort(-logits, kind="stable")
+        ]
+
+    def close(self) -> None:
+        """Stop the device thread; requests that wait get EngineClosed."""
+        self._batcher.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _search(self, query: str, settings: SearchSettings) -> Story[SearchResult]:
+        clock = _Clock(settings.budget_ms)
+        encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
+        clock.lap("tokenize")
+
+        served = yield self._submit_recall(encoder_ids, settings.candidates)
+        recalled: Recalled = served.results[0]
+        clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
+
+        logits, degraded = np.full(len(recalled.rows), np.nan, dtype=np.float32), None
+        if settings.rerank and self.reranker is None:
+            degraded = NO_RERANKER
+        elif settings.rerank:
+            job, degraded = self._rerank_job(reranker_ids, recalled, clock)
+            served = yield self._batcher.submit(job)
+            clock.spent(queue=served.queued, rerank=served.running)
+            logits[: len(served.results)] = [np.nan if logit is None else logit for logit in served.results]
+            degraded = degraded or _cut_short(served)
+
+        ranking = rank(recalled.scores, logits, self.fusion)
+        clock.mark()
+        hits = self._hits(recalled, ranking, settings.top_k)
+        clock.lap("fetch")
+        return SearchResult(
+            query=query,
+            hits=hits,
+            timings=clock.timings(),
+            reranked=int(np.isfinite(logits).sum()),
+            candidates=len(recalled.rows),
+            degraded=degraded,
+            truncated=truncated,
+            device=self.device.kind,
+        )
+
+    def _tokenize(self, query: str) -> tuple[Ids, Ids, bool]:
+        """Ids for the encoder and for the reranker (the same where tokenizers agree), and whether something was cut."""
+        tokenizer = self.encoder.tokenizer
+        text, cut = tokenizer.cut(self.encoder.prompted(query, "query"))
+        ids = tokenizer.encode(text)
+        reranker_ids = ids
+        if self.reranker is not None and (
+            text != query or self.reranker.tokenizer.fingerprint != tokenizer.fingerprint
+        ):
+            reranker_ids = self.reranker.tokenizer.encode(self.reranker.tokenizer.cut(query)[0])
+        return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
+
+    def _submit_recall(self, ids: Ids, candidates: int) -> Future[Served]:
+        tokenizer = self.encoder.tokenizer
+        k = min(candidates, len(self.collection))
+        return self._batcher.submit(Job(self._recall(k), tokenizer.single(_one(ids)), urgent=True))
+
+    def _rerank_job(self, query: Ids, recalled: Recalled, clock: _Clock) -> tuple[Job, str | None]:
+        """The pairs that fit into the time left, in recall's order, and the reason when these are not all."""
+        reranker = self._needed_reranker()
+        clock.mark()
+        pairs = reranker.tokenizer.pairs(query, self.collection.tokens(recalled.rows))
+        deadline, degraded = clock.deadline, None
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            fits = reranker.cost.fitting(pairs.lengths, left)
+            if fits < len(pairs):
+                degraded = (
+                    f"budget: {fits} of {len(pairs)} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"
+                )
+                pairs = pairs.select(np.arange(fits))
+        clock.lap("fetch")
+        return Job(reranker, pairs, deadline=deadline), degraded
+
+    def _hits(self, recalled: Recalled, ranking: Ranking, top_k: int) -> list[Hit]:
+        places = ranking.places[:top_k]
+        rows = recalled.rows[places]
+        collection = self.collection
+        texts, titles = collection.texts(rows), collection.titles(rows)
+        ids, documents, metadata = collection.ids(rows), collection.documents(rows), collection.metadata(rows)
+        return [
+            Hit(
+                id=ids[i],
+                document=documents[i],
+                text=texts[i],
+                title=titles[i],
+                metadata=metadata[i],
+                score=float(ranking.scores[place]),
+                recall_score=float(recalled.scores[place]),
+                recall_rank=int(place) + 1,
+                rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
+            )
+            for i, place in enumerate(places)
+        ]
+
+    def _needed_reranker(self) -> CrossEncoder:
+        if self.reranker is None:
+            raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
+        return self.reranker
+
+
+class _Clock:
+    """Stopwatch of one search: laps of the caller's own work, seconds that the device thread reports, one deadline."""
+
+    def __init__(self, budget_ms: float | None) -> None:
+        self._start = self._mark = time.monotonic()
+        self._seconds = dict.fromkeys(("tokenize", "encode", "recall", "fetch", "queue", "rerank"), 0.0)
+        self.deadline = None if budget_ms is None else self._start + budget_ms / 1e3 - FINISH_SECONDS
+
+    def mark(self) -> None:
+        """Begin a lap."""
+        self._mark = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """End the lap and count it for `stage`."""
+        self.spent(**{stage: time.monotonic() - self._mark})
+
+    def spent(self, **seconds: float) -> None:
+        """Count seconds for stages."""
+        for stage, value in seconds.items():
+            self._seconds[stage] += value
+
+    def timings(self) -> Timings:
+        """Everything so far, in milliseconds."""
+        total = time.monotonic() - self._start
+        return Timings(**{stage: value * 1e3 for stage, value in self._seconds.items()}, total=total * 1e3)
+
+
+def _drive(story: Story[T], future: Future[Served] | None = None) -> T:
+    """Run a story to its end, blocking on each device stage; `future` is the one it already waits for."""
+    try:
+        waiting = next(story) if future is None else future
+        while True:
+            waiting = story.send(waiting.result())
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _drive_async(story: Story[T]) -> T:
+    """Run a story to its end, awaiting each device stage; cancelling it drops the job that waits."""
+    try:
+        waiting = next(story)
+        while True:
+            waiting = story.send(await asyncio.wrap_future(waiting))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _advance(story: Story[T], future: Future[Served]) -> Future[Served] | T:
+    """Resume a story with its first stage's result: the next future, or the story's result when that was all."""
+    try:
+        return story.send(future.result())
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _one(ids: Ids) -> TokenBatch:
+    return TokenBatch(ids, cumulative([len(ids)]))
+
+
+def _cut_short(served: Served) -> str | None:
+    scored = sum(result is not None for result in served.results)
+    if scored == len(served.results):
+        return None
+    return f"budget: time ran out after {scored} of {len(served.results)} candidates"
+
+
+def _fusion(collection: Collection, reranker: CrossEncoder | None, settings: EngineSettings) -> Fusion:
+    """The weight asked for, else the collection's own, else the reranker's fitted one."""
+    if settings.recall_weight is not None:
+        return Fusion(recall_weight=settings.recall_weight, fitted_on="set when the engine was opened")
+    own = collection.fusion
+    return own or (reranker.artifact.manifest.fusion if reranker is not None else Fusion())

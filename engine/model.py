@@ -1,0 +1,78 @@
+"""What an encoder and a cross-encoder share: an artifact's graph on a device, run in micro-batches at a known cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Literal
+
+import numpy as np
+
+from .artifact import Artifact, Precision
+from .batcher import serving_order
+from .budget import CostModel, learn
+from .device import Device
+from .runtime import OnnxRuntime
+from .runtime.onnx import Head, Rows
+from .tokenizer import Tokenizer
+from .tokens import TokenBatch, cumulative
+
+log = logging.getLogger(__name__)
+# Before anything was measured: the order of magnitude of a 22 M-parameter encoder on one core (see `learn`).
+_UNMEASURED = CostModel(call=1e-3, token=5e-5, square=1e-8, tokens=512)
+
+
+class LoadedModel:
+    """An artifact ready to run on a device. `run` belongs to one thread; `tokenizer` may be used by all."""
+
+    def __init__(self, artifact: Artifact, device: Device, precision: Precision, head: Head) -> None:
+        """Raises ArtifactError when the artifact is damaged or has no such precision."""
+        self.artifact = artifact
+        self.precision = precision
+        self.tokenizer: Tokenizer = artifact.tokenizer()
+        self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
+        self._runtime = OnnxRuntime(
+            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, device=device
+        )
+
+    def warm_up(self) -> None:
+        """Measure micro-batches of several shapes and learn what each costs here; about a second on two cores."""
+        self.cost = learn(self._measure, self.tokenizer.max_length)
+        log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
+
+    def compute(self, batch: TokenBatch) -> Rows:
+        """One micro-batch through the graph: float32 [n, d] or [n]."""
+        return self._runtime.run(batch)
+
+    def compute_all(self, batch: TokenBatch) -> Rows:
+        """Any number of sequences, length-sorted in micro-batches: float32 [n, d] or [n], in the batch's order."""
+        lengths = batch.lengths
+        order = serving_order(lengths, len(batch))
+        outputs: list[Rows] = []
+        start = 0
+        while start < len(order):
+            stop = start + max(1, self.cost.tokens // max(1, int(lengths[order[start]])))
+            outputs.append(self.compute(batch.select(order[start:stop])))
+            start = stop
+        joined = np.concatenate(outputs)
+        restored = np.empty_like(joined)
+        restored[order] = joined
+        return restored
+
+    def _measure(self, sequences: int, width: int) -> float:
+        ids = np.full(sequences * width, self.artifact.manifest.pad_id, dtype=np.int32)
+        segments = np.zeros(len(ids), dtype=np.uint8) if self.tokenizer.segments else None
+        batch = TokenBatch(ids, cumulative([width] * sequences), segments)
+        start = time.perf_counter()
+        self.compute(batch)
+        return time.perf_counter() - start
+
+
+def choose_precision(
+    wanted: Precision | Literal["auto"], artifact: Artifact, device: Device, cpu_order: tuple[Precision, ...]
+) -> Precision:
+    """`wanted`, or under `auto` the first the artifact has of FP16 (GPU) or of `cpu_order` (CPU)."""
+    if wanted != "auto":
+        return wanted
+    preferred: tuple[Precision, ...] = ("fp16", "fp32") if device.kind == "cuda" else cpu_order
+    return next((precision for precision in preferred if precision in artifact.manifest.variants), preferred[-1])

@@ -1,0 +1,79 @@
+"""What a search answers with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage of the answer.
+
+    id:           the passage's; `document` is the id of the document that it is, or is a chunk of
+    score:        the final score, `rerank_score + recall_weight * recall_score` (see `fusion.Fusion`), for a passage
+                  that was reranked; its recall score otherwise. Reranked passages stand before all others, so scores
+                  compare only among hits that were reranked, or only among those that were not.
+    recall_score: cosine of query and passage
+    recall_rank:  place in recall's order, from 1
+    rerank_score: the cross-encoder's logit, None when the passage was not reranked
+    """
+
+    id: str
+    document: str
+    text: str
+    title: str
+    metadata: dict[str, Any]
+    score: float
+    recall_score: float
+    recall_rank: int
+    rerank_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds: `queue` is waiting for the device, `total` from the call to the answer."""
+
+    tokenize: float = 0.0
+    encode: float = 0.0
+    recall: float = 0.0
+    fetch: float = 0.0
+    queue: float = 0.0
+    rerank: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits, best first, and how they came about.
+
+    reranked:   candidates that the cross-encoder scored (0: recall's order)
+    candidates: passages that recall gave
+    degraded:   why fewer than all candidates were reranked, None when all were or reranking was not asked for
+    truncated:  whether the query was longer than the models read
+    device:     where it ran
+    """
+
+    query: str
+    hits: list[Hit]
+    timings: Timings
+    reranked: int
+    candidates: int
+    degraded: str | None
+    truncated: bool
+    device: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """One of the caller's passages after `Engine.rerank`: its place in the call, from 0, and its logit."""
+
+    index: int
+    score: float
+    text: str | None = None
+    id: str | None = None
+    truncated: bool = False

@@ -1,0 +1,66 @@
+"""ONNX Runtime behind the one face the engine knows: TokenBatch in, one float32 row a sequence out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from ..device import Device
+from ..errors import ArtifactError, DeviceError
+from ..tokens import TokenBatch
+
+Head = Literal["mean", "cls", "logit"]
+Rows = npt.NDArray[np.float32]
+
+
+class OnnxRuntime:
+    """One graph on one device. Not thread-safe by contract: the engine's device thread is its only caller.
+
+    head `mean` or `cls`: the graph gives hidden states [n, width, d], pooled here to [n, d];
+    head `logit`:         the graph gives logits [n, 1], returned as [n].
+    """
+
+    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device) -> None:
+        """Raises ArtifactError when ONNX Runtime cannot read `graph`, DeviceError when the device refuses it."""
+        self._pad_id = pad_id
+        self._head = head
+        self._session = _session(graph, device)
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+
+    def run(self, batch: TokenBatch) -> Rows:
+        """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
+        padded = batch.pad(self._pad_id)
+        feeds = {"input_ids": padded.ids, "attention_mask": padded.mask, "token_type_ids": padded.segments}
+        output = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]
+        if self._head == "logit":
+            return np.asarray(output[:, 0], dtype=np.float32)
+        if self._head == "cls":
+            return np.asarray(output[:, 0, :], dtype=np.float32)
+        return mean_pool(output, padded.mask)
+
+
+def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
+    """float32 [n, d]: the mean of `hidden` [n, width, d] over the positions where `mask` [n, width] is 1."""
+    weights = mask.astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    pooled: Rows = np.matmul(weights[:, None, :], hidden.astype(np.float32, copy=False))[:, 0, :]
+    return pooled
+
+
+def _session(graph: Path, device: Device) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = device.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if device.kind == "cuda":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=device.providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        if device.kind == "cuda":
+            raise DeviceError(f"the GPU refused {graph}: {error}") from error
+        raise ArtifactError(f"ONNX Runtime cannot load {graph}: {error}; export the model again") from error

@@ -1,0 +1,58 @@
+"""The first stage as one function of the device thread: query ids → vectors → nearest passages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .encoder import BiEncoder
+from .errors import InferenceError
+from .recall import Index
+from .tokens import TokenBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A query's nearest passages, best first.
+
+    rows: int64 [k]; scores: float32 [k] cosines; encode_seconds, search_seconds: of the micro-batch it was in
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    encode_seconds: float
+    search_seconds: float
+
+
+class Recall:
+    """Encode and search for `k` passages: queries that wait together share one encoding and one search."""
+
+    def __init__(self, encoder: BiEncoder, index: Index, k: int) -> None:
+        self._encoder = encoder
+        self._index = index
+        self._k = k
+        self.cost = replace(encoder.cost)
+
+    def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
+        """One micro-batch of queries as the encoder reads them (see `batcher.Model`)."""
+        start = time.perf_counter()
+        results: list[Recalled | InferenceError] = []
+        vectors = self._encoder.run(batch)
+        encoded = time.perf_counter()
+        good = [vector for vector in vectors if not isinstance(vector, InferenceError)]
+        found = iter(self._search(good, encoded - start))
+        for vector in vectors:
+            results.append(vector if isinstance(vector, InferenceError) else next(found))
+        return results
+
+    def _search(self, vectors: list[npt.NDArray[np.float32]], encode_seconds: float) -> list[Recalled]:
+        if not vectors:
+            return []
+        start = time.perf_counter()
+        scores, rows = self._index.search(np.stack(vectors), self._k)
+        spent = time.perf_counter() - start
+        return [Recalled(row, score, encode_seconds, spent) for row, score in zip(rows, scores, strict=True)]

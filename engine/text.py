@@ -1,0 +1,27 @@
+"""What a caller's text must be before anything is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import InputError
+
+
+def checked(text: object, what: str) -> str:
+    """`text` itself; raises InputError, naming it `what`, when it is no text, empty, or not encodable as UTF-8."""
+    if not isinstance(text, str):
+        raise InputError(f"{what} must be text, not {type(text).__name__}")
+    if not text.strip():
+        raise InputError(f"{what} is empty; give at least one word")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} is not valid Unicode at character {error.start} ({error.reason})") from error
+    return text
+
+
+def checked_all(texts: Sequence[object]) -> list[str]:
+    """Each of `texts`, checked; raises InputError with the place of the first bad one, from 0."""
+    if isinstance(texts, str):
+        raise InputError("a list of texts is needed here, not one text")
+    return [checked(text, f"text {place}") for place, text in enumerate(texts)]

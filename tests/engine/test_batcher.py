@@ -1,0 +1,214 @@
+"""The batcher with models that answer with what they were asked, so that any mix-up of requests shows in the answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tandem.engine.batcher import BLOCK, Batcher, Job, form, serving_order
+from tandem.engine.budget import CostModel
+from tandem.engine.errors import EngineClosed, InferenceError, Overloaded
+from tandem.engine.tokens import TokenBatch, pack
+
+POISON = 666
+NOT_A_NUMBER = 667
+
+
+class Echo:
+    """Answers with each sequence's first id; fails on POISON like a runtime does, on NOT_A_NUMBER like a model does."""
+
+    def __init__(self, tokens: int = 64, gate: threading.Event | None = None, call: float = 0.0) -> None:
+        self.cost = CostModel(call=call or 1e-9, token=0.0, square=0.0, tokens=tokens)
+        self.gate = gate
+        self.batches: list[list[int]] = []
+
+    def run(self, batch: TokenBatch) -> list[int | InferenceError]:
+        if self.gate is not None:
+            assert self.gate.wait(10)
+        firsts = [int(batch[row][0]) for row in range(len(batch))]
+        self.batches.append(firsts)
+        if POISON in firsts:
+            raise RuntimeError("poison")
+        return [InferenceError("not finite") if first == NOT_A_NUMBER else first for first in firsts]
+
+
+@pytest.fixture
+def batcher():
+    made = Batcher(queue_tokens=100_000)
+    yield made
+    made.close()
+
+
+def sequences(firsts: list[int], length: int = 8) -> TokenBatch:
+    return pack([[first] * length for first in firsts])
+
+
+def test_each_request_gets_its_own_answers_under_concurrency(batcher: Batcher):
+    model = Echo()
+    answers: dict[int, list[int]] = {}
+
+    def ask(caller: int) -> None:
+        firsts = [caller * 1000 + i for i in range(caller + 1)]
+        answers[caller] = batcher.submit(Job(model, sequences(firsts, length=1 + caller))).result(10).results
+
+    threads = [threading.Thread(target=ask, args=(caller,)) for caller in range(1, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {caller: [caller * 1000 + i for i in range(caller + 1)] for caller in range(1, 20)}
+
+
+def test_requests_that_wait_together_share_a_micro_batch(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=1000, gate=gate)
+    futures = [batcher.submit(Job(model, sequences([caller]))) for caller in range(10)]
+    gate.set()
+    assert [future.result(10).results for future in futures] == [[caller] for caller in range(10)]
+    assert len(model.batches) <= 2  # the first may have started alone
+
+
+def test_a_small_request_does_not_wait_for_a_large_one(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=16, gate=gate)  # two sequences a micro-batch
+    large = batcher.submit(Job(model, sequences(list(range(600)))))
+    small = batcher.submit(Job(model, sequences([5000, 5001, 5002])))
+    batches_before_small = []
+    small.add_done_callback(lambda _: batches_before_small.append(len(model.batches)))  # on the device thread
+    gate.set()
+    large.result(10)
+    assert small.result(10).results == [5000, 5001, 5002]
+    assert batches_before_small[0] <= 5
+
+
+def test_urgent_jobs_go_first(batcher: Batcher):
+    gate = threading.Event()
+    model, urgent = Echo(tokens=8, gate=gate), Echo(tokens=8)
+    waiting = batcher.submit(Job(model, sequences([1, 2, 3])))
+    recall = batcher.submit(Job(urgent, sequences([9]), urgent=True))
+    batches_before_recall = []
+    recall.add_done_callback(lambda _: batches_before_recall.append(len(model.batches)))  # on the device thread
+    gate.set()
+    waiting.result(10)
+    assert batches_before_recall[0] <= 1  # at most the micro-batch that had started
+
+
+def test_one_poisoned_request_fails_alone(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=10_000, gate=gate)
+    firsts = [*range(30), POISON, *range(100, 133)]
+    futures = [batcher.submit(Job(model, sequences([first]))) for first in firsts]
+    gate.set()
+    outcomes = [future.exception(10) for future in futures]
+    assert [first for first, outcome in zip(firsts, outcomes, strict=True) if outcome] == [POISON]
+    assert isinstance(outcomes[30], InferenceError)
+    assert "poison" in str(outcomes[30])
+    assert batcher.submit(Job(model, sequences([7]))).result(10).results == [7]
+
+
+def test_a_row_that_is_not_finite_fails_its_request_only(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=10_000, gate=gate)
+    good = batcher.submit(Job(model, sequences([1, 2])))
+    bad = batcher.submit(Job(model, sequences([3, NOT_A_NUMBER])))
+    gate.set()
+    assert good.result(10).results == [1, 2]
+    with pytest.raises(InferenceError, match="not finite"):
+        bad.result(10)
+
+
+def test_past_its_deadline_a_job_keeps_what_was_served_and_costs_nothing_more(batcher: Batcher):
+    class Slow(Echo):
+        def run(self, batch: TokenBatch) -> list[int | InferenceError]:
+            time.sleep(0.02)
+            return super().run(batch)
+
+    model = Slow(tokens=8, call=0.02)
+    job = Job(model, sequences(list(range(100))), deadline=time.monotonic() + 0.1)
+    results = batcher.submit(job).result(10).results
+    served = [result for result in results if result is not None]
+    assert 0 < len(served) < 20
+    assert served == list(range(len(served)))  # the first of the order, not any
+    count = len(model.batches)
+    batcher.submit(Job(Echo(), sequences([1]))).result(10)
+    assert len(model.batches) == count
+
+
+def test_an_expired_job_is_never_run(batcher: Batcher):
+    model = Echo()
+    assert batcher.submit(Job(model, sequences([1]), deadline=time.monotonic() - 1)).result(10).results == [None]
+    assert model.batches == []
+
+
+def test_a_cancelled_job_is_never_run(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=8, gate=gate)
+    first = batcher.submit(Job(model, sequences([1])))
+    abandoned = batcher.submit(Job(model, sequences([2])))
+    assert abandoned.cancel()
+    gate.set()
+    first.result(10)
+    batcher.submit(Job(model, sequences([3]))).result(10)
+    assert [2] not in model.batches
+
+
+def test_a_job_without_sequences_is_answered(batcher: Batcher):
+    assert batcher.submit(Job(Echo(), pack([]))).result(10).results == []
+
+
+def test_a_full_queue_refuses_but_an_empty_one_takes_any_request():
+    gate = threading.Event()
+    batcher = Batcher(queue_tokens=100)
+    model = Echo(tokens=8, gate=gate)
+    big = batcher.submit(Job(model, sequences(list(range(50)))))  # 400 tokens alone: taken
+    with pytest.raises(Overloaded, match="limit is 100"):
+        batcher.submit(Job(model, sequences([1])))
+    gate.set()
+    big.result(10)
+    batcher.submit(Job(model, sequences([1]))).result(10)
+    batcher.close()
+
+
+def test_closing_fails_what_waits_and_refuses_what_comes():
+    gate = threading.Event()
+    batcher = Batcher(queue_tokens=1000)
+    model = Echo(tokens=8, gate=gate)
+    batcher.submit(Job(model, sequences([1])))
+    waiting = batcher.submit(Job(model, sequences([2, 3])))
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    gate.set()
+    closing.join(10)
+    with pytest.raises(EngineClosed):
+        waiting.result(10)
+    with pytest.raises(EngineClosed):
+        batcher.submit(Job(model, sequences([4])))
+
+
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=6), st.integers(1, 200))
+def test_micro_batches_serve_everything_once_within_the_token_budget(requests: list[list[int]], budget: int):
+    model = Echo(tokens=budget)
+    jobs = [Job(model, pack([[1] * length for length in lengths])) for lengths in requests]
+    waiting, seen = list(jobs), [[] for _ in jobs]
+    while waiting:
+        shares = form(waiting)
+        lengths = [int(share.job.batch.lengths[row]) for share in shares for row in share.rows]
+        assert len(lengths) == 1 or max(lengths) * len(lengths) <= budget
+        for share in shares:
+            seen[jobs.index(share.job)].extend(share.rows.tolist())
+        waiting = [job for job in waiting if job.waiting]
+    assert [sorted(rows) for rows in seen] == [list(range(len(lengths))) for lengths in requests]
+
+
+@given(st.lists(st.integers(0, 500), max_size=200))
+def test_serving_order_is_longest_first_inside_blocks(lengths: list[int]):
+    order = serving_order(np.array(lengths, dtype=np.int64), BLOCK)
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    for start in range(0, len(lengths), BLOCK):
+        block = order[start : start + BLOCK]
+        assert (block // BLOCK == start // BLOCK).all()
+        assert sorted((lengths[row] for row in block), reverse=True) == [lengths[row] for row in block]
