@@ -1,0 +1,186 @@
+"""From a model to an artifact: load, trace, fuse, lower the precision, prove, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+from transformers import AutoTokenizer
+
+from ..engine.artifact import (
+    MANIFEST,
+    VARIANT_FILES,
+    Artifact,
+    FileRecord,
+    Kind,
+    Manifest,
+    Parity,
+    Precision,
+    Source,
+    Variant,
+)
+from ..engine.errors import ExportError
+from ..engine.files import sha256, write_durably
+from ..engine.tokenizer import Tokenizer
+from . import fused, torch_model
+from .parity import compare, failures
+from .precision import to_fp16, to_int8
+from .quiet import quiet
+from .reading import Reading, read
+from .samples import Samples, sample
+from .scoring import Array, Usage, onnx_forward, scores
+from .source import Origin, resolve
+from .staging import staged
+from .trace import OPSET, trace
+
+TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
+# FP16 arithmetic is emulated on most CPUs, some twenty times slower than FP32: fewer pairs prove it.
+FP16_QUERIES, FP16_CANDIDATES = 8, 20
+
+
+def export_model(
+    source: str,
+    kind: Kind,
+    out: Path,
+    *,
+    adapter: Path | None = None,
+    revision: str | None = None,
+    precisions: Sequence[Precision] = ("fp32", "fp16", "int8"),
+    texts: Sequence[str] | None = None,
+    queries: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Artifact:
+    """Export `source` (Hub id, folder or bundled name) to the artifact folder `out`, and open it.
+
+    adapter:    LoRA adapter folder merged into the weights (cross-encoder only)
+    precisions: the variants to write; each is proven against PyTorch FP32 on `texts` and `queries` (default: the
+                standard library's documentation strings) before anything appears at `out`
+    progress:   called with one line a step
+
+    Raises ExportError when the model is not supported or a variant fails its check, StorageError when the disk
+    refuses; `out` is then as it was.
+    """
+    out = Path(out)
+    say = progress or (lambda line: None)
+    precisions = _ordered(precisions)
+    origin = resolve(source, kind, revision=revision, adapter=adapter)
+    reading = read(origin, kind)
+    samples = sample(texts, queries)
+    with staged(out) as folder:
+        say(f"loading {origin.name}")
+        model = torch_model.load(origin, kind)
+        base = _save_model(origin, reading, model, kind, folder)
+        say("tracing with optimum")
+        with tempfile.TemporaryDirectory() as scratch:
+            traced = Path(scratch) / "traced.onnx"
+            trace(model, kind, traced)
+            graph, found = fused.fuse(traced, model.config)
+        variants = _variants(graph, found, model, base, folder, precisions, samples, say)
+        _write_manifest(folder, base.model_copy(update={"variants": variants}))
+    return Artifact.open(out, kind=kind)
+
+
+def _ordered(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
+    unknown = set(precisions) - set(VARIANT_FILES)
+    if unknown or not precisions:
+        raise ExportError(
+            f"precisions are some of {', '.join(VARIANT_FILES)}, not {', '.join(sorted(unknown)) or 'none'}"
+        )
+    return tuple(precision for precision in VARIANT_FILES if precision in precisions)
+
+
+def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder: Path) -> Manifest:
+    """Write weights, configuration and tokenizer; the manifest so far, without variants and files."""
+    with quiet():
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer = AutoTokenizer.from_pretrained(origin.folder, local_files_only=True, trust_remote_code=False)
+        if not tokenizer.is_fast:
+            raise ExportError(f"{origin.name} has no tokenizer.json and none can be made from its files")
+        tokenizer.save_pretrained(folder)
+    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
+    return Manifest(
+        kind=kind,
+        name=origin.name,
+        source=Source(name=origin.name, revision=origin.revision, adapter=_adapter_name(origin)),
+        family=reading.family,
+        max_length=reading.max_length,
+        segments=segments,
+        pad_id=tokenizer.pad_token_id,
+        dimension=model.config.hidden_size if kind == "bi-encoder" else None,
+        pooling=reading.pooling,
+        normalize=reading.normalize,
+        prompts=reading.prompts,
+        activation=reading.activation,
+        variants={},
+        files={},
+        opset=OPSET,
+        tools={name: importlib.metadata.version(name) for name in TOOLS},
+    )
+
+
+def _adapter_name(origin: Origin) -> str | None:
+    if origin.adapter is None:
+        return None
+    weights = origin.adapter / "adapter_model.safetensors"
+    return f"{origin.adapter.name} {sha256(weights)}"
+
+
+def _variants(
+    graph: onnx.ModelProto,
+    found: dict[str, int],
+    model: Any,
+    base: Manifest,
+    folder: Path,
+    precisions: Sequence[Precision],
+    samples: Samples,
+    say: Callable[[str], None],
+) -> dict[Precision, Variant]:
+    """Write and prove each precision's graph; raises ExportError at the first that fails."""
+    tokenizer = Tokenizer(folder / "tokenizer.json", max_length=base.max_length, segments=base.segments)
+    usage = Usage.of(base)
+    say("scoring real text with PyTorch")
+    reference = scores(partial(torch_model.forward, model, segments=base.segments), tokenizer, usage, samples)
+    (folder / "onnx").mkdir()
+    variants: dict[Precision, Variant] = {}
+    for precision in precisions:
+        file = folder / VARIANT_FILES[precision]
+        _write_graph(graph, precision, file)
+        some = samples.head(FP16_QUERIES, FP16_CANDIDATES) if precision == "fp16" else samples
+        rows, columns = some.candidates.shape
+        parity = _prove(precision, reference[:rows, :columns], scores(onnx_forward(file), tokenizer, usage, some))
+        say(f"{precision}: max error {parity.max_error:.2g}, Kendall tau {parity.kendall_tau:.3f}")
+        variants[precision] = Variant(file=VARIANT_FILES[precision], parity=parity, fused=found)
+    return variants
+
+
+def _write_graph(graph: onnx.ModelProto, precision: Precision, file: Path) -> None:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    if precision == "int8":
+        to_int8(copy, file)
+    else:
+        onnx.save(to_fp16(copy) if precision == "fp16" else copy, file)
+
+
+def _prove(precision: Precision, reference: Array, variant: Array) -> Parity:
+    wrong = failures(precision, reference, variant)
+    if wrong:
+        raise ExportError(
+            f"the {precision} variant is not the model it came from: {'; '.join(wrong)}; nothing was written"
+        )
+    return compare(reference, variant)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    files = {
+        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256(path), size=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    complete = manifest.model_copy(update={"files": files})
+    write_durably(folder / MANIFEST, complete.model_dump_json(indent=2).encode())

@@ -1,0 +1,37 @@
+"""FP32 → FP16 and INT8 graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from .quiet import quiet
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights and arithmetic in FP16; inputs stay int64 and the output FP32."""
+    with quiet():
+        return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+
+
+def to_int8(model: onnx.ModelProto, file: Path) -> None:
+    """Write `model` with int8 weights and activations quantised on the fly.
+
+    Weights are symmetric, one scale an output channel: one scale a matrix loses several points of rank agreement.
+    """
+    with quiet():
+        quantize_dynamic(
+            model,
+            file,
+            op_types_to_quantize=["MatMul", "Attention"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "MatMulConstBOnly": True,
+                "WeightSymmetric": True,
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+            },
+        )

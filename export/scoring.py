@@ -1,0 +1,93 @@
+"""Scores of real queries and texts under one model, through our own tokenizer: the two sides of every parity check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from ..engine.artifact import Manifest
+from ..engine.tokenizer import Tokenizer
+from ..engine.tokens import PaddedBatch, TokenBatch
+from .samples import Samples
+
+Array = npt.NDArray[np.float32]
+Forward = Callable[[PaddedBatch], Array]
+"""Padded ids → hidden states [n, width, d] or logits [n, 1]."""
+
+# Sequences a batch: mixed lengths, so that padding is part of what is compared.
+BATCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What scoring needs to know of a model: the manifest's fields of the same names."""
+
+    kind: str
+    pad_id: int
+    pooling: str | None
+    query_prompt: str
+    passage_prompt: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Usage:
+        prompts = manifest.prompts
+        return cls(manifest.kind, manifest.pad_id, manifest.pooling, prompts.query, prompts.passage)
+
+
+def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples) -> Array:
+    """float32 [queries, candidates]: cosines (bi-encoder) or logits (cross-encoder); NaN where the model gave one."""
+    if usage.kind == "cross-encoder":
+        return _logits(forward, tokenizer, usage, samples)
+    used = np.unique(samples.candidates)
+    texts = _vectors(forward, tokenizer, usage, [usage.passage_prompt + samples.texts[row] for row in used])
+    queries = _vectors(forward, tokenizer, usage, [usage.query_prompt + query for query in samples.queries])
+    cosines = queries @ texts.T
+    return np.take_along_axis(cosines, np.searchsorted(used, samples.candidates), axis=1)
+
+
+def onnx_forward(graph: Path | bytes) -> Forward:
+    """An ONNX graph on this machine's CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    source = str(graph) if isinstance(graph, Path) else graph
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    names = {entry.name for entry in session.get_inputs()}
+
+    def forward(batch: PaddedBatch) -> Array:
+        feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
+        output: Array = session.run(None, {name: feeds[name] for name in names})[0]
+        return output
+
+    return forward
+
+
+def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples) -> Array:
+    rows = []
+    for query, candidates in zip(samples.queries, samples.candidates, strict=True):
+        passages = tokenizer.encode_many([samples.texts[row] for row in candidates])
+        pairs = tokenizer.pairs(tokenizer.encode(query), passages)
+        rows.append(np.concatenate([forward(batch)[:, 0] for batch in _batches(pairs, usage.pad_id)]))
+    return np.stack(rows).astype(np.float32)
+
+
+def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[str]) -> Array:
+    """float32 [n, d]: unit vectors, whether or not the model normalises: cosines are what is compared."""
+    vectors = []
+    for batch in _batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id):
+        hidden = forward(batch).astype(np.float32)
+        mask = batch.mask[:, :, None].astype(np.float32)
+        pooled = hidden[:, 0] if usage.pooling == "cls" else (hidden * mask).sum(axis=1) / mask.sum(axis=1)
+        # A NaN at a padded position would reach real ones through attention sooner or later: any NaN fails its batch.
+        pooled[~np.isfinite(hidden).all(axis=(1, 2))] = np.nan
+        vectors.append(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+    return np.concatenate(vectors)
+
+
+def _batches(batch: TokenBatch, pad_id: int) -> Iterator[PaddedBatch]:
+    for start in range(0, len(batch), BATCH):
+        yield batch.select(np.arange(start, min(start + BATCH, len(batch)))).pad(pad_id)
