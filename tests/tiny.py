@@ -1,0 +1,180 @@
+"""Tiny random-weight models of every supported family, with tokenizers trained on the spot: no downloads, no waiting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertTokenizerFast,
+    ModernBertConfig,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaTokenizerFast,
+)
+
+from tandem.engine.artifact import Kind
+from tandem.export.samples import docstrings
+
+Family = Literal["bert", "xlm-roberta", "modernbert"]
+FAMILIES: tuple[Family, ...] = ("bert", "xlm-roberta", "modernbert")
+VOCABULARY = 1000
+MAX_LENGTH = 128
+
+
+def tiny_model(
+    folder: Path,
+    family: Family = "bert",
+    kind: Kind = "bi-encoder",
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    pooling: Literal["mean", "cls"] = "mean",
+    normalize: bool = True,
+    prompts: dict[str, str] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a Hugging Face folder (config, safetensors, tokenizer) of a random-weight model; returns `folder`.
+
+    A bi-encoder's folder has sentence-transformers' files too. The same family has the same tokenizer, whatever the kind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(family)
+    config = _config(family, layers, hidden)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "bi-encoder":
+            model = AutoModel.from_config(config)
+        else:
+            config.num_labels = 1
+            config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+            model = AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    if kind == "bi-encoder":
+        _sentence_files(folder, hidden, pooling, normalize, prompts or {})
+    return folder
+
+
+def hf_tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    """The family's tokenizer as Hugging Face's class: the oracle for ours."""
+    return _tokenizer(family)
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def _config(family: Family, layers: int, hidden: int) -> Any:
+    sizes = dict(
+        vocab_size=len(_tokenizer(family)),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden,
+        initializer_range=0.3,  # the usual 0.02 makes every text look the same to so small a model
+    )
+    if family == "bert":
+        return BertConfig(**sizes, max_position_embeddings=MAX_LENGTH)
+    if family == "xlm-roberta":
+        special = dict(bos_token_id=0, pad_token_id=1, eos_token_id=2)
+        return XLMRobertaConfig(**sizes, **special, type_vocab_size=1, max_position_embeddings=MAX_LENGTH + 2)
+    vocabulary = _tokenizer(family).get_vocab()
+    return ModernBertConfig(
+        **sizes,
+        max_position_embeddings=MAX_LENGTH,
+        local_attention=16,
+        global_attn_every_n_layers=2,
+        reference_compile=False,
+        initializer_cutoff_factor=2.0,
+        pad_token_id=vocabulary["[PAD]"],
+        cls_token_id=vocabulary["[CLS]"],
+        sep_token_id=vocabulary["[SEP]"],
+        bos_token_id=vocabulary["[CLS]"],
+        eos_token_id=vocabulary["[SEP]"],
+    )
+
+
+@cache
+def _tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    train = {"bert": _wordpiece, "xlm-roberta": _unigram, "modernbert": _byte_level}[family]
+    return train(docstrings())
+
+
+def _wordpiece(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    rust.normalizer = normalizers.BertNormalizer(lowercase=True)
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    rust.train_from_iterator(texts, trainer)
+    rust.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return BertTokenizerFast(tokenizer_object=rust, model_max_length=MAX_LENGTH)
+
+
+def _unigram(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    rust = Tokenizer(models.Unigram())
+    rust.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+    rust.pre_tokenizer = pre_tokenizers.Metaspace()
+    rust.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    rust.train_from_iterator(texts, trainer)
+    rust.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return XLMRobertaTokenizerFast(tokenizer_object=rust, model_max_length=MAX_LENGTH)
+
+
+def _byte_level(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+    rust = Tokenizer(models.BPE())
+    rust.normalizer = normalizers.NFC()
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    rust.train_from_iterator(texts, trainer)
+    rust.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=rust,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=MAX_LENGTH,
+    )
+
+
+def _sentence_files(folder: Path, hidden: int, pooling: str, normalize: bool, prompts: dict[str, str]) -> None:
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", modules)
+    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **modes})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_LENGTH, "do_lower_case": False})
+    settings = {"prompts": prompts, "similarity_fn_name": "cosine" if normalize else "dot"}
+    write_json(folder / "config_sentence_transformers.json", settings)
