@@ -1,0 +1,30 @@
+"""Collections: an indexed corpus on disk, built, published and opened."""
+
+from .build import build
+from .calibration import forget as forget_fusion
+from .calibration import write as write_fusion
+from .collection import Collection, Place
+from .corpus import Corpus, Document, Fields, open_corpus, read_corpus
+from .encoding import Encode
+from .manifest import IndexSettings, Manifest, ModelRecord, Models
+from .report import BuildReport, Progress
+
+__all__ = [
+    "BuildReport",
+    "Collection",
+    "Corpus",
+    "Document",
+    "Encode",
+    "Fields",
+    "IndexSettings",
+    "Manifest",
+    "ModelRecord",
+    "Models",
+    "Place",
+    "Progress",
+    "build",
+    "forget_fusion",
+    "open_corpus",
+    "read_corpus",
+    "write_fusion",
+]

@@ -1,0 +1,111 @@
+"""Build: a corpus becomes a collection's new version.
+
+Read, chunk and tokenise (one shard ahead, in a thread of its own) → encode → shard on disk → … → put together → index →
+publish. Whatever stops it, finished shards stay; the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..errors import CollectionError
+from ..tokenizer import Tokenizer
+from . import assemble, publish
+from .collection import read_current
+from .corpus import Corpus, Fields, open_corpus
+from .encoding import Encode, Encoding
+from .manifest import FORMAT, IndexSettings, Manifest, Models, digest
+from .passages import Preparer
+from .report import BuildReport, Progress, silent
+from .shards import Job
+
+
+def build(
+    source: str | Path,
+    out: Path,
+    *,
+    encode: Encode,
+    tokenizer: Tokenizer,
+    reranker_tokenizer: Tokenizer | None,
+    models: Models,
+    settings: IndexSettings | None = None,
+    fields: Fields | None = None,
+    passage_prompt: str = "",
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> BuildReport:
+    """Index the corpus `source` (see `corpus.open_corpus`) into the collection folder `out`.
+
+    `tokenizer` and `encode` are the bi-encoder's; `reranker_tokenizer` None leaves the collection without token ids for
+    reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder.
+
+    Does nothing when `out` already holds this very collection. Raises CorpusError, InferenceError (a vector is not
+    finite), StorageError (the disk refused; a second writer), CollectionError (`out` is something else).
+    """
+    settings = settings or IndexSettings()
+    started = time.perf_counter()
+    _refuse_foreign(out)
+    corpus = open_corpus(source, fields=fields or Fields(), skip_bad=settings.skip_bad)
+    preparer = Preparer(tokenizer, reranker_tokenizer, settings, passage_prompt)
+    key = _job_key(corpus, models, tokenizer, reranker_tokenizer, settings, passage_prompt)
+    with publish.writer_lock(out):
+        current = read_current(out)
+        if current is not None and current.job == key:
+            if current.models != models:
+                current = assemble.relabel(out, current, models)
+            publish.tidy(out, current)
+            return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
+        job = Job(out / publish.STAGING, key)
+        done = job.begin()
+        encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
+        shards = encoding.run(done)
+        folder = assemble.arrays(job, shards, preparer.token_dtype, progress)
+        index = assemble.index(folder, encode, tokenizer, threads, progress)
+        manifest = Manifest(
+            version=assemble.next_version(current, key),
+            parent=None if current is None else current.version,
+            job=key,
+            source=corpus.source.name,
+            counts=assemble.counts(shards, corpus.skipped),
+            dimension=encoding.dimension,
+            token_dtype=preparer.token_dtype,
+            models=models,
+            settings=settings,
+            chunk_tokens=preparer.limits.tokens,
+            index=index,
+            files=assemble.file_records(folder, progress),
+        )
+        publish.publish(out, folder, manifest, assemble.check)
+        publish.tidy(out, manifest)
+    return BuildReport.of(
+        out, manifest, resumed=sum(shard.passages for shard in done), encode_seconds=encoding.seconds,
+        seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A collection goes into a new folder, an empty one, or one that holds a collection: never beside other files."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise CollectionError(f"{out} is a file; give a folder for the collection")
+    known = {publish.CURRENT, publish.VERSIONS, publish.STAGING, publish.LOCK}
+    if (foreign := [entry.name for entry in out.iterdir()]) and not known & set(foreign):
+        raise CollectionError(
+            f"{out} holds other things ({foreign[0]!r}) and no collection; give a new or empty folder"
+        )
+
+
+def _job_key(
+    corpus: Corpus,
+    models: Models,
+    tokenizer: Tokenizer,
+    reranker_tokenizer: Tokenizer | None,
+    settings: IndexSettings,
+    passage_prompt: str,
+) -> str:
+    """Hash of everything the passages, their tokens and vectors depend on."""
+    reranker = reranker_tokenizer and [reranker_tokenizer.fingerprint, reranker_tokenizer.max_length]
+    encoder = [models.encoder.fingerprint, models.encoder.precision, tokenizer.fingerprint, tokenizer.max_length]
+    return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, settings.model_dump(), passage_prompt)

@@ -1,0 +1,64 @@
+"""A collection's own weight of the recall score: `fusion.json` beside CURRENT, replaced atomically.
+
+A file of its own and not part of a version, because it is fitted to a corpus and two models and outlives a new version
+of the corpus; with other models it no longer applies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import CollectionError
+from ..files import replace_durably, storage, sync_folder
+from ..fusion import Fusion
+from .manifest import Manifest
+
+FILE = "fusion.json"
+
+
+class Calibration(BaseModel):
+    """A weight, and the fingerprints of the models it was fitted with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str
+    reranker: str | None
+    fusion: Fusion
+
+
+def read(root: Path, manifest: Manifest) -> Fusion | None:
+    """The weight kept with the collection `root`, None where there is none for the models of `manifest`.
+
+    Raises CollectionError when the file is damaged.
+    """
+    path = root / FILE
+    if path.is_symlink():
+        raise CollectionError(f"{path} is a link; a collection holds plain files only")
+    try:
+        kept = Calibration.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise CollectionError(f"{path} is damaged; remove it, or run `tandem calibrate` again") from error
+    return kept.fusion if (kept.encoder, kept.reranker) == _models(manifest) else None
+
+
+def write(root: Path, manifest: Manifest, fusion: Fusion) -> None:
+    """Keep `fusion` with the collection `root`, for the models of `manifest`."""
+    encoder, reranker = _models(manifest)
+    kept = Calibration(encoder=encoder, reranker=reranker, fusion=fusion)
+    replace_durably(root / FILE, (kept.model_dump_json(indent=2) + "\n").encode())
+
+
+def forget(root: Path) -> None:
+    """Remove the collection's own weight: the reranker's fitted one applies again."""
+    with storage(root / FILE):
+        (root / FILE).unlink(missing_ok=True)
+    sync_folder(root)
+
+
+def _models(manifest: Manifest) -> tuple[str, str | None]:
+    models = manifest.models
+    return models.encoder.fingerprint, None if models.reranker is None else models.reranker.fingerprint

@@ -1,0 +1,93 @@
+"""Documents into passages: whole where they fit both models, else in runs of whole sentences that overlap a little.
+
+The limit is what both models read: the bi-encoder's room for a text (less its passage prompt), and the cross-encoder's
+room for a pair less `QUERY_TOKENS`. A longer passage would hold text that one of the models never sees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..tokenizer import Tokenizer
+from ..tokens import pack
+from .manifest import SHORTEST_CHUNK
+
+QUERY_TOKENS = 64
+"""Kept free for the question in a (query, passage) pair: twice what a long question takes."""
+# What ends a sentence: its mark, closing quotes and brackets, then white space; or a new line.
+SENTENCE_END = re.compile("(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+|\\s*\\n\\s*")
+# The start of a sentence that is shared must lie within this many characters a token before the chunk.
+CHARACTERS_A_TOKEN = 16
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`tokens`: longest passage, 0 for no limit; `overlap`: tokens neighbours may share."""
+
+    tokens: int
+    overlap: int
+
+
+def limits(
+    chunk_tokens: int | None, overlap: int, encoder: Tokenizer, reranker: Tokenizer | None, prompt: str = ""
+) -> Limits:
+    """The limits in force: the given ones, or (None) what both models read.
+
+    Raises InputError when the models leave no room for a passage.
+    """
+    if chunk_tokens is None:
+        rooms = [encoder.text_room - encoder.count(prompt)]
+        if reranker is not None:
+            rooms.append(_pair_room(reranker) - QUERY_TOKENS)
+        chunk_tokens = min(rooms)
+        if chunk_tokens < SHORTEST_CHUNK:
+            raise InputError(
+                f"the models leave {chunk_tokens} tokens for a passage; set chunk_tokens, or export them longer"
+            )
+    return Limits(chunk_tokens, min(overlap, chunk_tokens // 2))
+
+
+def _pair_room(tokenizer: Tokenizer) -> int:
+    special = tokenizer.pairs(np.empty(0, dtype=np.int32), pack([[]])).lengths[0]
+    return tokenizer.max_length - int(special)
+
+
+def chunk(text: str, limit: Limits, count: Callable[[str], int]) -> list[Span]:
+    """Character spans of the passages of a `text` that is longer than `limit.tokens`.
+
+    Spans rise, hold at most `limit.tokens` by `count`, and together hold every character that is not white space. One
+    starts inside a sentence only where a sentence alone is over the limit; what it shares with its predecessor is whole
+    sentences, as many as `limit.overlap` allows and perhaps none.
+    """
+    import semchunk  # only indexing needs it
+
+    # semchunk's own overlap works by cutting everything into pieces of the overlap's size, through sentences.
+    size = limit.tokens - limit.overlap
+    pieces: Any = semchunk.chunk(text, size, count, memoize=False, offsets=True)
+    spans: list[Span] = [(start, end) for start, end in pieces[1]]
+    return [
+        (_shared_start(text, spans[place - 1], span, limit, count) if place and limit.overlap else span[0], span[1])
+        for place, span in enumerate(spans)
+    ]
+
+
+def _shared_start(text: str, before: Span, span: Span, limit: Limits, count: Callable[[str], int]) -> int:
+    """The earliest sentence of `before` from which `span` can start."""
+    start, end = span
+    low = max(before[0], start - CHARACTERS_A_TOKEN * limit.overlap)
+    chosen = start
+    for first in reversed([match.end() for match in SENTENCE_END.finditer(text, low, start)]):
+        if first >= start:
+            continue
+        if count(text[first:start]) > limit.overlap or count(text[first:end]) > limit.tokens:
+            break
+        chosen = first
+    return chosen

@@ -1,0 +1,215 @@
+"""Collection: an indexed corpus, open for reading. Everything is a memory map, looked up by row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from ..arrays import open_array
+from ..errors import CollectionError, InputError
+from ..files import sha256
+from ..fusion import Fusion
+from ..recall import Index
+from ..tokens import TokenBatch, cumulative
+from . import calibration, publish
+from .manifest import MANIFEST, Manifest
+from .ragged import Ragged
+
+TOKENS = "tokens"
+PLACES = "places.npy"
+ORDER = "ids.order.npy"
+HASHED_BY_DEFAULT = 256_000_000
+"""Bytes up to which opening also hashes every file: a fifth of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a passage was in its document: its chunk (0: it is the whole document, else from 1) and its characters."""
+
+    document: str
+    chunk: int
+    start: int
+    end: int
+
+
+class Collection:
+    """One version of an indexed corpus; a row is a passage. Immutable, so any number of threads may read it.
+
+    The version stays readable while newer ones are published.
+    """
+
+    def __init__(self, path: Path, folder: Path, manifest: Manifest) -> None:
+        """Opens the files of a checked version; `Collection.open` is the way in."""
+        self.path = path
+        self.folder = folder
+        self.manifest = manifest
+        self.index = Index.open(folder, manifest.index)
+        self._ids = Ragged.open(folder / "ids", np.uint8)
+        self._titles = Ragged.open(folder / "titles", np.uint8)
+        self._texts = Ragged.open(folder / "texts", np.uint8)
+        self._metadata = Ragged.open(folder / "metadata", np.uint8)
+        self._places = open_array(folder / PLACES, np.int64, 2)
+        self._order = open_array(folder / ORDER, np.int64, 1)
+        dtype = manifest.token_dtype
+        self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
+        self._check_counts()
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool | None = None) -> Collection:
+        """The current version of the collection folder `path`.
+
+        Always checked: the pointer's hash of the manifest, the manifest, that every file is there, a plain file and of
+        its size, and that counts agree. `verify` hashes all contents too (None: when that takes a moment only).
+        Raises CollectionError.
+        """
+        path = Path(path)
+        pointer = publish.read_pointer(path)
+        if pointer is None:
+            what = "holds no collection" if path.is_dir() else "is not a folder"
+            raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
+        folder = path / publish.VERSIONS / pointer.version
+        opened = open_version(folder, pointer.manifest_sha256)
+        size = sum(record.size for record in opened.manifest.files.values())
+        if verify or (verify is None and size <= HASHED_BY_DEFAULT):
+            opened.verify()
+        return opened
+
+    def verify(self) -> None:
+        """Hash every file and compare with the manifest; raises CollectionError on a difference."""
+        for name, record in self.manifest.files.items():
+            if sha256(self.folder / name) != record.sha256:
+                raise CollectionError(f"{self.folder / name} is damaged: its sha256 is not the manifest's; index again")
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @cached_property
+    def fusion(self) -> Fusion | None:
+        """The collection's own weight of the recall score (see `calibration`), None where its models have none."""
+        return calibration.read(self.path, self.manifest)
+
+    def __len__(self) -> int:
+        return self.manifest.counts.passages
+
+    def tokens(self, rows: npt.ArrayLike) -> TokenBatch:
+        """The reranker's token ids of the passages `rows` (int [m]), without special tokens.
+
+        Raises CollectionError when the corpus was indexed without a reranker.
+        """
+        if self._tokens is None:
+            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
+        flat, lengths = self._tokens.take(rows)
+        return TokenBatch(flat.astype(np.int32), cumulative(lengths))
+
+    def texts(self, rows: npt.ArrayLike) -> list[str]:
+        """The texts of the passages `rows` (int [m])."""
+        return self._texts.strings(rows)
+
+    def titles(self, rows: npt.ArrayLike) -> list[str]:
+        """The titles of the passages' documents, empty where there was none."""
+        return self._titles.strings(rows)
+
+    def ids(self, rows: npt.ArrayLike) -> list[str]:
+        """The passages' ids: the document's, or the document's with `#1`, `#2` … where it was split."""
+        return self._ids.strings(rows)
+
+    def documents(self, rows: npt.ArrayLike) -> list[str]:
+        """The ids of the passages' documents."""
+        return [place.document for place in self.places(rows)]
+
+    def places(self, rows: npt.ArrayLike) -> list[Place]:
+        """Where the passages were in their documents."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return [
+            Place(name.removesuffix(f"#{chunk}") if chunk else name, chunk, start, end)
+            for name, (chunk, start, end) in zip(self.ids(rows), self._places[rows].tolist(), strict=True)
+        ]
+
+    def metadata(self, rows: npt.ArrayLike) -> list[dict[str, Any]]:
+        """What else the rows of the corpus held."""
+        return [json.loads(text) if text else {} for text in self._metadata.strings(rows)]
+
+    def row_of(self, identity: str) -> int:
+        """The row of a passage's id, by binary search; raises InputError when there is none."""
+        wanted = identity.encode("utf-8", "surrogatepass")
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._ids[self._order[middle]].tobytes() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(self) and self._ids[self._order[low]].tobytes() == wanted:
+            return int(self._order[low])
+        raise InputError(f"no passage of {self.path} has the id {identity!r}")
+
+    def _check_counts(self) -> None:
+        expected = len(self)
+        counts = {
+            "vectors": len(self.index), "ids": len(self._ids), "titles": len(self._titles), "texts": len(self._texts),
+            "metadata": len(self._metadata), "places": len(self._places), "id order": len(self._order),
+            "tokens": expected if self._tokens is None else len(self._tokens),
+        }  # fmt: skip
+        for name, count in counts.items():
+            if count != expected:
+                raise CollectionError(f"{self.folder} holds {count} {name} for {expected} passages; index again")
+        if self.index.dimension != self.manifest.dimension:
+            found = f"{self.index.dimension}, its manifest says {self.manifest.dimension}"
+            raise CollectionError(f"{self.folder} holds vectors of dimension {found}; index again")
+
+
+def open_version(folder: Path, manifest_sha256: str | None = None) -> Collection:
+    """One version's folder, with every check of `Collection.open` but the contents' hashes."""
+    manifest = _read_manifest(folder, manifest_sha256)
+    for entry in [folder, *folder.iterdir()]:
+        if entry.is_symlink():
+            raise CollectionError(
+                f"{entry} is a link; a collection holds plain files only, so copy the folder's contents"
+            )
+    for name, record in manifest.files.items():
+        file = folder / name
+        if Path(name).name != name:
+            raise CollectionError(f"{folder / MANIFEST} names {name!r}, which lies outside the version's folder")
+        if not file.is_file():
+            raise CollectionError(f"{file} is missing; index again")
+        # A file that is too short would end the process with SIGBUS when its missing part is touched.
+        if file.stat().st_size != record.size:
+            raise CollectionError(
+                f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; index again"
+            )
+    return Collection(folder.parent.parent, folder, manifest)
+
+
+def read_current(root: Path) -> Manifest | None:
+    """The current version's manifest, None where nothing was published yet; raises CollectionError when damaged."""
+    pointer = publish.read_pointer(root)
+    if pointer is None:
+        return None
+    return _read_manifest(root / publish.VERSIONS / pointer.version, pointer.manifest_sha256)
+
+
+def _read_manifest(folder: Path, expected: str | None) -> Manifest:
+    path = folder / MANIFEST
+    if folder.is_symlink() or path.is_symlink():
+        raise CollectionError(f"{path} is reached through a link; a collection holds plain files only")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read ({error.strerror}); index again") from error
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        raise CollectionError(f"{path} is not the manifest that {publish.CURRENT} was published with; index again")
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise CollectionError(f"{path} is not one this version reads ({where}: {first['msg']}); index again") from error

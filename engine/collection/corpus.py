@@ -1,0 +1,113 @@
+"""A corpus as documents, whatever it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorpusError
+
+ID_FIELDS = ("_id", "id")
+"""Names an id may have where none was given: BEIR's, then everybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document; `metadata` is whatever else its row held, as JSON values."""
+
+    id: str
+    title: str
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Names of the fields of a JSONL, CSV or Parquet corpus; `id` None: `_id`, or else `id`."""
+
+    id: str | None = None
+    text: str = "text"
+    title: str = "title"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a source yields: a document, or what is wrong and where. `where` is a file with a line, or a name."""
+
+    where: str
+    document: Document | None = None
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where documents come from. `fingerprint` is sha256 of the content; `size` documents, where it is known."""
+
+    name: str
+    fingerprint: str
+    size: int | None
+    records: Callable[[], Iterator[Record]]
+
+
+class Corpus:
+    """Documents of a source, each id once. `skipped` counts, while it is read, what was passed over."""
+
+    def __init__(self, source: Source, *, skip_bad: bool = False) -> None:
+        self.source = source
+        self.skip_bad = skip_bad
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[Document]:
+        """Raises CorpusError at the first unusable document (unless `skip_bad`), and when there is none at all."""
+        self.skipped = 0
+        seen: set[str] = set()
+        for record in self.source.records():
+            document = record.document
+            wrong = record.wrong if document is None else _fault(document, seen)
+            if document is not None and not wrong:
+                seen.add(document.id)
+                yield document
+            elif self.skip_bad:
+                self.skipped += 1
+            else:
+                raise CorpusError(f"{record.where}: {wrong}; mend it, or pass over such documents with --skip-bad")
+        if not seen:
+            skipped = f" ({self.skipped} unusable ones were passed over)" if self.skipped else ""
+            raise CorpusError(f"{self.source.name} holds no document{skipped}; give a corpus with at least one")
+
+
+def open_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Corpus:
+    """The corpus `source`: a .jsonl, .jsonl.gz, .csv or .parquet file, a folder of .txt and .md files, or
+    `python:NAME,…` for the documentation strings of Python packages (`python:stdlib`: the standard library).
+
+    Raises CorpusError when it is none of these; reading it may raise more (see Corpus).
+    """
+    from . import files, python
+
+    name = str(source)
+    if name.startswith(python.PREFIX):
+        return Corpus(python.source(name), skip_bad=skip_bad)
+    return Corpus(files.source(Path(source), fields), skip_bad=skip_bad)
+
+
+def read_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Iterator[Document]:
+    """The documents of `source` (see `open_corpus`), in its order."""
+    yield from open_corpus(source, fields=fields, skip_bad=skip_bad)
+
+
+def _fault(document: Document, seen: set[str]) -> str:
+    """What makes a document unusable, or nothing."""
+    if not document.id:
+        return "the document's id is empty"
+    if document.id in seen:
+        return f"the id {document.id!r} occurs a second time; ids must be unique"
+    if not document.text.strip():
+        return f"document {document.id!r} has no text"
+    for text in (document.id, document.title, document.text):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # JSON may hold half of a surrogate pair
+            return f"document {document.id!r} is not valid Unicode at character {error.start} ({error.reason})"
+    return ""

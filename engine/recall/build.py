@@ -1,0 +1,59 @@
+"""Build what was planned, and measure it against exact search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..arrays import open_array
+from ..files import sync_file
+from . import exact, inverted
+from .exact import Floats, Rows
+from .index import INVERTED, VECTORS, Index
+from .plan import TARGET_RECALL, IndexPlan, Plan
+
+Progress = Callable[[int, int | None, str], None]
+DEPTH = 100
+
+
+def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = None, progress: Progress) -> IndexPlan:
+    """Build `plan` over `folder`'s vectors.npy, and measure recall@100 with sample `queries` (float32 [m, d]).
+
+    The clusters read for a query start at 4 and grow until the sample finds `TARGET_RECALL` of what exact search finds.
+    """
+    if plan.kind == "flat":
+        return IndexPlan(**plan.model_dump())
+    vectors = open_array(folder / VECTORS, np.float32, 2)
+    threads = threads or len(os.sched_getaffinity(0))
+    progress(0, None, "clustering")
+    index = inverted.train(vectors, plan.lists, threads=threads)
+    inverted.fill(index, vectors, progress)
+    inverted.write(index, folder / INVERTED)
+    del index
+    sync_file(folder / INVERTED)
+    progress(0, None, "measuring recall")
+    depth = min(DEPTH, len(vectors))
+    _, truth = exact.search(vectors, queries, depth)
+    probes, recall = _tune(
+        vectors, inverted.Inverted.open(folder / INVERTED, probes=4, threads=threads), queries, truth
+    )
+    measured = f"{len(queries)} sample queries against exact search over {len(vectors)} passages"
+    return IndexPlan(**plan.model_dump(), probes=probes, recall_at_100=round(recall, 4), measured_on=measured)
+
+
+def _tune(vectors: Floats, index: inverted.Inverted, queries: Floats, truth: Rows) -> tuple[int, float]:
+    """The fewest probes, in steps of a factor of 1.4, that reach the target, and the recall they reach."""
+    while True:
+        _, found = Index(vectors, index).search(queries, truth.shape[1])
+        reached = recall(found, truth)
+        if reached >= TARGET_RECALL or index.probes >= index.lists:
+            return index.probes, reached
+        index.probes = min(index.lists, int(index.probes * 1.4) + 1)
+
+
+def recall(found: Rows, truth: Rows) -> float:
+    """Mean share of the rows in `truth` (int64 [m, k]) that are in `found` (int64 [m, k])."""
+    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))

@@ -1,0 +1,90 @@
+"""Exact nearest neighbours over a memory-mapped matrix, and the exact scoring every index ends with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+# float32 dot products of unit vectors differ by less than this from exact ones, whatever order they are summed in
+# (384 * 2^-24 = 2.3e-5 bounds it; 1e-6 is typical). Whatever lies this close to the k-th is scored exactly.
+SLACK = np.float32(5e-5)
+BLOCK = 16_384
+"""Vectors multiplied at a time with many queries: 25 MB at 384 dimensions, near the cache."""
+QUERIES = 256
+"""Queries multiplied at a time, which bounds the scores held to 16 MB."""
+EXACT_ROWS = 4096
+"""Vectors scored exactly at a time: 12 MB in float64."""
+
+
+def search(vectors: Floats, queries: Floats, k: int) -> tuple[Floats, Rows]:
+    """The `k` rows of `vectors` nearest to each query, by cosine, ties by row.
+
+    vectors: float32 [n, d]; queries: float32 [m, d], both of unit length
+    returns: scores float32 [m, k], descending; rows int64 [m, k]. `k` must not exceed n.
+
+    One query is a matrix-vector product (both cores, at memory speed; twice as fast as FAISS's flat index, which gives
+    one query one core); many queries are matrix products block by block.
+    """
+    k = min(k, len(vectors))
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    for start in range(0, len(queries), QUERIES):
+        part = slice(start, start + QUERIES)
+        few = queries[part]
+        candidates = [near(vectors @ few[0], k)] if len(few) == 1 else _blockwise(vectors, few, k)
+        for place, found in enumerate(candidates, start):
+            scores[place], rows[place] = rank(vectors, queries[place], found, k)
+    return scores, rows
+
+
+def rank(vectors: Floats, query: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
+    """The `k` best of the candidate `rows`, scored in float64, ties by row: the same whatever found the candidates.
+
+    The result does not depend on the batch a query came in: each row's product is summed by itself.
+    """
+    rows = np.sort(rows)
+    wide = query.astype(np.float64)
+    scores = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), EXACT_ROWS):
+        part = slice(start, start + EXACT_ROWS)
+        scores[part] = np.einsum("ij,j->i", vectors[rows[part]].astype(np.float64), wide)
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], rows[order]
+
+
+def near(scores: Floats, k: int) -> Rows:
+    """Places of all scores that reach the k-th largest, less the slack of float32."""
+    if k >= len(scores):
+        return np.arange(len(scores), dtype=np.int64)
+    return np.flatnonzero(scores >= _kth(scores, k) - SLACK)
+
+
+def _kth(scores: Floats, k: int) -> np.float32:
+    """The k-th largest score, or a bound below it that is quicker to find.
+
+    The k-th largest of the maxima of disjoint groups is no larger than the k-th largest of all, and with groups of a
+    few dozen hardly smaller: 0.1 ms instead of 0.7 ms at 100,000 scores.
+    """
+    group = min(64, len(scores) // (4 * k))
+    if group > 1:
+        whole = len(scores) // group * group
+        scores = scores[:whole].reshape(-1, group).max(axis=1)
+    bound: np.float32 = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return bound
+
+
+def _blockwise(vectors: Floats, queries: Floats, k: int) -> list[Rows]:
+    """Candidates of each query, keeping after every block only what can still be among the best."""
+    rows = [np.empty(0, dtype=np.int64)] * len(queries)
+    scores = [np.empty(0, dtype=np.float32)] * len(queries)
+    for start in range(0, len(vectors), BLOCK):
+        products = queries @ vectors[start : start + BLOCK].T
+        for place, product in enumerate(products):
+            found = near(product, k)
+            found_scores = np.concatenate([scores[place], product[found]])
+            found_rows = np.concatenate([rows[place], found + start])
+            kept = near(found_scores, k)
+            scores[place], rows[place] = found_scores[kept], found_rows[kept]
+    return rows
