@@ -27,7 +27,10 @@ from ..engine.artifact import (
 from ..engine.errors import ExportError
 from ..engine.files import sha256, write_durably
 from ..engine.tokenizer import Tokenizer
-from . import fused, torch_model
+from . import torch_model
+from .first_token import NAME as FIRST_TOKEN
+from .first_token import keep_first_token
+from .fused import Target, counts, fuse
 from .parity import compare, failures
 from .precision import to_fp16, to_int8
 from .quiet import quiet
@@ -75,12 +78,11 @@ def export_model(
         say(f"loading {origin.name}")
         model = torch_model.load(origin, kind)
         base = _save_model(origin, reading, model, kind, folder)
-        say("tracing with optimum")
         with tempfile.TemporaryDirectory() as scratch:
+            say("tracing with optimum")
             traced = Path(scratch) / "traced.onnx"
             trace(model, kind, traced)
-            graph, found = fused.fuse(traced, model.config)
-        variants = _variants(graph, found, model, base, folder, precisions, samples, say)
+            variants = _variants(traced, model, base, folder, precisions, samples, say)
         _write_manifest(folder, base.model_copy(update={"variants": variants}))
     return Artifact.open(out, kind=kind)
 
@@ -131,8 +133,7 @@ def _adapter_name(origin: Origin) -> str | None:
 
 
 def _variants(
-    graph: onnx.ModelProto,
-    found: dict[str, int],
+    traced: Path,
     model: Any,
     base: Manifest,
     folder: Path,
@@ -149,7 +150,7 @@ def _variants(
     variants: dict[Precision, Variant] = {}
     for precision in precisions:
         file = folder / VARIANT_FILES[precision]
-        _write_graph(graph, precision, file)
+        found = _write_graph(traced, model.config, base.kind, precision, file)
         some = samples.head(FP16_QUERIES, FP16_CANDIDATES) if precision == "fp16" else samples
         rows, columns = some.candidates.shape
         parity = _prove(precision, reference[:rows, :columns], scores(onnx_forward(file), tokenizer, usage, some))
@@ -158,13 +159,18 @@ def _variants(
     return variants
 
 
-def _write_graph(graph: onnx.ModelProto, precision: Precision, file: Path) -> None:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
+def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, file: Path) -> dict[str, int]:
+    """Write the graph of one precision; its fused operators and how often each occurs."""
+    target: Target = "gpu" if precision == "fp16" else "cpu"
+    graph = fuse(traced, config, target)
+    found = counts(graph)
+    if kind == "cross-encoder" and keep_first_token(graph):
+        found[FIRST_TOKEN] = 1
     if precision == "int8":
-        to_int8(copy, file)
+        to_int8(graph, file)
     else:
-        onnx.save(to_fp16(copy) if precision == "fp16" else copy, file)
+        onnx.save(to_fp16(graph) if precision == "fp16" else graph, file)
+    return found
 
 
 def _prove(precision: Precision, reference: Array, variant: Array) -> Parity:

@@ -26,7 +26,7 @@ def to_int8(model: onnx.ModelProto, file: Path) -> None:
         quantize_dynamic(
             model,
             file,
-            op_types_to_quantize=["MatMul", "Attention"],
+            op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={

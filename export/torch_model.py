@@ -35,6 +35,7 @@ def load(origin: Origin, kind: Kind) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                attn_implementation="eager",  # plain matrix products: what fusion and quantisation look for
                 output_loading_info=True,
             )
     except Exception as error:  # transformers, safetensors and torch raise what they like on damaged weights
