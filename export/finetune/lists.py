@@ -1,0 +1,103 @@
+"""Training examples: one question, its answer and seven passages that are none, drawn anew for every step.
+
+Everything is a function of (seed, step), so that a resumed training sees what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...engine.tokenizer import Tokenizer
+from ...engine.tokens import Ids, TokenBatch, concatenate, pack
+from .negatives import Mined
+
+TITLE_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """`b` lists of `k` joined pairs; the first of each list is the positive.
+
+    pairs: b * k sequences, list after list     cosines: float32 [b, k]
+    """
+
+    pairs: TokenBatch
+    cosines: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A mined data set and its share of the training examples."""
+
+    name: str
+    mined: Mined
+    weight: float
+
+
+def schedule(sources: list[Source], seed: int) -> npt.NDArray[np.int32]:
+    """int32 [n, 2]: (source, question) in training order, each question at most once, sources mixed by weight.
+
+    It ends where the first source with any weight is used up; the loop then begins it again.
+    """
+    rng = np.random.default_rng((seed, 1))
+    total = sum(source.weight for source in sources)
+    passes = min(len(source.mined.questions) * total / source.weight for source in sources if source.weight > 0)
+    rows = []
+    for index, source in enumerate(sources):
+        count = min(len(source.mined.questions), round(passes * source.weight / total))
+        order = rng.permutation(len(source.mined.questions))[:count]
+        rows.extend((position, index, question) for position, question in zip(rng.random(count), order, strict=True))
+    rows.sort()
+    return np.array([(index, question) for _, index, question in rows], dtype=np.int32).reshape(-1, 2)
+
+
+def draw(
+    sources: list[Source],
+    order: npt.NDArray[np.int32],
+    tokenizer: Tokenizer,
+    *,
+    step: int,
+    lists: int,
+    negatives: int,
+    easy: float,
+    seed: int,
+) -> Lists:
+    """The `lists` examples of one step, each with `negatives` negatives, of which about a share `easy` is random."""
+    rng = np.random.default_rng((seed, 2, step))
+    pairs, cosines = [], []
+    for index in range(step * lists, (step + 1) * lists):
+        source, question = order[index % len(order)]
+        mined = sources[source].mined
+        rows = _rows(mined, question, negatives, easy, rng)
+        passages = mined.passages.select(rows)
+        if rng.random() < TITLE_SHARE:
+            passages = with_titles(mined.titles.select(rows), passages)
+        pairs.append(tokenizer.pairs(mined.questions[question], passages))
+        cosines.append(mined.cosines(question, rows))
+    return Lists(concatenate(pairs), np.stack(cosines))
+
+
+def with_titles(titles: TokenBatch, passages: TokenBatch) -> TokenBatch:
+    """Each passage with its title before it."""
+    joined: list[Ids] = [np.concatenate([titles[row], passages[row]]) for row in range(len(passages))]
+    return pack(joined)
+
+
+def _rows(mined: Mined, question: int, negatives: int, easy: float, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+    """The positive's row, then `negatives` others: half from the best 16 candidates, half from all, some random."""
+    found = mined.candidates[question]
+    found = found[found >= 0]
+    random = int((rng.random(negatives) < easy).sum())
+    hard = min(negatives - random, len(found))
+    close = min((hard + 1) // 2, len(found[:16]))
+    chosen = rng.choice(min(16, len(found)), close, replace=False) if close else np.empty(0, dtype=np.int64)
+    rest = np.setdiff1d(np.arange(len(found)), chosen)
+    far = rng.choice(rest, min(hard - close, len(rest)), replace=False) if len(rest) else rest
+    rows = found[np.concatenate([chosen, far]).astype(np.int64)]
+    filler = rng.integers(0, len(mined.passages), negatives - len(rows)).astype(np.int32)
+    positive = mined.positives[question]
+    filler[filler == positive] = (positive + 1) % len(mined.passages)
+    return np.concatenate([[positive], rows, filler]).astype(np.int32)

@@ -1,0 +1,131 @@
+"""The reranker in training: a BERT whose linear layers are base + low rank, with a score after several layers.
+
+The low-rank update is added to the weight once a step rather than applied to every token: at rank 64 of 384 that costs
+no more than LoRA's two extra products, and leaves the forward pass of the served model. What is saved is plain LoRA.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import BertForSequenceClassification
+
+TARGETS = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+# LoRA's alpha / rank.
+SCALE = 2.0
+
+
+class LowRank(nn.Module):
+    """weight → weight + SCALE · B A, computed in float32 and rounded to the compute dtype."""
+
+    def __init__(self, linear: nn.Linear, rank: int, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(linear.in_features)  # PEFT's start: Kaiming-uniform A with a = sqrt(5), zero B
+        self.a = nn.Parameter(torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator))
+        self.b = nn.Parameter(torch.zeros(linear.out_features, rank))
+        self.dtype = dtype
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return (weight + SCALE * (self.b @ self.a)).to(self.dtype)
+
+
+class Head(nn.Module):
+    """[CLS] state → score: dense, tanh, linear, as BERT's pooler and classifier."""
+
+    def __init__(self, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, 1)
+        for linear in (self.dense, self.out):
+            nn.init.normal_(linear.weight, std=0.02, generator=generator)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.dense(state))).squeeze(-1)
+
+
+class Reranker(nn.Module):
+    """Scores after the layers `exits` (1 is the first) and after the last."""
+
+    def __init__(
+        self,
+        base: BertForSequenceClassification,
+        *,
+        rank: int,
+        exits: tuple[int, ...],
+        seed: int,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.exits = exits
+        self.rank = rank
+        self.bert = base.bert.requires_grad_(False)
+        for module in self.bert.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif hasattr(module, "dropout_prob"):
+                # Under one pass over the data there is nothing to overfit, and dropout takes a fifth of a CPU step.
+                module.dropout_prob = 0.0
+        hidden = base.config.hidden_size
+        self.head = Head(hidden, generator)
+        if self.bert.pooler is not None:
+            self.head.dense.load_state_dict({k: v.float() for k, v in self.bert.pooler.dense.state_dict().items()})
+        self.bert.pooler = None
+        self.exit_heads = nn.ModuleDict({str(layer): Head(hidden, generator) for layer in exits})
+        self.recall_weight_log = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.bert.to(dtype)
+        self.low_rank = self._attach(rank, dtype, generator)
+
+    def _attach(self, rank: int, dtype: torch.dtype, generator: torch.Generator) -> dict[str, LowRank]:
+        attached: dict[str, LowRank] = {}
+        for index, layer in enumerate(self.bert.encoder.layer):
+            for target in TARGETS:
+                linear = layer.get_submodule(target)
+                low_rank = LowRank(linear, rank, dtype, generator)
+                linear.weight.data = linear.weight.data.float()
+                # unsafe: the parametrised weight is bfloat16 where the stored one is float32
+                parametrize.register_parametrization(linear, "weight", low_rank, unsafe=True)
+                attached[f"encoder.layer.{index}.{target}"] = low_rank
+        return attached
+
+    @property
+    def recall_weight(self) -> Tensor:
+        """The weight of the cosine in the fused loss, positive."""
+        return self.recall_weight_log.exp()
+
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        """float32 [exits + 1, n]: scores of `n` padded pairs (int64 [n, width]) after each exit and the last layer."""
+        states = self.bert(
+            input_ids=ids, attention_mask=mask, token_type_ids=segments, output_hidden_states=True
+        ).hidden_states
+        scores = [self.exit_heads[str(layer)](states[layer][:, 0].float()) for layer in self.exits]
+        return torch.stack([*scores, self.head(states[-1][:, 0].float())])
+
+    def groups(self, rate: float) -> list[dict[str, object]]:
+        """Optimizer groups: the lowest third of the layers, which wakes last, learns twice as fast."""
+        low = len(self.bert.encoder.layer) // 3
+        fast, rest = [], []
+        for name, module in self.low_rank.items():
+            (fast if int(name.split(".")[2]) < low else rest).extend(module.parameters())
+        heads = [*self.head.parameters(), *self.exit_heads.parameters()]
+        return [
+            {"params": fast, "lr": 2 * rate, "peak": 2 * rate},
+            {"params": rest, "lr": rate, "peak": rate},
+            {"params": heads, "lr": rate, "peak": rate},
+            {"params": [self.recall_weight_log], "lr": 10 * rate, "peak": 10 * rate, "weight_decay": 0.0},
+        ]
+
+    def trained(self) -> dict[str, Tensor]:
+        """Every trained tensor by name: what a checkpoint holds."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}

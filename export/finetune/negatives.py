@@ -1,0 +1,132 @@
+"""Hard negatives: passages that the bi-encoder confuses with the answer, and that are probably no answer themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save
+from transformers import BertModel
+
+from ...engine.files import replace_durably
+from ...engine.tokenizer import Tokenizer
+from ...engine.tokens import TokenBatch
+from .data import Dataset
+from .encode import Vectors, encode
+
+DEPTH = 64
+# A passage this far above the labelled answer is more likely an answer that nobody labelled. Wide, since for a third of
+# SQuAD's questions the bi-encoder prefers a wrong paragraph of the right article, and those are what is to be learnt.
+MARGIN = 0.10
+# Two passages with this cosine are the same text with other line breaks.
+DUPLICATE = 0.97
+ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """One data set as token ids, vectors and candidates: all that training and validation need of it.
+
+    passages, titles:  p sequences, ids without special tokens      vectors:   float16 [p, hidden]
+    questions:         q sequences                                  question_vectors: float16 [q, hidden]
+    positives:         int32 [q], a row of passages
+    candidates:        int32 [q, DEPTH], rows by falling cosine, -1 where there are fewer
+    """
+
+    passages: TokenBatch
+    titles: TokenBatch
+    questions: TokenBatch
+    vectors: Vectors
+    question_vectors: Vectors
+    positives: npt.NDArray[np.int32]
+    candidates: npt.NDArray[np.int32]
+
+    def cosines(self, question: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """float32 [len(rows)]: recall scores of the passages `rows` for one question."""
+        return self.vectors[rows].astype(np.float32) @ self.question_vectors[question].astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, whole or not at all."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, TokenBatch):
+                arrays[f"{field.name}.ids"], arrays[f"{field.name}.cu_seqlens"] = value.ids, value.cu_seqlens
+            else:
+                arrays[field.name] = value
+        replace_durably(path, save(arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> Mined:
+        """Read what `save` wrote."""
+        arrays = load_file(path)
+        texts = {
+            name: TokenBatch(arrays[f"{name}.ids"], arrays[f"{name}.cu_seqlens"])
+            for name in ("passages", "titles", "questions")
+        }
+        rest = {name: array for name, array in arrays.items() if "." not in name}
+        return cls(**texts, **rest)
+
+
+def mine(
+    dataset: Dataset,
+    model: BertModel,
+    tokenizer: Tokenizer,
+    *,
+    questions: int,
+    rng: np.random.Generator,
+    clean: bool = True,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Mined:
+    """Up to `questions` questions of `dataset`, drawn at random, with their candidates by exact search.
+
+    With `clean`, candidates lose labelled positives, near-duplicates of the positive and probable unlabelled positives
+    (for training); without, they are recall's own answer (for validation).
+    """
+    chosen = np.sort(rng.permutation(len(dataset.questions))[:questions])
+    asked = [dataset.questions[index] for index in chosen]
+    passages = tokenizer.encode_many([passage.text for passage in dataset.passages])
+    queries = tokenizer.encode_many([question.text for question in asked])
+    vectors = encode(model, tokenizer, passages, advance)
+    question_vectors = encode(model, tokenizer, queries, advance)
+    positives = np.array([int(rng.choice(question.positives)) for question in asked], dtype=np.int32)
+    labelled = [np.array(question.positives) for question in asked]
+    return Mined(
+        passages=passages,
+        titles=tokenizer.encode_many([f"{p.title}." if p.title else "" for p in dataset.passages]),
+        questions=queries,
+        vectors=vectors,
+        question_vectors=question_vectors,
+        positives=positives,
+        candidates=_candidates(vectors, question_vectors, positives, labelled if clean else None),
+    )
+
+
+def _candidates(
+    vectors: Vectors,
+    queries: Vectors,
+    positives: npt.NDArray[np.int32],
+    labelled: list[npt.NDArray[np.int64]] | None,
+) -> npt.NDArray[np.int32]:
+    corpus = vectors.astype(np.float32)
+    depth = min(DEPTH, len(corpus))
+    result = np.full((len(queries), DEPTH), -1, dtype=np.int32)
+    for start in range(0, len(queries), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        scores = queries[rows].astype(np.float32) @ corpus.T
+        if labelled is not None:
+            answers = positives[rows]
+            ceiling = scores[np.arange(len(answers)), answers] + MARGIN
+            scores[(scores > ceiling[:, None]) | (corpus[answers] @ corpus.T > DUPLICATE)] = -np.inf
+            for row, known in enumerate(labelled[rows]):
+                scores[row, known] = -np.inf
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        ranked = np.take_along_axis(scores, best, axis=1)
+        order = np.argsort(-ranked, axis=1, kind="stable")
+        found = np.take_along_axis(best, order, axis=1).astype(np.int32)
+        found[~np.isfinite(np.take_along_axis(ranked, order, axis=1))] = -1
+        result[rows, :depth] = found
+    return result

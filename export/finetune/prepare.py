@@ -1,0 +1,131 @@
+"""From folders of labelled text to mined sources: read, widen with pseudo-questions, hold back, mine, keep on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertModel
+
+from ...engine.errors import ExportError, InputError
+from ...engine.files import sha256
+from ...engine.tokenizer import Tokenizer
+from .data import Dataset, hold_out, read_beir, thin
+from .forward import Workers
+from .lists import Source
+from .negatives import DEPTH, Mined, mine
+from .progress import bar
+from .pseudo import inverse_cloze, python_docs
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+PSEUDO = ("python", "cloze")
+# More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
+VALIDATION_QUESTIONS = 150
+
+
+def digest(base: Path, data: list[Path], settings: Settings) -> str:
+    """Of all that decides what a training sees and does; equal digests may share a checkpoint."""
+    files = sorted(file for folder in data for file in Path(folder).rglob("*") if file.is_file())
+    record = {
+        "base": sha256(base / "model.safetensors"),
+        "data": [(f"{file.parent.name}/{file.name}", file.stat().st_size) for file in files],
+        "settings": settings.model_dump(exclude={"threads", "checkpoint_every"}),
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare(
+    base: Path, data: list[Path], work: Path, settings: Settings, name: str, workers: Workers
+) -> tuple[list[Source], dict[str, Mined]]:
+    """Mined training sources and validation sets, from `work` when an earlier run with the digest `name` left them there.
+
+    Raises CorpusError for data that cannot be read and ExportError when nothing is left to train on.
+    """
+    folder = work / f"mined-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    trains, held = _datasets(data, settings)
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=settings.mining_length, segments=True)
+    model = BertModel.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).eval()
+    jobs: list[tuple[str, Callable[[Callable[[int], None]], Mined]]] = []
+    total = 0
+    with bar() as shown:
+        task = shown.add_task("mining", total=None)
+
+        def advance(count: int) -> None:
+            shown.advance(task, count)
+
+        for split, datasets in (("train", trains), ("held", held)):
+            for index, dataset in enumerate(datasets):
+                asked = _share(settings, dataset.name, settings.questions) if split == "train" else VALIDATION_QUESTIONS
+                total += len(dataset.passages) + min(asked, len(dataset.questions))
+                jobs.append((f"{split}-{dataset.name}", _job(dataset, model, tokenizer, asked, settings, split, index)))
+        shown.update(task, total=total)
+
+        def one(job: tuple[str, Callable[[Callable[[int], None]], Mined]]) -> Mined:
+            path = folder / f"{job[0]}.safetensors"
+            if not path.is_file():
+                job[1](advance).save(path)
+                log.info("mined %s", job[0])
+            return Mined.load(path)
+
+        mined = dict(zip((name for name, _ in jobs), workers.map(one, jobs), strict=True))
+    sources = [Source(d.name, mined[f"train-{d.name}"], _weight(settings, d.name)) for d in trains]
+    return sources, {d.name: mined[f"held-{d.name}"] for d in held}
+
+
+def _job(
+    dataset: Dataset, model: BertModel, tokenizer: Tokenizer, asked: int, settings: Settings, split: str, index: int
+) -> Callable[[Callable[[int], None]], Mined]:
+    def run(advance: Callable[[int], None]) -> Mined:
+        rng = np.random.default_rng((settings.seed, 3, index, split == "held"))
+        clean = split == "train"
+        return mine(dataset, model, tokenizer, questions=asked, rng=rng, clean=clean, advance=advance)
+
+    return run
+
+
+def _datasets(data: list[Path], settings: Settings) -> tuple[list[Dataset], list[Dataset]]:
+    """Training and validation sets by source; the two share no document."""
+    unknown = set(settings.pseudo) - set(PSEUDO)
+    if unknown:
+        raise InputError(f"unknown pseudo-questions {', '.join(sorted(unknown))}; there are {', '.join(PSEUDO)}")
+    rng = np.random.default_rng((settings.seed, 0))
+    whole = [read_beir(folder) for folder in data]
+    if "python" in settings.pseudo:
+        whole.append(python_docs(_passages(settings, "python") + settings.held_out, rng))
+    trains, held = [], []
+    for dataset in whole:
+        thinned = thin(dataset, _passages(settings, dataset.name) + settings.held_out, rng)
+        train, out = hold_out(thinned, min(settings.held_out, len(thinned.passages) // 5), rng)
+        trains.append(train)
+        held.append(out)
+    if "cloze" in settings.pseudo:
+        wanted = max(1, _passages(settings, "cloze") // max(1, len(whole)))
+        trains.append(inverse_cloze([thin(dataset, wanted, rng) for dataset in trains], rng))
+        held.append(inverse_cloze([thin(dataset, wanted // 8, rng) for dataset in held], rng))
+    trains = [dataset for dataset in trains if dataset.questions and len(dataset.passages) > DEPTH // 16]
+    held = [dataset for dataset in held if dataset.questions]
+    if not trains:
+        raise ExportError("the training set is empty: the data has too few questions and passages to train on")
+    if not held:
+        raise ExportError("no question is left for validation; give data with more documents (by title)")
+    return trains, held
+
+
+def _weight(settings: Settings, name: str) -> float:
+    return settings.weights.get(name, 0.15 if name in PSEUDO else 0.3)
+
+
+def _share(settings: Settings, name: str, of: int) -> int:
+    heaviest = max([*settings.weights.values(), _weight(settings, name)])
+    return max(1, round(of * _weight(settings, name) / heaviest))
+
+
+def _passages(settings: Settings, name: str) -> int:
+    return max(settings.passages // 2, _share(settings, name, settings.passages))

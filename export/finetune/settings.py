@@ -1,0 +1,50 @@
+"""What a training can be told."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Defaults are those of the bundled adapter; `minutes` ends the training unless `steps` is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: float = Field(default=90.0, gt=0)
+    """Wall-clock time of the training itself: mining comes before, the final measurement after it."""
+    steps: int | None = Field(default=None, gt=0)
+    """Train exactly so many steps: then equal settings give equal weights on equal machines."""
+    seed: int = 0
+    rank: int = Field(default=64, gt=0)
+    exits: tuple[int, ...] = (2, 3, 4)
+    rate: float = Field(default=7e-4, gt=0)
+    warmup: int = 60
+    """Steps in which the learning rate rises; the share of random (easy) negatives falls over ten times as many."""
+    lists: int = Field(default=4, gt=0)
+    """Questions a step."""
+    negatives: int = Field(default=7, gt=0)
+    max_length: int = Field(default=192, gt=8)
+    """Tokens of a training pair; every `long_every`-th step reads twice as many, so that long passages are not new."""
+    long_every: int = 8
+    mining_length: int = 128
+    """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""
+    passages: int = Field(default=5000, gt=0)
+    """Passages mined from the largest source; the others have their share by weight, at least half as many."""
+    questions: int = Field(default=6000, gt=0)
+    """Training questions of the heaviest source; the others have their share by weight."""
+    held_out: int = Field(default=400, gt=0)
+    """Passages a source keeps back for validation, in whole documents."""
+    validation_questions: int = 24
+    validation_candidates: int = 16
+    validate_every: float = Field(default=8.0, gt=0)
+    """Minutes (or hundreds of steps, when `steps` is given) between validations."""
+    checkpoint_every: float = Field(default=4.0, ge=0)
+    """Minutes between checkpoints."""
+    patience: int = 4
+    """Validations in a row without a new best that end the training."""
+    threads: int = Field(default=2, gt=0)
+    pseudo: tuple[str, ...] = ("python", "cloze")
+    weights: dict[str, float] = Field(
+        default_factory=lambda: {"squad-train": 0.45, "nq-qed-train": 0.2, "medquad": 0.1, "python": 0.1, "cloze": 0.15}
+    )
+    """Share of the training examples by source; a source not named gets 0.3 (labelled) or 0.15 (pseudo)."""

@@ -1,0 +1,92 @@
+"""Quality on held-back questions: recall alone, the reranker alone, and both fused, for each domain and layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...engine.fusion import Fusion, fit_fusion, mean_ndcg
+from ...engine.tokenizer import Tokenizer
+from .forward import Workers, score_pairs
+from .model import Reranker
+from .negatives import Mined
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One domain's candidates: for each question, in recall's order.
+
+    logits: float32 [exits + 1, candidates] a question; recall: float32 [candidates]; gains: float32 [candidates]
+    """
+
+    logits: list[Floats]
+    recall: list[Floats]
+    gains: list[Floats]
+
+    def layer(self, index: int) -> list[Floats]:
+        """Each question's logits after one exit, or with -1 after the last layer."""
+        return [logits[index] for logits in self.logits]
+
+
+def judge(
+    model: Reranker,
+    tokenizer: Tokenizer,
+    mined: Mined,
+    *,
+    pad_id: int,
+    questions: int,
+    candidates: int,
+    workers: Workers,
+) -> Judged:
+    """Score recall's first `candidates` for up to `questions` questions whose answer is among them."""
+    rows = [mined.candidates[index][:candidates] for index in range(len(mined.questions))]
+    asked = [i for i in range(len(rows)) if mined.positives[i] in rows[i]][:questions]
+
+    def one(question: int) -> tuple[Floats, Floats, Floats]:
+        found = rows[question][rows[question] >= 0]
+        pairs = tokenizer.pairs(mined.questions[question], mined.passages.select(found))
+        with torch.inference_mode():
+            logits = score_pairs(model, pairs, pad_id).numpy()
+        gains = (found == mined.positives[question]).astype(np.float32)
+        return logits, mined.cosines(question, found), gains
+
+    results = workers.map(one, asked)
+    return Judged([r[0] for r in results], [r[1] for r in results], [r[2] for r in results])
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """nDCG@10 of each domain: recall alone, and every layer bare and fused; the fusion fitted on all domains."""
+
+    fusion: Fusion
+    recall: dict[str, float]
+    bare: dict[str, list[float]]
+    fused: dict[str, list[float]]
+
+    @property
+    def mean(self) -> float:
+        """What decides which weights are kept: the last layer's fused nDCG@10, mean over domains."""
+        return float(np.mean([layers[-1] for layers in self.fused.values()]))
+
+
+def quality(judged: dict[str, Judged]) -> Quality:
+    """Fit the fusion over all domains (each with equal say) and measure each."""
+    domains = list(judged.values())
+    fusion = fit_fusion([d.layer(-1) for d in domains], [d.recall for d in domains], [d.gains for d in domains])
+    recall, bare, fused = {}, {}, {}
+    for name, domain in judged.items():
+        layers = range(len(domain.logits[0]))
+        recall[name] = mean_ndcg(domain.recall, domain.gains)
+        bare[name] = [mean_ndcg(domain.layer(layer), domain.gains) for layer in layers]
+        fused[name] = [
+            mean_ndcg(
+                [fusion.fuse(x, r) for x, r in zip(domain.layer(layer), domain.recall, strict=True)], domain.gains
+            )
+            for layer in layers
+        ]
+    return Quality(fusion, recall, bare, fused)
