@@ -1,1 +1,7 @@
 """Training a reranker adapter: data, hard negatives, the loop, validation and what is written."""
+
+from __future__ import annotations
+
+from .train import finetune
+
+__all__ = ["finetune"]

@@ -7,14 +7,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...engine.errors import CorpusError
-
-# The splits a training reads; a folder that has none of them but one other split is read with that one.
-SPLITS = ("train", "test", "dev")
+from ...engine.judgements import read_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +36,24 @@ class Dataset:
     questions: list[Question]
 
 
-def read_beir(folder: Path) -> Dataset:
+def read_beir(folder: Path, split: str | None = None) -> Dataset:
     """The BEIR folder `folder`: corpus.jsonl, queries.jsonl and qrels/<split>.tsv, each plain or with `.gz`.
 
     Questions whose judgements (score > 0) name no passage of the corpus are left out.
     Raises CorpusError when a file is missing or malformed, or when no judged question is left.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CorpusError(f"{folder} is not a folder; training data is a BEIR folder (corpus, queries, qrels)")
+    judged = read_judged(folder, split or _split(folder))
     passages: list[Passage] = []
     rows: dict[str, int] = {}
-    for record in _records(_find(folder, "corpus.jsonl")):
-        rows[record["_id"]] = len(passages)
-        passages.append(Passage(str(record.get("title") or ""), str(record.get("text") or "")))
-    texts = {record["_id"]: str(record.get("text") or "") for record in _records(_find(folder, "queries.jsonl"))}
-    positives: dict[str, list[int]] = {}
-    for question, passage in _judgements(_qrels(folder)):
-        if question in texts and passage in rows:
-            positives.setdefault(question, []).append(rows[passage])
-    questions = [Question(texts[name], tuple(found)) for name, found in positives.items() if texts[name].strip()]
+    for name, passage in _corpus(_find(folder, "corpus.jsonl")):
+        rows[name] = len(passages)
+        passages.append(passage)
+    questions = []
+    for name, text in judged.queries.items():
+        found = tuple(rows[row] for row, grade in judged.qrels[name].items() if grade > 0 and row in rows)
+        if found and text.strip():
+            questions.append(Question(text, found))
     if not questions:
         raise CorpusError(f"{folder} has no judged question: no line of its qrels names a query and passage it holds")
     return Dataset(folder.name, passages, questions)
@@ -112,44 +107,24 @@ def _find(folder: Path, name: str) -> Path:
     raise CorpusError(f"{folder} has neither {name} nor {name}.gz; training data is a BEIR folder")
 
 
-def _qrels(folder: Path) -> Path:
-    found = {path.name.split(".")[0]: path for path in sorted((folder / "qrels").glob("*.tsv*"))}
-    for split in SPLITS:
-        if split in found:
-            return found[split]
-    if len(found) == 1:
-        return next(iter(found.values()))
-    have = f"only {', '.join(found)}" if found else "none"
-    raise CorpusError(f"{folder} has no qrels/train.tsv or qrels/train.tsv.gz ({have}); training needs judgements")
+def _split(folder: Path) -> str | None:
+    """The training split, if the folder has one; else None: the only split there is."""
+    return "train" if any((folder / "qrels" / f"train.tsv{end}").is_file() for end in ("", ".gz")) else None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _corpus(path: Path) -> Iterator[tuple[str, Passage]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            yield from file
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _passage(line, path, number)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} cannot be read ({error}); copy the file again") from error
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise CorpusError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
-            raise CorpusError(f"{path}, line {number}: no object with a string `_id`")
-        yield record
-
-
-def _judgements(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_lines(path), start=1):
-        fields = line.rstrip("\n").split("\t")
-        if number == 1 and fields[0] in ("query-id", "query_id"):
-            continue
-        if len(fields) != 3 or not fields[2].strip().lstrip("-").isdigit():
-            raise CorpusError(f"{path}, line {number}: not `query-id<TAB>corpus-id<TAB>score`")
-        if int(fields[2]) > 0:
-            yield fields[0], fields[1]
+def _passage(line: str, path: Path, number: int) -> tuple[str, Passage]:
+    try:
+        record = json.loads(line)
+        return str(record["_id"]), Passage(str(record.get("title") or ""), str(record["text"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(f'{path}:{number}: a passage is {{"_id": …, "title": …, "text": …}} ({error!r})') from error

@@ -23,7 +23,7 @@ def encode(
     texts: TokenBatch,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Vectors:
-    """float16 [n, hidden]: unit vectors of `texts` (ids without special tokens), mean-pooled as the bi-encoder serves them.
+    """float16 [n, hidden]: unit vectors of `texts` (ids without special tokens), mean-pooled as they are served.
 
     The tokenizer's `max_length` cuts them. Sorted by length, so that a batch is hardly padded; `advance` is told of
     every batch's share of `texts`.

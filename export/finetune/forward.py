@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...engine.tokens import TokenBatch
 from .lists import Lists
@@ -50,7 +50,7 @@ class Workers:
         torch.set_num_threads(self._before)
 
 
-def score_pairs(model: Reranker, pairs: TokenBatch, pad_id: int) -> Tensor:
+def score_pairs(model: nn.Module, pairs: TokenBatch, pad_id: int) -> Tensor:
     """float32 [exits + 1, n]: `model`'s scores of the joined `pairs`, in their order, differentiable.
 
     Sorted by length and split, so that little is computed on padding.

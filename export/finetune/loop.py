@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
+from torch import nn
 
 from ...engine.errors import ExportError
 from ...engine.tokenizer import Tokenizer
@@ -28,7 +29,7 @@ from .model import Reranker
 from .negatives import Mined
 from .progress import bar
 from .settings import Settings
-from .validate import Quality, judge, quality
+from .validate import Judged, judge, quality
 
 log = logging.getLogger(__name__)
 EASY_SHARE = 0.6
@@ -45,6 +46,8 @@ class Run:
     validation: dict[str, Mined]
     tokenizer: Callable[[int], Tokenizer]
     pad_id: int
+    max_length: int
+    """Tokens that validation and the final measurement read of a pair."""
     work: Path
     workers: Workers
 
@@ -129,7 +132,7 @@ def _step(
 
 
 def _parts(lists: Lists, count: int) -> list[Lists]:
-    """Two halves, or one part when there is one list: their number decides the sums, so it never follows the machine."""
+    """Two halves, or one part for an odd count: the split decides how sums round, so it never follows the machine."""
     size = lists.cosines.shape[1]
     parts = 2 if count % 2 == 0 else 1
     each = count // parts
@@ -156,7 +159,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, settings: Settings, step: int, 
 
 
 def _validate(run: Run, progress: Progress) -> None:
-    measured = measure(run, run.settings.validation_questions, run.settings.validation_candidates)
+    measured = quality(judge_all(run, run.model, run.settings.validation_questions, run.settings.validation_candidates))
     score = measured.mean
     progress.history.append(
         {
@@ -177,12 +180,12 @@ def _validate(run: Run, progress: Progress) -> None:
         progress.worse += 1
 
 
-def measure(run: Run, questions: int, candidates: int) -> Quality:
-    """Quality on every validation domain that has a question whose answer recall found."""
+def judge_all(run: Run, model: nn.Module, questions: int, candidates: int) -> dict[str, Judged]:
+    """`model`'s scores on every validation domain that has a question whose answer recall found."""
     judged = {
         name: judge(
-            run.model,
-            run.tokenizer(512),
+            model,
+            run.tokenizer(run.max_length),
             mined,
             pad_id=run.pad_id,
             questions=questions,
@@ -191,4 +194,7 @@ def measure(run: Run, questions: int, candidates: int) -> Quality:
         )
         for name, mined in run.validation.items()
     }
-    return quality({name: domain for name, domain in judged.items() if domain.gains})
+    found = {name: domain for name, domain in judged.items() if domain.gains}
+    if not found:
+        raise ExportError("recall finds the answer of no validation question: check that the qrels fit the corpus")
+    return found

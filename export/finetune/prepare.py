@@ -24,6 +24,8 @@ from .pseudo import inverse_cloze, python_docs
 from .settings import Settings
 
 log = logging.getLogger(__name__)
+# Settings that change how long a training takes or what is measured after it, but not its course.
+COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
 PSEUDO = ("python", "cloze")
 # More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
 VALIDATION_QUESTIONS = 150
@@ -35,7 +37,7 @@ def digest(base: Path, data: list[Path], settings: Settings) -> str:
     record = {
         "base": sha256(base / "model.safetensors"),
         "data": [(f"{file.parent.name}/{file.name}", file.stat().st_size) for file in files],
-        "settings": settings.model_dump(exclude={"threads", "checkpoint_every"}),
+        "settings": settings.model_dump(exclude=COURSELESS),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -43,7 +45,7 @@ def digest(base: Path, data: list[Path], settings: Settings) -> str:
 def prepare(
     base: Path, data: list[Path], work: Path, settings: Settings, name: str, workers: Workers
 ) -> tuple[list[Source], dict[str, Mined]]:
-    """Mined training sources and validation sets, from `work` when an earlier run with the digest `name` left them there.
+    """Mined training sources and validation sets, taken from `work` when a run with the digest `name` left them there.
 
     Raises CorpusError for data that cannot be read and ExportError when nothing is left to train on.
     """

@@ -1,46 +1,184 @@
-"""`finetune`: base model and labelled text in, adapter folder out."""
+"""`finetune`: a base model and labelled text in, an adapter folder with its model card out."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
+import platform
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from ...engine.errors import ExportError, InputError
+from ...engine.fusion import fit_over
 from ...engine.tokenizer import Tokenizer
-from .adapter import load_base
+from ..bundled import BUNDLED
+from .adapter import load_base, shape_of
+from .card import card
+from .checkpoint import Progress
+from .evaluate import judge_folder, left_out, report
 from .forward import Workers
-from .loop import Run
+from .loop import Run, judge_all, train
 from .model import Reranker
 from .prepare import digest, prepare
+from .record import AdapterRecord, BaseShape
+from .scorer import Scorer
 from .settings import Settings
+from .validate import Judged, measured_with
+from .write import write_record, write_weights
 
 log = logging.getLogger(__name__)
+WORK = "work"
 
 
-def run_training(base: Path, data: Sequence[Path], work: Path, settings: Settings, workers: Workers) -> Run:
+def finetune(
+    base: str | Path,
+    data: Iterable[Path],
+    out: Path,
+    *,
+    minutes: float = 90.0,
+    seed: int = 0,
+    rank: int = 64,
+    pseudo: Sequence[str] = ("python", "cloze"),
+    resume: bool = True,
+    tests: Iterable[Path] = (),
+    test_questions: int = 300,
+    settings: Settings | None = None,
+) -> AdapterRecord:
+    """Train a reranker adapter on `base` and write it to the folder `out`; returns its record.
+
+    base:   a bundled name (`minilm-l6`) or the folder of a BERT encoder with safetensors weights
+    data:   BEIR folders to train on; documents of each are held back for validation
+    tests:  BEIR folders that are only measured, with up to `test_questions` questions each
+    resume: continue what `out/work` holds of a training with the same settings; else begin anew
+    settings: overrides `minutes`, `seed`, `rank` and `pseudo`
+
+    `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
+    be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
+    """
+    chosen = settings or Settings(minutes=minutes, seed=seed, rank=rank, pseudo=tuple(pseudo))
+    folders, name, path = [Path(folder) for folder in data], *_base(base)
+    if not folders and not chosen.pseudo:
+        raise InputError("there is nothing to train on: give at least one --data folder or --pseudo source")
+    work = Path(out) / WORK
+    if not resume and work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    with Workers(chosen.threads) as workers:
+        run, shape = prepare_run(path, name, folders, work, chosen, workers)
+        progress = train(run)
+        files = write_weights(Path(out), run.model, name)
+        return _finish(Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions)
+
+
+def prepare_run(
+    base: Path, name: str, data: list[Path], work: Path, settings: Settings, workers: Workers
+) -> tuple[Run, BaseShape]:
     """Everything up to the first step: data mined, model built."""
-    name = digest(base, list(data), settings)
     started = time.monotonic()
     model, _ = load_base(base)
-    layers = model.config.num_hidden_layers
-    sources, validation = prepare(base, list(data), work, settings, name, workers)
+    shape = shape_of(model, name)
+    mark = digest(base, data, settings)
+    sources, validation = prepare(base, data, work, settings, mark, workers)
     log.info("mined %s in %.0f s", {s.name: len(s.mined.questions) for s in sources}, time.monotonic() - started)
-    exits = tuple(layer for layer in settings.exits if layer < layers)
-    tokenizer = functools.cache(
-        lambda length: Tokenizer(
-            base / "tokenizer.json", max_length=min(length, model.config.max_position_embeddings), segments=True
-        )
-    )
-    return Run(
+    longest = model.config.max_position_embeddings
+    run = Run(
         settings=settings,
-        digest=name,
-        model=Reranker(model, rank=settings.rank, exits=exits, seed=settings.seed),
+        digest=mark,
+        model=Reranker(
+            model,
+            rank=settings.rank,
+            exits=tuple(layer for layer in settings.exits if layer < shape.layers),
+            seed=settings.seed,
+        ),
         sources=sources,
         validation=validation,
-        tokenizer=tokenizer,
+        tokenizer=functools.cache(
+            lambda length: Tokenizer(base / "tokenizer.json", max_length=min(length, longest), segments=True)
+        ),
         pad_id=model.config.pad_token_id or 0,
+        max_length=longest,
         work=work,
         workers=workers,
     )
+    return run, shape
+
+
+def _finish(
+    out: Path,
+    base: Path,
+    shape: BaseShape,
+    files: dict[str, str],
+    run: Run,
+    progress: Progress,
+    tests: list[Path],
+    test_questions: int,
+) -> AdapterRecord:
+    """Measure the written adapter, fit its fusion and write its record and card."""
+    scorer = Scorer(base, out)
+    settings = run.settings
+    judged = judge_all(run, scorer, settings.final_questions, settings.final_candidates)
+    domains = {name: domain.last() for name, domain in judged.items()}
+    fusion = fit_over(list(domains.values()), f"held-back questions of {', '.join(domains)}")
+    measured = measured_with(fusion, judged)
+    results: dict[str, Any] = {
+        "validation": {
+            name: {
+                "recall": measured.recall[name],
+                "rerank": measured.bare[name][-1],
+                "fused": measured.fused[name][-1],
+            }
+            for name in judged
+        },
+        "domain_left_out_of_the_fit": left_out(domains),
+        "history": progress.history,
+        "test": {},
+    }
+    for folder in tests:
+        found: Judged = judge_folder(
+            scorer,
+            base,
+            folder,
+            questions=test_questions,
+            max_length=run.max_length,
+            seed=settings.seed,
+            workers=run.workers,
+        )
+        results["test"][folder.name] = report(found, scorer, fusion.recall_weight)
+        log.info("test %s: %s", folder.name, results["test"][folder.name])
+    record = AdapterRecord(
+        base=shape,
+        files=files,
+        fusion=fusion,
+        exits=scorer.exits,
+        max_length=run.max_length,
+        trained=_trained(run, progress),
+        quality=results,
+    )
+    write_record(out, record, card(record))
+    return record
+
+
+def _trained(run: Run, progress: Progress) -> dict[str, Any]:
+    return {
+        "data": {source.name: len(source.mined.questions) for source in run.sources},
+        "steps": progress.step,
+        "kept_step": progress.best_step,
+        "minutes": round(progress.seconds / 60, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.settings.threads} threads",
+        "settings": run.settings.model_dump(),
+    }
+
+
+def _base(base: str | Path) -> tuple[str, Path]:
+    """The base's name and folder."""
+    bundled = BUNDLED.get(str(base))
+    if bundled is not None and bundled.adapter is None:
+        return str(base), bundled.folder()
+    if not Path(base).is_dir():
+        names = ", ".join(name for name, each in BUNDLED.items() if each.adapter is None)
+        raise ExportError(f"{base} is neither a folder nor a bundled base ({names})")
+    return Path(base).name, Path(base)

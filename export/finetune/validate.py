@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from ...engine.fusion import Fusion, fit_fusion, mean_ndcg
+from ...engine.fusion import Domain, Fusion, fit_over, mean_ndcg
 from ...engine.tokenizer import Tokenizer
 from .forward import Workers, score_pairs
-from .model import Reranker
 from .negatives import Mined
 
 Floats = npt.NDArray[np.float32]
@@ -28,13 +28,17 @@ class Judged:
     recall: list[Floats]
     gains: list[Floats]
 
-    def layer(self, index: int) -> list[Floats]:
-        """Each question's logits after one exit, or with -1 after the last layer."""
-        return [logits[index] for logits in self.logits]
+    def at(self, layer: int) -> Domain:
+        """With the logits of one exit (by its place in the exits), or with -1 those of the last layer."""
+        return Domain([logits[layer] for logits in self.logits], self.recall, self.gains)
+
+    def last(self) -> Domain:
+        """With the logits of the last layer."""
+        return self.at(-1)
 
 
 def judge(
-    model: Reranker,
+    model: nn.Module,
     tokenizer: Tokenizer,
     mined: Mined,
     *,
@@ -76,17 +80,15 @@ class Quality:
 
 def quality(judged: dict[str, Judged]) -> Quality:
     """Fit the fusion over all domains (each with equal say) and measure each."""
-    domains = list(judged.values())
-    fusion = fit_fusion([d.layer(-1) for d in domains], [d.recall for d in domains], [d.gains for d in domains])
+    return measured_with(fit_over([domain.last() for domain in judged.values()]), judged)
+
+
+def measured_with(fusion: Fusion, judged: dict[str, Judged]) -> Quality:
+    """Measure each domain with a given fusion."""
     recall, bare, fused = {}, {}, {}
     for name, domain in judged.items():
-        layers = range(len(domain.logits[0]))
+        layers = [domain.at(layer) for layer in range(len(domain.logits[0]))]
         recall[name] = mean_ndcg(domain.recall, domain.gains)
-        bare[name] = [mean_ndcg(domain.layer(layer), domain.gains) for layer in layers]
-        fused[name] = [
-            mean_ndcg(
-                [fusion.fuse(x, r) for x, r in zip(domain.layer(layer), domain.recall, strict=True)], domain.gains
-            )
-            for layer in layers
-        ]
+        bare[name] = [layer.ndcg(0.0) for layer in layers]
+        fused[name] = [layer.ndcg(fusion.recall_weight) for layer in layers]
     return Quality(fusion, recall, bare, fused)

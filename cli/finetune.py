@@ -1,0 +1,50 @@
+"""tandem finetune: labelled questions → a reranker adapter."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import typer
+
+from .console import err, out
+
+NAME = "finetune"
+
+
+def command(
+    base: str = typer.Option("minilm-l6", "--base", help="A bundled name, or the folder of a BERT encoder."),
+    data: list[Path] = typer.Option([], "--data", help="A BEIR folder to train on (plain or .gz); repeat for several."),
+    output: Path = typer.Option(..., "--out", help="The adapter's folder; its sub-folder `work` keeps checkpoints."),
+    pseudo: list[str] = typer.Option(["python", "cloze"], help="Pseudo-questions to add; repeat for several."),
+    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add none."),
+    minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
+    seed: int = typer.Option(0, help="Of every draw."),
+    rank: int = typer.Option(64, help="Rank of the adapter."),
+    test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
+    test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
+    resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
+) -> None:
+    """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
+    from ..export.finetune import finetune
+
+    if err.is_terminal:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
+    record = finetune(
+        base,
+        data,
+        output,
+        minutes=minutes,
+        seed=seed,
+        rank=rank,
+        pseudo=() if no_pseudo else tuple(pseudo),
+        resume=resume,
+        tests=test,
+        test_questions=test_questions,
+    )
+    out.print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
+    for name, row in record.quality["validation"].items():
+        line = f"  {name:<20} nDCG@10  recall {row['recall']:.3f}  rerank {row['rerank']:.3f}  fused {row['fused']:.3f}"
+        out.print(line)
+    out.print(f"export it with: tandem export {base} --as cross-encoder --adapter {output} --out FOLDER")
