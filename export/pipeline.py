@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import onnx
 from transformers import AutoTokenizer
@@ -26,8 +26,10 @@ from ..engine.artifact import (
 )
 from ..engine.errors import ExportError
 from ..engine.files import sha256, write_durably
+from ..engine.fusion import Fusion
 from ..engine.tokenizer import Tokenizer
 from . import torch_model
+from .finetune.record import read_record
 from .first_token import NAME as FIRST_TOKEN
 from .first_token import keep_first_token
 from .fused import Target, counts, fuse
@@ -35,15 +37,13 @@ from .parity import compare, failures
 from .precision import to_fp16, to_int8
 from .quiet import quiet
 from .reading import Reading, read
-from .samples import Samples, sample
+from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
 from .scoring import Array, Usage, onnx_forward, scores
 from .source import Origin, resolve
 from .staging import staged
 from .trace import OPSET, trace
 
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
-# FP16 arithmetic is emulated on most CPUs, some twenty times slower than FP32: fewer pairs prove it.
-FP16_QUERIES, FP16_CANDIDATES = 8, 20
 
 
 def export_model(
@@ -70,6 +70,8 @@ def export_model(
     """
     out = Path(out)
     say = progress or (lambda line: None)
+    if kind not in get_args(Kind):
+        raise ExportError(f"a model is exported as {' or '.join(get_args(Kind))}, not as {kind!r}")
     precisions = _ordered(precisions)
     origin = resolve(source, kind, revision=revision, adapter=adapter)
     reading = read(origin, kind)
@@ -105,12 +107,13 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
             raise ExportError(f"{origin.name} has no tokenizer.json and none can be made from its files")
         tokenizer.save_pretrained(folder)
     segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
+    record = read_record(origin.adapter) if origin.adapter else None
     return Manifest(
         kind=kind,
         name=origin.name,
         source=Source(name=origin.name, revision=origin.revision, adapter=_adapter_name(origin)),
         family=reading.family,
-        max_length=reading.max_length,
+        max_length=min(reading.max_length, record.max_length) if record else reading.max_length,
         segments=segments,
         pad_id=tokenizer.pad_token_id,
         dimension=model.config.hidden_size if kind == "bi-encoder" else None,
@@ -118,6 +121,7 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
         normalize=reading.normalize,
         prompts=reading.prompts,
         activation=reading.activation,
+        fusion=record.fusion if record else Fusion(),
         variants={},
         files={},
         opset=OPSET,

@@ -14,6 +14,7 @@ FAMILIES = ("bert", "xlm-roberta", "modernbert")
 # The names under which sentence-transformers' encode_document looks for a passage's prompt, in its order.
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 MODULES = "sentence_transformers.models."
+NO_PROMPTS = Prompts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Reading:
     max_length: int
     pooling: Literal["mean", "cls"] | None = None
     normalize: bool = True
-    prompts: Prompts = Prompts()
+    prompts: Prompts = NO_PROMPTS
     activation: Literal["identity", "sigmoid"] = "identity"
 
 
@@ -36,7 +37,9 @@ def read(origin: Origin, kind: Kind) -> Reading:
         raise ExportError(f"{origin.name} is of the family {family!r}; supported are {', '.join(FAMILIES)}")
     length = _max_length(origin, config)
     if kind == "cross-encoder":
-        return Reading(family, length, activation=_activation(origin, config))
+        # An adapter brings the one-label head; a base's configuration does not speak of it.
+        activation = "identity" if origin.adapter is not None else _activation(origin, config)
+        return Reading(family, length, activation=activation)
     return _bi_encoder(origin, family, length)
 
 
@@ -59,7 +62,8 @@ def _bi_encoder(origin: Origin, family: str, length: int) -> Reading:
     kinds = [str(module.get("type", "")).removeprefix(MODULES) for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ExportError(
-            f"{origin.name} is built of {' → '.join(kinds)}; only Transformer → Pooling, with or without Normalize, is supported"
+            f"{origin.name} is built of {' → '.join(kinds)}; "
+            "only Transformer → Pooling, with or without Normalize, is supported"
         )
     settings = read_json(origin.folder, "config_sentence_transformers.json") or {}
     prompts = _prompts(settings)
@@ -89,7 +93,7 @@ def _pooling(origin: Origin, path: str, prompts: Prompts) -> Literal["mean", "cl
         raise ExportError(
             f"{origin.name} pools by {' and '.join(chosen) or 'nothing known'}; supported are mean and cls"
         )
-    if mode == "mean" and config.get("include_prompt") is False and prompts != Prompts():
+    if mode == "mean" and config.get("include_prompt") is False and prompts != NO_PROMPTS:
         raise ExportError(
             f"{origin.name} leaves its prompt out of the mean (include_prompt: false), which is not supported"
         )

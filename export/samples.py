@@ -7,6 +7,7 @@ import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,21 @@ from ..engine.errors import ExportError
 
 # Modules with much prose; their source is parsed, never imported.
 MODULES = (
-    "argparse", "ast", "asyncio/tasks", "asyncio/streams", "bisect", "calendar", "cmd", "codecs", "collections/__init__",
-    "contextlib", "csv", "dataclasses", "difflib", "dis", "doctest", "email/message", "fractions", "ftplib", "functools",
-    "getpass", "glob", "gzip", "heapq", "http/client", "http/server", "inspect", "ipaddress", "json/__init__", "locale",
-    "logging/__init__", "mailbox", "mimetypes", "multiprocessing/pool", "os", "pprint", "random", "sched", "selectors",
-    "shelve", "shutil", "smtplib", "socket", "ssl", "statistics", "string", "subprocess", "tarfile", "tempfile",
-    "textwrap", "threading", "timeit", "traceback", "types", "typing", "unittest/case", "urllib/request", "uuid", "zipfile",
+    "argparse", "ast", "asyncio/tasks", "asyncio/streams", "bisect", "calendar", "cmd", "codecs",
+    "collections/__init__", "contextlib", "csv", "dataclasses", "difflib", "dis", "doctest", "email/message",
+    "fractions", "ftplib", "functools", "getpass", "glob", "gzip", "heapq", "http/client", "http/server", "inspect",
+    "ipaddress", "json/__init__", "locale", "logging/__init__", "mailbox", "mimetypes", "multiprocessing/pool",
+    "os", "pprint", "random", "sched", "selectors", "shelve", "shutil", "smtplib", "socket", "ssl", "statistics",
+    "string", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "traceback", "types",
+    "typing", "unittest/case", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
 SHORTEST = 80  # characters; shorter ones say little
-# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole, up to
-# many times a model's length.
+# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole,
+# and some of those are many times as long as a model reads.
 CUT, WHOLE_EVERY = 256, 20
 MOST = 400  # strings, spread over all modules
+# CPUs emulate FP16 arithmetic, several times slower than FP32: fewer pairs prove it.
+FP16_QUERIES, FP16_CANDIDATES = 8, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,15 @@ def sample(
     return Samples(queries, texts, starts[:, None] + np.arange(width))
 
 
-def docstrings() -> list[str]:
-    """Documentation strings of some standard library modules, in a fixed order; raises ExportError when none are there."""
+@cache
+def docstrings() -> tuple[str, ...]:
+    """Documentation strings of standard library modules, in a fixed order; raises ExportError when there are none."""
     library = Path(sysconfig.get_paths()["stdlib"])
     found = [text for module in MODULES for text in _of_file(library / f"{module}.py")]
     if not found:
         raise ExportError(f"{library} has no Python sources to take real text from; give texts of your own")
     chosen = found[:: -(-len(found) // MOST)]
-    return [text if row % WHOLE_EVERY == 0 else text[:CUT] for row, text in enumerate(chosen)]
+    return tuple(text if row % WHOLE_EVERY == 0 else text[:CUT] for row, text in enumerate(chosen))
 
 
 def first_sentence(text: str) -> str:

@@ -17,15 +17,21 @@ from .source import Origin
 if TYPE_CHECKING:
     from ..engine.tokens import PaddedBatch
 
+# Plain matrix products, which fusion and quantisation look for.
+ATTENTION = "eager"
+
 
 def load(origin: Origin, kind: Kind) -> Any:
-    """The model in FP32 evaluation mode, its adapter merged; raises ExportError when weights are missing or do not fit."""
+    """The model in FP32 for inference, its adapter merged; raises ExportError when weights miss or do not fit."""
     if origin.adapter is not None:
         if kind != "cross-encoder":
             raise ExportError("an adapter turns a base model into a cross-encoder; export it with --as cross-encoder")
         from .finetune.adapter import load_merged
 
-        return load_merged(origin.folder, origin.adapter).float().eval()
+        with quiet():
+            merged = load_merged(origin.folder, origin.adapter)
+        merged.set_attn_implementation(ATTENTION)
+        return merged.float().eval()
     door = AutoModel if kind == "bi-encoder" else AutoModelForSequenceClassification
     try:
         with quiet():
@@ -35,7 +41,7 @@ def load(origin: Origin, kind: Kind) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
-                attn_implementation="eager",  # plain matrix products: what fusion and quantisation look for
+                attn_implementation=ATTENTION,
                 output_loading_info=True,
             )
     except Exception as error:  # transformers, safetensors and torch raise what they like on damaged weights

@@ -1,4 +1,4 @@
-"""Tiny random-weight models of every supported family, with tokenizers trained on the spot: no downloads, no waiting."""
+"""Tiny random-weight models of every supported family, with tokenizers trained on the spot: no downloads."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ Family = Literal["bert", "xlm-roberta", "modernbert"]
 FAMILIES: tuple[Family, ...] = ("bert", "xlm-roberta", "modernbert")
 VOCABULARY = 1000
 MAX_LENGTH = 128
+# So small a model gains nothing from a second thread, and OpenMP's threads wait by spinning: on a busy two-core machine
+# that made one export take 40 s instead of 2.
+torch.set_num_threads(1)
 
 
 def tiny_model(
@@ -44,7 +47,7 @@ def tiny_model(
 ) -> Path:
     """Write a Hugging Face folder (config, safetensors, tokenizer) of a random-weight model; returns `folder`.
 
-    A bi-encoder's folder has sentence-transformers' files too. The same family has the same tokenizer, whatever the kind.
+    A bi-encoder's folder has sentence-transformers' files too. Each family has one tokenizer, whatever the kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(family)
