@@ -104,7 +104,7 @@ def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
     systems: list[System] = [Tandem(engine, "tandem")]
     if reranker is None:
         return systems
-    parts = (engine.encoder.artifact, reranker.artifact, collection.vectors, collection.texts(np.arange(len(collection))))
+    parts = (engine.encoder.artifact, reranker.artifact, collection.index.vectors, collection.texts(np.arange(len(collection))))
     if "sentence-transformers" in rivals:
         systems.append(SentenceTransformers(*parts))
     if "plain-onnx" in rivals:
@@ -115,7 +115,8 @@ def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
 def _pair_lengths(engine: Engine, questions: Sequence[str], candidates: int) -> np.ndarray:
     lengths = []
     for question in questions:
-        rows = [engine.collection.row_of(hit.id) for hit in engine.search(question, top_k=candidates, candidates=candidates, rerank=False).hits]
+        found = engine.search(question, top_k=candidates, candidates=candidates, rerank=False)
+        rows = [engine.collection.row_of(hit.id) for hit in found.hits]
         tokenizer = (engine.reranker or engine.encoder).tokenizer
         lengths.append(tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(np.array(rows))).lengths)
     return np.concatenate(lengths)

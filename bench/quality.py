@@ -16,7 +16,7 @@ import ir_measures
 import numpy as np
 
 from ..engine import Engine, SearchResult
-from ..engine.errors import CorpusError
+from ..engine.errors import CorpusError, InputError
 from ..engine.judgements import Judged, Qrels
 from ..engine.result import Hit
 
@@ -130,9 +130,19 @@ def write_trec_run(path: Path, run: Run, tag: str) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
+def _has_document(engine: Engine, document: str) -> bool:
+    for passage in (document, f"{document}#1"):  # whole, or split
+        try:
+            engine.collection.row_of(passage)
+        except InputError:
+            continue
+        return True
+    return False
+
+
 def _check_same_corpus(engine: Engine, qrels: Qrels) -> None:
     documents = {document for grades in qrels.values() for document in grades}
-    if not any(engine.collection.has_document(document) for document in documents):
+    if not any(_has_document(engine, document) for document in documents):
         raise CorpusError(
             f"none of the {len(documents)} judged documents is in {engine.collection.path}: another corpus?"
         )

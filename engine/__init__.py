@@ -1,1 +1,46 @@
-"""Tandem's engine: two-stage search over an indexed collection."""
+"""Two-stage search over an indexed collection: the public door.
+
+    from tandem.engine import Engine
+
+    with Engine.open("collection/") as engine:
+        result = engine.search("how do I reset an API key")
+"""
+
+from .collection import Collection
+from .engine import Engine
+from .errors import (
+    ArtifactError,
+    CollectionError,
+    CorpusError,
+    DeviceError,
+    EngineClosed,
+    EngineError,
+    ExportError,
+    InferenceError,
+    InputError,
+    Overloaded,
+    StorageError,
+    TandemError,
+)
+from .result import Hit, Reranked, SearchResult, Timings
+
+__all__ = [
+    "ArtifactError",
+    "Collection",
+    "CollectionError",
+    "CorpusError",
+    "DeviceError",
+    "Engine",
+    "EngineClosed",
+    "EngineError",
+    "ExportError",
+    "Hit",
+    "InferenceError",
+    "InputError",
+    "Overloaded",
+    "Reranked",
+    "SearchResult",
+    "StorageError",
+    "TandemError",
+    "Timings",
+]

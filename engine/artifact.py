@@ -8,9 +8,10 @@ manifest.json                                            what the files are, the
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -151,6 +152,12 @@ class Artifact:
             raise ArtifactError(f"{self.path} has no {precision} variant, only {have}")
         self.verify([variant.file])
         return self.path / variant.file
+
+    def architecture(self) -> dict[str, Any]:
+        """The verified `config.json`: layers, widths, heads."""
+        self.verify(["config.json"])
+        config: dict[str, Any] = json.loads((self.path / "config.json").read_bytes())
+        return config
 
     def tokenizer(self) -> Tokenizer:
         """The verified tokenizer."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-# Each measured shape: (sequences, tokens each). Widths from a short query to a long passage; at 128 and 256 tokens the
-# batch sizes among which the best micro-batch is chosen.
+# Each measured shape: (sequences, tokens each), the most telling first, since measuring stops when its time is up. Widths
+# from a short query to a long passage; at 128 and 256 tokens the batch sizes among which the best micro-batch is chosen.
 PROBES: tuple[tuple[int, int], ...] = (
-    (1, 16), (8, 32), (1, 128), (2, 128), (4, 128), (8, 128), (1, 256), (2, 256), (4, 256), (1, 512),
+    (1, 128), (4, 128), (1, 16), (2, 256), (2, 128), (1, 256), (8, 128), (8, 32), (4, 256), (1, 512),
 )  # fmt: skip
+# Three unknowns want more than three probes; all ten, twice each, take 0.4 s for MiniLM-L6 in INT8 on two cores.
+FEWEST_PROBES = 5
+PROBING_SECONDS = 0.6
 # What a running estimate takes from each new observation. 0.1 follows a machine whose other tenant comes or goes within
 # some twenty micro-batches (half a second of reranking) and forgets one slow batch as quickly.
 LEARNING_RATE = 0.1
@@ -57,10 +61,14 @@ class CostModel:
 
 def learn(measure: Callable[[int, int], float], max_length: int) -> CostModel:
     """Fit a cost model on the probes that `max_length` allows; `measure(sequences, width)` gives seconds of one run."""
-    shapes = [shape for shape in PROBES if shape[1] <= max_length] or [(1, max_length)]
-    for shape in shapes:
-        measure(*shape)  # the first run of a shape allocates; it is not the cost of the next
-    seconds = [min(measure(*shape), measure(*shape)) for shape in shapes]
+    shapes: list[tuple[int, int]] = []
+    seconds: list[float] = []
+    start = time.perf_counter()
+    for shape in [shape for shape in PROBES if shape[1] <= max_length] or [(1, max_length)]:
+        if len(shapes) >= FEWEST_PROBES and time.perf_counter() - start > PROBING_SECONDS:
+            break
+        shapes.append(shape)
+        seconds.append(min(measure(*shape), measure(*shape)))  # the first run of a shape allocates
     call, token, square = _fit(shapes, seconds)
     return CostModel(call, token, square, tokens=_best_tokens(shapes, seconds))
 

@@ -37,7 +37,7 @@ class EngineSettings(_Settings):
     encoder_precision: Precision | Literal["auto"] = "auto"
     reranker_precision: Precision | Literal["auto"] = "auto"
     """`auto`: FP16 on a GPU; on a CPU the encoder in FP32 and the reranker in INT8, where the artifact has it."""
-    recall_weight: float | None = Field(default=None, ge=0.0)
+    recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     """Weight of the recall score in the final score; None: the collection's, or else the reranker's fitted one."""
     queue_tokens: int = Field(default=2_000_000, gt=0)
     """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
@@ -50,7 +50,7 @@ class SearchSettings(_Settings):
 
     top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES)
     candidates: int = Field(default=100, ge=1, le=MAX_CANDIDATES)
-    budget_ms: float | None = Field(default=250.0, gt=0)
+    budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False)
     """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
     rerank: bool = True
 

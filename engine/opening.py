@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .artifact import Artifact, Kind
@@ -15,7 +16,7 @@ def artifact_of(collection: Collection, record: ModelRecord, given: str | Path |
     Raises CollectionError when it is not there or is another model: vectors and token ids of one model mean nothing to
     another.
     """
-    path = Path(given) if given is not None else collection.path / record.path
+    path = Path(given) if given is not None else Path(os.path.normpath(collection.path / record.path))
     option = "encoder" if kind == "bi-encoder" else "reranker"
     try:
         artifact = Artifact.open(path, kind=kind)

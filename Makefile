@@ -1,0 +1,35 @@
+# make help lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test check micro clean
+help:  ## List the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(INSTALLED)  ## Create .venv and install Tandem with everything it was tested with.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 13) else f"Tandem needs Python 3.11 or 3.12, this is {v.major}.{v.minor}: try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,bench,dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
+	$(BIN)/tandem demo
+
+test: $(INSTALLED)  ## Run the tests.
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Lint, format check and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .types/tandem
+
+micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
+	$(BIN)/python -m pytest bench/micro --benchmark-only
+
+clean:  ## Remove what the targets made (the collection of the demo too).
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

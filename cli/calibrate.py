@@ -1,0 +1,42 @@
+"""tandem calibrate: fit the weight of the recall score to a collection's own judged questions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from .console import out, print_json, progress_bar
+
+NAME = "calibrate"
+
+
+def command(
+    collection: Path = typer.Argument(help="The collection's folder."),
+    beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
+    split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
+    sample: int = typer.Option(500, help="Questions to fit on at most, drawn with a fixed seed."),
+    reset: bool = typer.Option(False, help="Forget the collection's own weight: the reranker's fitted one applies again."),
+    json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
+) -> None:
+    """Fit how much the recall score counts in the final order, and keep it with the collection."""
+    from ..engine import Engine
+    from ..engine.calibration import calibrate
+    from ..engine.collection import forget_fusion
+
+    if reset:
+        forget_fusion(collection)
+        out.print(f"{collection}: the reranker's own weight applies")
+        return
+    if beir is None:
+        raise typer.BadParameter("give a BEIR folder with judged questions, or --reset")
+    with Engine.open(collection) as engine, progress_bar() as progress:
+        found = calibrate(engine, beir, split=split, sample=sample, progress=progress)
+    if json_output:
+        print_json(asdict(found) | {"fusion": found.fusion.model_dump()})
+        return
+    out.print(
+        f"{collection}: recall weight {found.fusion.recall_weight:.2f}, fitted on {found.questions} questions; "
+        f"nDCG@10 {found.before:.3f} → {found.after:.3f} (recall alone {found.recall:.3f})"
+    )

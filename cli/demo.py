@@ -1,0 +1,97 @@
+"""tandem demo: everything once, on what every machine has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from .console import note, out, progress_bar
+
+NAME = "demo"
+ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
+CORPUS = "python:stdlib,numpy"
+RECALL_BUDGET_MS, RERANK_BUDGET_MS = 20.0, 250.0
+QUESTIONS = (
+    "how do I parse a date from a string",
+    "run a function after a delay in another thread",
+    "remove duplicate values from an array and count them",
+    "temporary folder that is deleted when I am done",
+    "solve a system of linear equations",
+    "compare two texts and show the lines that differ",
+    "which function tells whether a path is a symbolic link",
+    "read a password without showing it on the screen",
+)
+
+
+def command(
+    corpus: str = typer.Option(CORPUS, help="What to index: as in `tandem index`, for example a folder of yours."),
+    question: list[str] = typer.Option([], help="Ask this instead of the prepared questions; repeat for several."),
+    folder: Path = typer.Option(Path(".demo"), help="Where the models and the collection go."),
+    budget_ms: float = typer.Option(RECALL_BUDGET_MS + RERANK_BUDGET_MS, help="Milliseconds a search may take."),
+) -> None:
+    """Export the bundled models, index the documentation strings of Python and numpy, and answer questions in two stages."""
+    from ..engine import Engine
+
+    encoder, reranker = (_model(name, kind, folder) for name, kind in ((ENCODER, "bi-encoder"), (RERANKER, "cross-encoder")))
+    collection = _collection(corpus, folder, encoder, reranker)
+    with Engine.open(collection) as engine:
+        note(f"{len(engine.collection)} passages on the {engine.device.kind} ({engine.device.reason})")
+        table = Table("ms (p50)", "tokenize", "encode", "recall", "fetch", "queue", "rerank", "total", "reranked", box=None)
+        for text in question or QUESTIONS:
+            result = engine.search(text, budget_ms=budget_ms)
+            out.print(f"\n[bold]{text}[/bold]")
+            out.print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
+            timings = result.timings
+            table.add_row(
+                text[:40], *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
+                f"{result.reranked}/{result.candidates}",
+            )  # fmt: skip
+    out.print("")
+    out.print(table)
+    out.print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
+    note(f"ask your own: tandem search {collection} \"…\"")
+
+
+_STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
+
+
+def _model(name: str, kind: str, folder: Path) -> Path:
+    """The bundled model's artifact, exported the first time."""
+    from ..engine.artifact import MANIFEST
+    from ..export import export_model
+
+    path = folder / "models" / name
+    if (path / MANIFEST).exists():
+        note(f"{name}: already exported")
+    else:
+        note(f"{name}: exporting to ONNX and proving it equal to PyTorch (about a minute)")
+        export_model(name, kind, path, progress=note)
+    return path
+
+
+def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Path:
+    from ..engine.collection import IndexSettings
+    from ..engine.indexing import index_corpus
+
+    name = "".join(letter if letter.isalnum() else "-" for letter in corpus).strip("-")
+    path = folder / "collections" / name
+    settings = IndexSettings(encode_title=True, rerank_title=True)
+    with progress_bar() as progress:
+        report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, settings=settings, progress=progress)
+    note(report.summary())
+    return path
+
+
+def _side_by_side(recalled: list, reranked: list) -> Table:
+    """Recall's three best beside the final three, with where each came from."""
+    table = Table("recall alone", "after the cross-encoder", "was", box=None)
+    for before, after in zip(recalled[:3], reranked[:3], strict=True):
+        table.add_row(_name(before), _name(after), str(after.recall_rank))
+    return table
+
+
+def _name(hit) -> str:
+    text = " ".join(hit.text.split())[:70].replace("[", r"\[")
+    return f"[bold]{(hit.title or hit.id)}[/bold] {text}"

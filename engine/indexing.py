@@ -1,0 +1,65 @@
+"""From artifacts and a corpus to a collection: `tandem index`, as one call."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from .artifact import Artifact, Precision
+from .collection import BuildReport, Fields, IndexSettings, ModelRecord, Models, Progress, build
+from .collection.report import silent
+from .device import choose
+from .encoder import BiEncoder
+
+
+def index_corpus(
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    encoder: str | Path,
+    reranker: str | Path | None = None,
+    precision: Precision | Literal["auto"] = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    fields: Fields | None = None,
+    settings: IndexSettings | None = None,
+    progress: Progress = silent,
+) -> BuildReport:
+    """Index `corpus` (see `collection.open_corpus`) into the folder `out` with the artifacts `encoder` and `reranker`.
+
+    Without a reranker the collection answers by recall alone. Interrupted, the same call goes on where it stopped; with
+    nothing changed it does nothing.
+
+    Raises CorpusError, ArtifactError, CollectionError, DeviceError, InputError, InferenceError or StorageError.
+    """
+    out = Path(out)
+    chosen = choose(device, threads)
+    bi_encoder = BiEncoder(Artifact.open(encoder, kind="bi-encoder"), chosen, precision)
+    cross = None if reranker is None else Artifact.open(reranker, kind="cross-encoder")
+    models = Models(
+        encoder=_record(bi_encoder.artifact, out, bi_encoder.precision),
+        reranker=None if cross is None else _record(cross, out),
+    )
+    return build(
+        corpus,
+        out,
+        encode=bi_encoder.encode,
+        tokenizer=bi_encoder.tokenizer,
+        reranker_tokenizer=None if cross is None else cross.tokenizer(),
+        models=models,
+        settings=settings,
+        fields=fields,
+        passage_prompt=bi_encoder.prompts.passage,
+        threads=chosen.threads,
+        progress=progress,
+    )
+
+
+def _record(artifact: Artifact, out: Path, precision: Precision | None = None) -> ModelRecord:
+    return ModelRecord(
+        name=artifact.manifest.name,
+        fingerprint=artifact.fingerprint,
+        path=os.path.relpath(artifact.path.resolve(), out.resolve()),
+        precision=precision,
+    )

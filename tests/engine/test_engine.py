@@ -1,0 +1,206 @@
+"""The engine end to end, on a small collection with tiny random-weight models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tandem.engine import CollectionError, Engine, EngineClosed, InputError
+from tandem.engine.engine import NO_RERANKER
+from tandem.engine.indexing import index_corpus
+
+QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "a", "thread lock")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("collection")
+    index_corpus("python:json,threading,zipfile", folder / "c", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder)
+    return folder / "c"
+
+
+@pytest.fixture(scope="module")
+def engine(collection: Path):
+    with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32") as opened:
+        yield opened
+
+
+def key(result) -> list[tuple[str, float]]:
+    return [(hit.id, round(hit.score, 4)) for hit in result.hits]
+
+
+def test_both_stages_agree_with_an_exhaustive_oracle(engine: Engine):
+    """Recall is exact search over all vectors; every candidate's logit is the cross-encoder's on the text pair."""
+    result = engine.search(QUESTIONS[0], top_k=20, candidates=20, budget_ms=None)
+    vector = engine.embed([QUESTIONS[0]])[0].astype(np.float64)
+    cosines = engine.collection.index.vectors.astype(np.float64) @ vector
+    expected = engine.collection.ids(np.argsort(-cosines, kind="stable")[:20])
+    by_recall = sorted(result.hits, key=lambda hit: hit.recall_rank)
+    assert [hit.id for hit in by_recall] == expected
+    logits = engine.reranker.score(QUESTIONS[0], [hit.text for hit in result.hits])
+    np.testing.assert_allclose([hit.rerank_score for hit in result.hits], logits, atol=1e-5)
+    weight = engine.fusion.recall_weight
+    for hit in result.hits:
+        assert hit.score == pytest.approx(hit.rerank_score + weight * hit.recall_score, abs=1e-5)
+    assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
+    assert (result.reranked, result.candidates, result.degraded) == (20, 20, None)
+
+
+def test_many_at_once_equal_one_by_one(engine: Engine):
+    alone = [key(engine.search(question, budget_ms=None)) for question in QUESTIONS]
+    assert [key(result) for result in engine.search_many(QUESTIONS)] == alone
+
+    async def together() -> list:
+        return await asyncio.gather(*(engine.asearch(question, budget_ms=None) for question in QUESTIONS))
+
+    assert [key(result) for result in asyncio.run(together())] == alone
+    answers: dict[str, list] = {}
+    threads = [
+        threading.Thread(target=lambda q=question: answers.update({q: key(engine.search(q, budget_ms=None))}))
+        for question in QUESTIONS
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[question] for question in QUESTIONS] == alone
+
+
+def test_recall_alone(engine: Engine):
+    result = engine.search(QUESTIONS[1], rerank=False)
+    assert [hit.recall_rank for hit in result.hits] == list(range(1, 11))
+    assert all(hit.rerank_score is None and hit.score == hit.recall_score for hit in result.hits)
+    assert (result.reranked, result.degraded) == (0, None)
+
+
+def test_an_impossible_budget_gives_recalls_order_and_says_so(engine: Engine):
+    result = engine.search(QUESTIONS[1], budget_ms=0.001)
+    assert result.reranked == 0
+    assert "budget" in result.degraded
+    assert key(result) == key(engine.search(QUESTIONS[1], rerank=False))
+
+
+def test_a_tight_budget_reranks_the_first_of_recall(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
+    result = engine.search(QUESTIONS[1], top_k=30, candidates=30, budget_ms=60_000)
+    assert result.reranked == 7
+    assert "7 of 30" in result.degraded
+    assert sorted(hit.recall_rank for hit in result.hits[:7]) == list(range(1, 8))
+    assert [hit.recall_rank for hit in result.hits[7:]] == list(range(8, 31))
+
+
+def test_timings_add_up(engine: Engine):
+    timings = engine.search(QUESTIONS[2], budget_ms=None).timings
+    parts = [timings.tokenize, timings.encode, timings.recall, timings.fetch, timings.rerank]
+    assert all(part > 0 for part in parts)
+    assert sum(parts) <= timings.total
+
+
+@pytest.mark.parametrize(
+    ("query", "settings", "message"),
+    [
+        ("", {}, "empty"),
+        (" \n\t", {}, "empty"),
+        (None, {}, "must be text"),
+        ("lone \ud800 surrogate", {}, "not valid Unicode"),
+        ("q", {"top_k": 11, "candidates": 10}, "top_k"),
+        ("q", {"limit": 3}, "limit"),
+    ],
+)
+def test_bad_input_is_one_clear_error(engine: Engine, query: object, settings: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        engine.search(query, **settings)
+
+
+def test_an_endless_query_is_cut_and_reported(engine: Engine):
+    result = engine.search("word " * 20_000)
+    assert result.truncated
+    assert len(result.hits) == 10
+    assert not engine.search("word").truncated
+
+
+def test_more_candidates_than_passages(engine: Engine):
+    result = engine.search("q", top_k=2000, candidates=2000, rerank=False)
+    assert len(result.hits) == len(engine.collection) == result.candidates
+
+
+def test_rerank_takes_texts_or_stored_ids(engine: Engine):
+    result = engine.search(QUESTIONS[0], budget_ms=None)
+    ids = [hit.id for hit in result.hits]
+    by_id = engine.rerank(QUESTIONS[0], ids=ids)
+    by_text = engine.rerank(QUESTIONS[0], [hit.text for hit in result.hits])
+    assert [hit.index for hit in by_id] == [hit.index for hit in by_text]
+    np.testing.assert_allclose([hit.score for hit in by_id], [hit.score for hit in by_text], atol=1e-5)
+    scores = {hit.id: hit.rerank_score for hit in result.hits}
+    assert {hit.id: pytest.approx(hit.score, abs=1e-5) for hit in by_id} == scores
+    assert engine.rerank("q", []) == []
+    with pytest.raises(InputError, match="one of the two"):
+        engine.rerank("q")
+    with pytest.raises(InputError, match="no passage"):
+        engine.rerank("q", ids=["nowhere"])
+    with pytest.raises(InputError, match="text 1 is empty"):
+        engine.rerank("q", ["fine", ""])
+
+
+def test_embedding_gives_unit_vectors_and_a_passage_its_own(engine: Engine):
+    texts = engine.collection.texts([0, 1, 2])
+    vectors = engine.embed(texts, kind="passage")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(vectors, engine.collection.index.vectors[:3], atol=1e-5)
+    assert engine.embed([]).shape == (0, engine.encoder.dimension)
+    with pytest.raises(InputError, match="kind"):
+        engine.embed(["x"], kind="document")
+
+
+def test_results_are_json(engine: Engine):
+    document = json.loads(json.dumps(engine.search("q", budget_ms=None).to_dict(), allow_nan=False))
+    assert set(document["hits"][0]) >= {"id", "text", "title", "metadata", "score", "recall_score", "recall_rank"}
+
+
+def test_a_closed_engine_refuses(collection: Path):
+    engine = Engine.open(collection, device="cpu", warm_up=False)
+    engine.close()
+    with pytest.raises(EngineClosed):
+        engine.search("q")
+
+
+def test_a_weight_given_at_open_is_used(collection: Path):
+    with Engine.open(collection, device="cpu", warm_up=False, recall_weight=1e6) as engine:
+        assert [hit.recall_rank for hit in engine.search("json", budget_ms=None).hits] == list(range(1, 11))
+
+
+def test_without_a_reranker_search_says_that_it_is_recall_alone(tmp_path: Path, tiny_bi_encoder: Path):
+    index_corpus("python:json", tmp_path / "c", encoder=tiny_bi_encoder)
+    with Engine.open(tmp_path / "c", device="cpu", warm_up=False) as engine:
+        assert engine.search("q").degraded == NO_RERANKER
+        assert engine.search("q", rerank=False).degraded is None
+        with pytest.raises(InputError, match="no reranker"):
+            engine.rerank("q", ["x"])
+
+
+def test_a_model_that_moved_is_named_and_found_again(
+    tmp_path: Path, collection: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path
+):
+    moved = tmp_path / "deeper" / "moved"
+    shutil.copytree(collection, moved)
+    with pytest.raises(CollectionError, match="encoder=FOLDER"):
+        Engine.open(moved, device="cpu")
+    found = {"encoder": tiny_bi_encoder, "reranker": tiny_cross_encoder}
+    with Engine.open(moved, device="cpu", warm_up=False, **found) as engine:
+        assert engine.search("q").hits
+
+
+def test_another_model_is_refused(collection: Path, tiny_cross_encoder: Path):
+    with pytest.raises(Exception, match="cross-encoder, but a bi-encoder"):
+        Engine.open(collection, encoder=tiny_cross_encoder, device="cpu")
+
+
+def test_warming_up_learns_costs(collection: Path):
+    with Engine.open(collection, device="cpu") as engine:
+        assert engine.reranker.cost.seconds(4, 128) > engine.reranker.cost.seconds(1, 16) > 0

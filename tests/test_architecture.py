@@ -1,0 +1,89 @@
+"""The shape of the tree: which folder may import which, and what importing must not do."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ("kernels", "engine", "export", "bench", "cli")  # each may import those before it
+HEAVY = {"torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx"}
+MODULES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+
+
+def imported_layers(path: Path) -> set[str]:
+    """Layers that a module imports relatively."""
+    package = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+            names = [base[0]] if base[0] else [alias.name for alias in node.names]
+            found.update(name for name in names if name in LAYERS)
+    return found
+
+
+def absolute_imports(path: Path) -> set[str]:
+    """First names of a module's absolute imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path):
+    own = path.relative_to(ROOT).parts[0]
+    allowed = set(LAYERS[: LAYERS.index(own) + 1])
+    assert imported_layers(path) <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_inside_the_tree_are_relative(path: Path):
+    assert not absolute_imports(path) & {"tandem", *LAYERS}
+
+
+def test_every_package_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    folders = {path.parent.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("__init__.py")}
+    assert listed == {"tandem." + ".".join(folder.parts) for folder in folders}
+
+
+def test_the_engine_runs_without_torch_and_transformers():
+    script = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ImportError(name + " must not be needed to run an engine")
+sys.meta_path.insert(0, Refuse())
+import tandem.engine, tandem.engine.indexing, tandem.engine.calibration, tandem.kernels, tandem.cli
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_importing_neither_reads_the_environment_nor_the_network():
+    script = """
+import os, socket
+class Watched(dict):
+    def get(self, key, default=None):
+        import traceback
+        frames = [frame.filename for frame in traceback.extract_stack()[-3:-1]]
+        assert not any("/engine/" in name or "/cli/" in name for name in frames), (key, frames)
+        return super().get(key, default)
+os.environ = Watched(os.environ)
+def refuse(*args, **kwargs):
+    raise AssertionError("network at import")
+socket.socket.connect = refuse
+import tandem.engine, tandem.cli
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
