@@ -12,7 +12,7 @@ from ..errors import CollectionError, InputError
 from . import exact
 from .exact import Floats, Rows
 from .inverted import Inverted
-from .plan import IndexPlan
+from .planning import IndexPlan
 
 VECTORS = "vectors.npy"
 INVERTED = "inverted.faiss"

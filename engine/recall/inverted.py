@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import CollectionError
 from ..files import storage
@@ -63,11 +64,12 @@ class Inverted:
         # One query: its clusters are shared out between the threads. Many: the queries are.
         self._index.parallel_mode = 1 if len(queries) == 1 else 0
         wanted = min(REFINE * k, len(self))
+        coded = _coded(queries, np.abs(queries).max(axis=1, keepdims=True))
         found: list[Rows] = [np.empty(0, dtype=np.int64)] * len(queries)
         waiting, probes = np.arange(len(queries)), self.probes
         while len(waiting):
             self._index.nprobe = probes
-            _, rows = self._index.search(queries[waiting], wanted)
+            _, rows = self._index.search(coded[waiting], wanted)
             enough = (rows >= 0).sum(axis=1) >= k
             for place, row in zip(waiting[enough], rows[enough], strict=True):
                 found[place] = row[row >= 0]
@@ -97,18 +99,23 @@ def train(vectors: Floats, lists: int, *, threads: int) -> Any:
 
 
 def fill(index: Any, vectors: Floats, progress: Any = None) -> None:
-    """Add int8 codes of all `vectors` to a trained inverted file.
-
-    A code is the number itself, scaled so that the largest magnitude is 127 and rounded; FAISS stores what it is given.
-    Scaling vectors by one factor changes no query's order.
-    """
-    largest = max(float(np.abs(vectors[at : at + ADD_BLOCK]).max()) for at in range(0, len(vectors), ADD_BLOCK))
-    scale = np.float32(127 / largest)
+    """Add int8 codes of all `vectors` to a trained inverted file, scaled by one factor, which changes no order."""
+    largest = max(np.abs(vectors[at : at + ADD_BLOCK]).max() for at in range(0, len(vectors), ADD_BLOCK))
     for start in range(0, len(vectors), ADD_BLOCK):
-        block = np.rint(vectors[start : start + ADD_BLOCK] * scale)
-        index.add(block)
+        block = vectors[start : start + ADD_BLOCK]
+        index.add(_coded(block, largest))
         if progress is not None:
             progress(start + len(block), len(vectors), "adding to the index")
+
+
+def _coded(vectors: Floats, largest: npt.ArrayLike) -> Floats:
+    """Whole numbers of magnitude up to 127, scaled so that `largest` becomes 127.
+
+    FAISS's `8bit_direct_signed` takes numbers as they are, of the stored vectors and, unlike its other scalar
+    quantizers, of the query too: a unit vector handed over as it is would become a row of zeros. In return it
+    multiplies bytes: 1.5 ms for 100,000 vectors of 384 dimensions on one core, where `8bit` takes 3.9 ms.
+    """
+    return np.rint(vectors * (127 / np.maximum(largest, 1e-30)).astype(np.float32))
 
 
 def write(index: Any, path: Path) -> None:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 # query's encoding stays under the 20 ms that recall has. 160 MB are 104,000 passages of 384 dimensions.
 EXACT_BYTES = 160_000_000
 # The share of the true 100 nearest that an approximate index must return on its sample. Above the 0.99 that is
-# promised, because questions that were not in the sample meet it too.
-TARGET_RECALL = 0.995
+# promised, so that questions that were not in the sample get it too; the last 0.005 cost half a millisecond.
+TARGET_RECALL = 0.998
 
 Kind = Literal["flat", "ivf"]
 

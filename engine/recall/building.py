@@ -13,7 +13,7 @@ from ..files import sync_file
 from . import exact, inverted
 from .exact import Floats, Rows
 from .index import INVERTED, VECTORS, Index
-from .plan import TARGET_RECALL, IndexPlan, Plan
+from .planning import TARGET_RECALL, IndexPlan, Plan
 
 Progress = Callable[[int, int | None, str], None]
 DEPTH = 100
