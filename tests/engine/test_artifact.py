@@ -93,7 +93,7 @@ def test_another_kind_is_refused(copy):
 
 def test_another_models_manifest_is_found(copy, tiny_cross_encoder):
     shutil.copy(tiny_cross_encoder / MANIFEST, copy / MANIFEST)
-    with pytest.raises(ArtifactError, match="bytes, its manifest says|is damaged"):
+    with pytest.raises(ArtifactError, match=r"bytes, its manifest says|is damaged"):
         Artifact.open(copy).verify()
 
 

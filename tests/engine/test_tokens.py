@@ -32,7 +32,7 @@ ODD = [
     "x" * 300,
     "Ünïcode, text.",
 ]
-WORDS = "the a return value of function list when is not argument default string file None object".split()
+WORDS = ["the", "a", "return", "value", "of", "function", "list", "is", "not", "argument", "default", "None", "object"]
 # Ordinary words, so that texts get long in tokens; anything Unicode has, so that they get strange.
 TEXTS = st.one_of(
     st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), st.text(max_size=80), st.sampled_from(ODD)
@@ -49,7 +49,7 @@ def family(request, tmp_path_factory):
 
 
 def joined(reference, query, passages, length):
-    """The pairs by Hugging Face, in lists as a CrossEncoder gives them: one at a time, an empty passage would be no pair."""
+    """The pairs by Hugging Face, in lists: given one at a time, an empty passage would be no pair."""
     queries = [query] * len(passages)
     return reference(queries, passages, truncation="longest_first", max_length=length, return_token_type_ids=True)
 
