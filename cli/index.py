@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 from .console import note, out, print_json, progress_bar
 
 NAME = "index"
+Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
 def command(
@@ -29,7 +31,7 @@ def command(
     chunk_tokens: int | None = typer.Option(None, help="Longest passage in tokens (default: what both models read)."),
     overlap: int = typer.Option(32, help="Tokens that neighbouring passages of one document share."),
     skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
-    precision: str = typer.Option("auto", help="Precision of the bi-encoder: auto, fp32, fp16 or int8."),
+    precision: Wanted = typer.Option("auto", help="Precision of the bi-encoder."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),

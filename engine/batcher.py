@@ -164,7 +164,7 @@ class Batcher:
                     self._drop_done(queue)
                 if self._closed:
                     return []
-                queue = next(filter(None, queues), None)
+                queue = self._urgent or self._normal
                 if queue:
                     shares = form(queue)
                     queue.rotate(-1)
