@@ -266,7 +266,8 @@ def test_progress_is_told(index: World, corpus: Path, tmp_path: Path) -> None:
 def test_a_large_corpus_gets_a_measured_index(
     index: World, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tandem.engine.recall.planning.EXACT_BYTES", 1000)
+    monkeypatch.setattr("tandem.engine.recall.planning.SCAN_BYTES", 0)
+    monkeypatch.setattr("tandem.engine.recall.planning.FLAT_BYTES", 0)
     report = index(corpus, tmp_path / "out")
     assert report.index == "ivf"
     collection = Collection.open(tmp_path / "out", verify=True)

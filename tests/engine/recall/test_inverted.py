@@ -79,7 +79,7 @@ def test_files_that_do_not_belong_together(built: tuple[Path, IndexPlan, np.ndar
     vectors = np.load(folder / VECTORS)
     np.save(tmp_path / VECTORS, vectors[:-1])
     (tmp_path / INVERTED).write_bytes((folder / INVERTED).read_bytes())
-    with pytest.raises(CollectionError, match="not one for each vector"):
+    with pytest.raises(CollectionError, match="codes of shape"):
         Index.open(tmp_path, done)
     (tmp_path / INVERTED).write_bytes(b"IwFl" + bytes(40))
     with pytest.raises(CollectionError, match="cannot be read"):
@@ -87,7 +87,7 @@ def test_files_that_do_not_belong_together(built: tuple[Path, IndexPlan, np.ndar
 
 
 def test_the_plan_goes_by_size_and_says_why() -> None:
-    small, large = plan(100_000, 384), plan(1_000_000, 384)
-    assert (small.kind, large.kind, large.lists) == ("flat", "ivf", 2048)
-    assert "exact" in small.reason
+    small, middle, large = plan(10_000, 384), plan(100_000, 384), plan(1_000_000, 384)
+    assert (small.kind, middle.kind, large.kind, large.lists) == ("flat", "scan", "ivf", 2048)
+    assert "exact" in middle.reason
     assert "1536 MB" in large.reason
