@@ -105,6 +105,18 @@ def test_two_versions_are_kept_and_no_staging_area(index: World, tmp_path: Path)
     assert not (tmp_path / "out" / STAGING).exists()
 
 
+def test_an_interrupted_job_keeps_its_shards_while_another_corpus_is_up_to_date(
+    index: World, corpus: Path, tmp_path: Path
+) -> None:
+    other = write_jsonl(tmp_path / "other.jsonl", [{"_id": "a", "text": "the key"}])
+    index(other, tmp_path / "out")
+    with pytest.raises(Stop):
+        index(corpus, tmp_path / "out", encode=stopping(2))
+    assert index(other, tmp_path / "out").unchanged
+    assert index(corpus, tmp_path / "out").resumed == 8
+    assert not (tmp_path / "out" / STAGING).exists()
+
+
 def test_moved_models_are_noted_without_encoding(index: World, corpus: Path, tmp_path: Path) -> None:
     index(corpus, tmp_path / "out")
     report = index(corpus, tmp_path / "out", models=models_at("../elsewhere"), encode=stopping(0))
