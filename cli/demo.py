@@ -45,16 +45,16 @@ def command(
         )
         for text in question or QUESTIONS:
             result = engine.search(text, budget_ms=budget_ms)
-            out.print(f"\n[bold]{text}[/bold]")
-            out.print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
+            out().print(f"\n[bold]{text}[/bold]")
+            out().print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
             timings = result.timings
             table.add_row(
                 text[:40], *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
                 f"{result.reranked}/{result.candidates}",
             )  # fmt: skip
-    out.print("")
-    out.print(table)
-    out.print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
+    out().print("")
+    out().print(table)
+    out().print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
     note(f'ask your own: tandem search {collection} "…"')
 
 

@@ -35,7 +35,7 @@ def index_corpus(
     """
     out = Path(out)
     chosen = choose(device, threads)
-    bi_encoder = BiEncoder(Artifact.open(encoder, kind="bi-encoder"), chosen, precision)
+    bi_encoder = BiEncoder(Artifact.open(encoder, kind="bi-encoder"), chosen, precision, split="sequences")
     cross = None if reranker is None else Artifact.open(reranker, kind="cross-encoder")
     models = Models(
         encoder=_record(bi_encoder.artifact, out, bi_encoder.precision),
