@@ -2,53 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..errors import CorpusError
-
-ID_FIELDS = ("_id", "id")
-"""Names an id may have where none was given: BEIR's, then everybody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document; `metadata` is whatever else its row held, as JSON values."""
-
-    id: str
-    title: str
-    text: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Names of the fields of a JSONL, CSV or Parquet corpus; `id` None: `_id`, or else `id`."""
-
-    id: str | None = None
-    text: str = "text"
-    title: str = "title"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a source yields: a document, or what is wrong and where. `where` is a file with a line, or a name."""
-
-    where: str
-    document: Document | None = None
-    wrong: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where documents come from. `fingerprint` is sha256 of the content; `size` documents, where it is known."""
-
-    name: str
-    fingerprint: str
-    size: int | None
-    records: Callable[[], Iterator[Record]]
+from . import files, python
+from .document import Document, Fields, Source
 
 
 class Corpus:
@@ -84,8 +43,6 @@ def open_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool
 
     Raises CorpusError when it is none of these; reading it may raise more (see Corpus).
     """
-    from . import files, python
-
     name = str(source)
     if name.startswith(python.PREFIX):
         return Corpus(python.source(name), skip_bad=skip_bad)
