@@ -37,7 +37,7 @@ class Corpus:
             raise CorpusError(f"{self.source.name} holds no document{skipped}; give a corpus with at least one")
 
 
-def open_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Corpus:
+def open_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Corpus:
     """The corpus `source`: a .jsonl, .jsonl.gz, .csv or .parquet file, a folder of .txt and .md files, or
     `python:NAME,…` for the documentation strings of Python packages (`python:stdlib`: the standard library).
 
@@ -46,10 +46,10 @@ def open_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool
     name = str(source)
     if name.startswith(python.PREFIX):
         return Corpus(python.source(name), skip_bad=skip_bad)
-    return Corpus(files.source(Path(source), fields), skip_bad=skip_bad)
+    return Corpus(files.source(Path(source), fields or Fields()), skip_bad=skip_bad)
 
 
-def read_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Iterator[Document]:
+def read_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Iterator[Document]:
     """The documents of `source` (see `open_corpus`), in its order."""
     yield from open_corpus(source, fields=fields, skip_bad=skip_bad)
 
