@@ -84,7 +84,7 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
     settings = IndexSettings(encode_title=True, rerank_title=True)
     with progress_bar() as progress:
         report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, settings=settings, progress=progress)
-    note(report.summary())
+    note(("nothing changed: " if report.unchanged else "") + report.summary())
     return path
 
 
