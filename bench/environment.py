@@ -11,7 +11,16 @@ from typing import Any
 
 from ..engine.device import available_cores
 
-PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "tokenizers", "torch", "sentence-transformers")
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "faiss-cpu",
+    "faiss-gpu",
+    "tokenizers",
+    "torch",
+    "sentence-transformers",
+)
 
 
 def card() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..engine import Engine
 from .environment import card
@@ -45,7 +46,9 @@ def latency(
         budgeted.append(engine.search(question, candidates=candidates, budget_ms=budget_ms))
         progress(done, len(questions), "questions")
     lengths = _pair_lengths(engine, questions, candidates)
-    medians = {name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()}
+    medians = {
+        name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()
+    }
     ours = medians[systems[0].name]
     return {
         "benchmark": "latency",
@@ -76,7 +79,7 @@ def latency(
     }
 
 
-def floor(engine: Engine, lengths: np.ndarray, candidates: int) -> float | None:
+def floor(engine: Engine, lengths: npt.NDArray[np.int64], candidates: int) -> float | None:
     """Milliseconds of the reranker's matrix products for one query, at this machine's FP32 rate in a 1024³ product.
 
     FLOPs a token and layer: 2 × (4 d² + 2 d f) for the projections, 4 × length × d for the attention.
@@ -86,7 +89,7 @@ def floor(engine: Engine, lengths: np.ndarray, candidates: int) -> float | None:
     shape = engine.reranker.artifact.architecture()
     d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
     flops = float((lengths * (2 * (4 * d * d + 2 * d * f) + 4 * lengths * d)).mean()) * layers * candidates
-    return round(flops / _matmul_rate() * 1e3, 1)
+    return float(round(flops / _matmul_rate() * 1e3, 1))
 
 
 def _matmul_rate(size: int = 1024, repeats: int = 10) -> float:
@@ -104,7 +107,12 @@ def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
     systems: list[System] = [Tandem(engine, "tandem")]
     if reranker is None:
         return systems
-    parts = (engine.encoder.artifact, reranker.artifact, collection.index.vectors, collection.texts(np.arange(len(collection))))
+    parts = (
+        engine.encoder.artifact,
+        reranker.artifact,
+        collection.index.vectors,
+        collection.texts(np.arange(len(collection))),
+    )
     if "sentence-transformers" in rivals:
         systems.append(SentenceTransformers(*parts))
     if "plain-onnx" in rivals:
@@ -112,7 +120,7 @@ def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
     return systems
 
 
-def _pair_lengths(engine: Engine, questions: Sequence[str], candidates: int) -> np.ndarray:
+def _pair_lengths(engine: Engine, questions: Sequence[str], candidates: int) -> npt.NDArray[np.int64]:
     lengths = []
     for question in questions:
         found = engine.search(question, top_k=candidates, candidates=candidates, rerank=False)

@@ -47,12 +47,17 @@ class Tandem:
         result = self._engine.search(query, top_k=candidates, candidates=candidates, budget_ms=None)
         timings = result.timings
         recall, rerank = timings.encode + timings.recall, timings.rerank
-        stages = {"recall": recall, "rerank": rerank, "overhead": timings.total - recall - rerank, "total": timings.total}
+        stages = {
+            "recall": recall,
+            "rerank": rerank,
+            "overhead": timings.total - recall - rerank,
+            "total": timings.total,
+        }
         return Answer([self._engine.collection.row_of(hit.id) for hit in result.hits], stages)
 
 
 class SentenceTransformers:
-    """sentence-transformers on PyTorch with its defaults: `encode`, a product with all vectors, `CrossEncoder.predict`."""
+    """sentence-transformers on PyTorch with its defaults: `encode`, a matrix product, `CrossEncoder.predict`."""
 
     name = "sentence-transformers"
 
@@ -81,7 +86,7 @@ class SentenceTransformers:
 
 
 class PlainOnnx:
-    """The loop most people write: ONNX Runtime FP32, all pairs tokenised together and padded to the longest, one run."""
+    """The loop most people write: ONNX Runtime FP32, all pairs padded to the longest, one run."""
 
     name = "plain ONNX loop"
 

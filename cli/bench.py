@@ -11,7 +11,9 @@ from rich.table import Table
 
 from .console import err, note, print_json, progress_bar
 
-app = typer.Typer(help="Measure speed beside rivals and the floor; the last line of stdout is JSON.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure speed beside rivals and the floor; the last line of stdout is JSON.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -39,12 +41,14 @@ def latency_command(
 
     queries = read_judged(beir).queries
     names = random.Random(seed).sample(sorted(queries), min(sample, len(queries)))
-    with Engine.open(collection, device="cpu", threads=threads, reranker_precision=precision) as engine:
-        with progress_bar() as progress:
-            document = latency(
-                engine, [queries[name] for name in names], candidates=candidates, budget_ms=budget_ms, rivals=rival,
-                seed=seed, progress=progress,
-            )  # fmt: skip
+    with (
+        Engine.open(collection, device="cpu", threads=threads, reranker_precision=precision) as engine,
+        progress_bar() as progress,
+    ):
+        document = latency(
+            engine, [queries[name] for name in names], candidates=candidates, budget_ms=budget_ms, rivals=rival,
+            seed=seed, progress=progress,
+        )  # fmt: skip
     _show(document)
     if save is not None:
         import json

@@ -17,7 +17,9 @@ def command(
     beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
     sample: int = typer.Option(500, help="Questions to fit on at most, drawn with a fixed seed."),
-    reset: bool = typer.Option(False, help="Forget the collection's own weight: the reranker's fitted one applies again."),
+    reset: bool = typer.Option(
+        False, help="Forget the collection's own weight: the reranker's fitted one applies again."
+    ),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
     """Fit how much the recall score counts in the final order, and keep it with the collection."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ..engine.collection.report import Progress
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, highlight=False)
-
-ProgressCallback = Callable[[int, int | None, str], None]
 
 
 def print_json(document: Any) -> None:
@@ -27,12 +28,12 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[ProgressCallback]:
+def progress_bar() -> Iterator[Progress]:
     """A callback (done, total or None, what is done) that draws a bar a task on stderr, silent where none looks."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+    with Bars(*columns, console=err, disable=not err.is_terminal) as bar:
         tasks: dict[str, Any] = {}
 
         def report(done: int, total: int | None, what: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
+from ..engine.artifact import Kind
+from ..engine.result import Hit
 from .console import note, out, progress_bar
 
 NAME = "demo"
@@ -31,14 +33,16 @@ def command(
     folder: Path = typer.Option(Path(".demo"), help="Where the models and the collection go."),
     budget_ms: float = typer.Option(RECALL_BUDGET_MS + RERANK_BUDGET_MS, help="Milliseconds a search may take."),
 ) -> None:
-    """Export the bundled models, index the documentation strings of Python and numpy, and answer questions in two stages."""
+    """Export the bundled models, index the documentation of Python and numpy, and answer questions in two stages."""
     from ..engine import Engine
 
-    encoder, reranker = (_model(name, kind, folder) for name, kind in ((ENCODER, "bi-encoder"), (RERANKER, "cross-encoder")))
+    encoder, reranker = _model(ENCODER, "bi-encoder", folder), _model(RERANKER, "cross-encoder", folder)
     collection = _collection(corpus, folder, encoder, reranker)
     with Engine.open(collection) as engine:
         note(f"{len(engine.collection)} passages on the {engine.device.kind} ({engine.device.reason})")
-        table = Table("ms (p50)", "tokenize", "encode", "recall", "fetch", "queue", "rerank", "total", "reranked", box=None)
+        table = Table(
+            "ms (p50)", "tokenize", "encode", "recall", "fetch", "queue", "rerank", "total", "reranked", box=None
+        )
         for text in question or QUESTIONS:
             result = engine.search(text, budget_ms=budget_ms)
             out.print(f"\n[bold]{text}[/bold]")
@@ -51,13 +55,13 @@ def command(
     out.print("")
     out.print(table)
     out.print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
-    note(f"ask your own: tandem search {collection} \"…\"")
+    note(f'ask your own: tandem search {collection} "…"')
 
 
 _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
 
 
-def _model(name: str, kind: str, folder: Path) -> Path:
+def _model(name: str, kind: Kind, folder: Path) -> Path:
     """The bundled model's artifact, exported the first time."""
     from ..engine.artifact import MANIFEST
     from ..export import export_model
@@ -84,7 +88,7 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
     return path
 
 
-def _side_by_side(recalled: list, reranked: list) -> Table:
+def _side_by_side(recalled: list[Hit], reranked: list[Hit]) -> Table:
     """Recall's three best beside the final three, with where each came from."""
     table = Table("recall alone", "after the cross-encoder", "was", box=None)
     for before, after in zip(recalled[:3], reranked[:3], strict=True):
@@ -92,6 +96,6 @@ def _side_by_side(recalled: list, reranked: list) -> Table:
     return table
 
 
-def _name(hit) -> str:
+def _name(hit: Hit) -> str:
     text = " ".join(hit.text.split())[:70].replace("[", r"\[")
     return f"[bold]{(hit.title or hit.id)}[/bold] {text}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.table import Table
 from .console import note, out, print_json, progress_bar
 
 NAME = "eval"
+Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
 def command(
@@ -22,7 +24,7 @@ def command(
     sample: int | None = typer.Option(None, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Of the sample."),
     recall_weight: float | None = typer.Option(None, help="Weight of the recall score in the fused order."),
-    precision: str = typer.Option("auto", help="Precision of the cross-encoder: auto, fp32, fp16 or int8."),
+    precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, or another with its tokenizer."),
     runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import typer
 
+from ..engine.artifact import Kind, Precision
 from .console import note, out
 
 NAME = "export"
@@ -15,20 +17,19 @@ def command(
     model: str = typer.Argument(
         help="A Hugging Face id, a local folder, or a bundled name: minilm-l6, minilm-l6-reranker."
     ),
-    kind: str = typer.Option(..., "--as", help="What it is: bi-encoder or cross-encoder."),
+    kind: Kind = typer.Option(..., "--as", help="What it is."),
     output: Path = typer.Option(..., "--out", help="The artifact's folder."),
     adapter: Path | None = typer.Option(
         None, help="A LoRA adapter folder (from `tandem finetune` or PEFT), merged in."
     ),
     revision: str | None = typer.Option(None, help="The Hub's revision: a commit id keeps the export repeatable."),
-    precision: list[str] = typer.Option(["fp32", "fp16", "int8"], help="Variants to write; repeat for several."),
+    precisions: str = typer.Option("fp32,fp16,int8", help="Variants to write, separated by commas."),
 ) -> None:
     """Export a model to ONNX in several precisions, each proven equal to PyTorch on real text before it is written."""
     from ..export import export_model
 
-    artifact = export_model(
-        model, kind, output, adapter=adapter, revision=revision, precisions=precision, progress=note
-    )
+    variants = [cast(Precision, name.strip()) for name in precisions.split(",")]  # checked by export_model
+    artifact = export_model(model, kind, output, adapter=adapter, revision=revision, precisions=variants, progress=note)
     manifest = artifact.manifest
     out.print(f"{output}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
     for name, variant in manifest.variants.items():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 from .console import note, out, print_json, progress_bar
 
 NAME = "index"
+Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
 def command(
@@ -29,7 +31,8 @@ def command(
     chunk_tokens: int | None = typer.Option(None, help="Longest passage in tokens (default: what both models read)."),
     overlap: int = typer.Option(32, help="Tokens that neighbouring passages of one document share."),
     skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
-    precision: str = typer.Option("auto", help="Precision of the bi-encoder: auto, fp32, fp16 or int8."),
+    shard_size: int = typer.Option(4096, help="Passages encoded and kept together: what an interruption can lose."),
+    precision: Wanted = typer.Option("auto", help="Precision of the bi-encoder."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
@@ -47,12 +50,17 @@ def command(
         encode_title=encode_title,
         rerank_title=rerank_title,
         skip_bad=skip_bad,
+        shard_size=shard_size,
     )
-    with progress_bar() as progress:
-        report = index_corpus(
-            corpus, output, encoder=encoder, reranker=reranker, precision=precision, device=device, threads=threads,
-            fields=Fields(id=id_field, text=text_field, title=title_field), settings=settings, progress=progress,
-        )  # fmt: skip
+    try:
+        with progress_bar() as progress:
+            report = index_corpus(
+                corpus, output, encoder=encoder, reranker=reranker, precision=precision, device=device, threads=threads,
+                fields=Fields(id=id_field, text=text_field, title=title_field), settings=settings, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        note("interrupted: finished shards are kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
     if json_output:
         print_json(report.to_dict())
         return

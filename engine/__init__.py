@@ -1,9 +1,9 @@
 """Two-stage search over an indexed collection: the public door.
 
-    from tandem.engine import Engine
+from tandem.engine import Engine
 
-    with Engine.open("collection/") as engine:
-        result = engine.search("how do I reset an API key")
+with Engine.open("collection/") as engine:
+    result = engine.search("how do I reset an API key")
 """
 
 from .collection import Collection

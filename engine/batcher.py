@@ -61,14 +61,17 @@ class Job:
     urgent: bool = False
     """Served before every job that is not: recall goes before rerank."""
     future: Future[Served] = field(default_factory=Future)
-    order: npt.NDArray[np.int64] = field(init=False)
+    lengths: list[int] = field(init=False)
+    order: list[int] = field(init=False)
     cursor: int = 0
     results: list[Any] = field(init=False)
     queued_at: float = field(default_factory=time.monotonic)
     started_at: float | None = None
 
     def __post_init__(self) -> None:
-        self.order = serving_order(self.batch.lengths, len(self.batch) if self.deadline is None else BLOCK)
+        lengths = self.batch.lengths
+        self.lengths = lengths.tolist()
+        self.order = serving_order(lengths, len(self.batch) if self.deadline is None else BLOCK).tolist()
         self.results = [None] * len(self.batch)
 
     @property
@@ -76,7 +79,7 @@ class Job:
         """Sequences not yet run."""
         return len(self.order) - self.cursor
 
-    def store(self, rows: npt.NDArray[np.int64], results: Sequence[Any]) -> None:
+    def store(self, rows: Sequence[int], results: Sequence[Any]) -> None:
         """Keep the results of the sequences `rows`, or fail with the first exception among them."""
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Exception):
@@ -109,7 +112,7 @@ class _Share:
     """The sequences that one job has in a micro-batch."""
 
     job: Job
-    rows: npt.NDArray[np.int64]
+    rows: list[int]
 
 
 class Batcher:
@@ -179,7 +182,7 @@ class Batcher:
                     self._drop_done(queue)
                 if self._closed:
                     return []
-                queue = next(filter(None, queues), None)
+                queue = self._urgent or self._normal
                 if queue:
                     shares = form(queue)
                     queue.rotate(-1)
@@ -199,8 +202,7 @@ class Batcher:
 def _late(job: Job, now: float) -> bool:
     if job.deadline is None:
         return False
-    width = int(job.batch.lengths[job.order[job.cursor]])
-    return now + job.model.cost.seconds(1, width) > job.deadline
+    return now + job.model.cost.seconds(1, job.lengths[job.order[job.cursor]]) > job.deadline
 
 
 def form(queue: Sequence[Job]) -> list[_Share]:
@@ -216,7 +218,7 @@ def form(queue: Sequence[Job]) -> list[_Share]:
             continue
         start = job.cursor
         for row in job.order[start:]:
-            wider = max(longest, int(job.batch.lengths[row]))
+            wider = max(longest, job.lengths[row])
             if count and wider * (count + 1) > model.cost.tokens:
                 break
             longest, count, job.cursor = wider, count + 1, job.cursor + 1
@@ -264,4 +266,4 @@ def _halves(shares: Sequence[_Share]) -> Iterator[list[_Share]]:
     middle = len(rows) // 2
     for part in (rows[:middle], rows[middle:]):
         jobs = dict.fromkeys(job for job, _ in part)
-        yield [_Share(job, np.array([row for owner, row in part if owner is job], dtype=np.int64)) for job in jobs]
+        yield [_Share(job, [row for owner, row in part if owner is job]) for job in jobs]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# Each measured shape: (sequences, tokens each), the most telling first, since measuring stops when its time is up. Widths
-# from a short query to a long passage; at 128 and 256 tokens the batch sizes among which the best micro-batch is chosen.
+# Each measured shape: (sequences, tokens each), the most telling first, since measuring stops when its time is up.
+# Widths from a short query to a long passage; at 128 and 256 tokens several sizes, to choose the best micro-batch from.
 PROBES: tuple[tuple[int, int], ...] = (
     (1, 128), (4, 128), (1, 16), (2, 256), (2, 128), (1, 256), (8, 128), (8, 32), (4, 256), (1, 512),
 )  # fmt: skip
@@ -49,7 +49,8 @@ class CostModel:
     def each(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """float64 [n]: seconds of each sequence of `lengths` tokens, in a full micro-batch of its like."""
         together = np.maximum(1, self.tokens // np.maximum(lengths, 1))
-        return self.drift * (self.call / together + self.token * lengths + self.square * lengths**2)
+        seconds: npt.NDArray[np.float64] = self.call / together + self.token * lengths + self.square * lengths**2
+        return self.drift * seconds
 
     def fitting(self, lengths: npt.NDArray[np.int64], seconds: float) -> int:
         """How many of the first sequences of `lengths` (tokens) fit into `seconds`."""

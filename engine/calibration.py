@@ -45,7 +45,9 @@ def calibrate(
     candidates: then the judgements are another corpus's; InputError when the collection has no reranker.
     """
     if engine.reranker is None:
-        raise InputError(f"{engine.collection.path} has no reranker, so there is nothing to weigh the recall score against")
+        raise InputError(
+            f"{engine.collection.path} has no reranker, so there is nothing to weigh the recall score against"
+        )
     judged = read_judged(beir, split)
     questions = sorted(judged.queries)
     questions = random.Random(seed).sample(questions, min(sample, len(questions)))
@@ -59,7 +61,9 @@ def calibrate(
         gains.append(_gains(hits, judged.qrels[question]))
         progress(done, len(questions), "questions")
     if not any(gain.any() for gain in gains):
-        raise CorpusError(f"no question of {beir} has a judged document among its {candidates} candidates: another corpus?")
+        raise CorpusError(
+            f"no question of {beir} has a judged document among its {candidates} candidates: another corpus?"
+        )
     fusion = fit_fusion(logits, recall, gains, fitted_on=f"{len(questions)} judged questions of {beir.name}")
     write_fusion(engine.collection.path, engine.collection.manifest, fusion)
     domain = Domain(logits, recall, gains)

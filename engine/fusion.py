@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,9 @@ from .errors import InputError
 Scores = npt.NDArray[np.float32]
 
 DEPTH = 10
-# Weights tried by `fit_fusion`: none, then 0.25 to 256 in steps of a fourth of an octave. Cosines of one query's
+# Weights tried by `fit_fusion`: none, then 0.25 to 2048 in steps of a fourth of an octave. Cosines of one query's
 # candidates lie within 0.1 to 0.5, logits of a trained reranker within 5 to 15, so the best is well inside.
-WEIGHTS = (0.0, *(float(2.0 ** (step / 4)) for step in range(-8, 33)))
+WEIGHTS = (0.0, *(float(2.0 ** (step / 4)) for step in range(-8, 45)))
 
 
 class Fusion(BaseModel):
@@ -40,36 +41,52 @@ class Fusion(BaseModel):
 Questions = Sequence[npt.NDArray[np.floating]]
 
 
-def fit_fusion(
-    logits: Sequence[Questions], recall_scores: Sequence[Questions], gains: Sequence[Questions], fitted_on: str = ""
-) -> Fusion:
-    """The weight of `WEIGHTS` with the best nDCG@10, so that no domain falls below recall alone where that is possible.
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Judged questions of one kind: for each, float [candidates] in recall's order.
 
-    logits, recall_scores, gains: for each domain, for each of its questions, float [candidates] in recall's order; a
-    gain is the judgement of the candidate (0: not relevant). Every domain counts the same, however many questions it has.
-
-    Each weight's value is the mean over domains of its nDCG@10, less four times what any domain loses against recall:
-    a weight that costs one domain is taken only for a large gain elsewhere. Neighbouring weights are averaged before
-    the best is taken, since a few hundred questions leave the curve rough. Raises InputError without a judged question.
+    logits: of the reranker; recall_scores: cosines; gains: judgements, 0 is not relevant
     """
-    if not gains or not all(len(domain) for domain in gains):
+
+    logits: Questions
+    recall_scores: Questions
+    gains: Questions
+
+    def ndcg(self, weight: float) -> float:
+        """nDCG@10 with the recall score weighted so."""
+        fused = [x + weight * r for x, r in zip(self.logits, self.recall_scores, strict=True)]
+        return mean_ndcg(fused, self.gains)
+
+    @property
+    def recall_ndcg(self) -> float:
+        """nDCG@10 of recall alone."""
+        return mean_ndcg(self.recall_scores, self.gains)
+
+
+def fit_fusion(logits: Questions, recall_scores: Questions, gains: Questions, fitted_on: str = "") -> Fusion:
+    """The weight with the best nDCG@10 on judged questions of one kind; see `fit_over`.
+
+    logits, recall_scores, gains: for each question, float [candidates]. Raises InputError without a judged question.
+    """
+    return fit_over([Domain(logits, recall_scores, gains)], fitted_on)
+
+
+def fit_over(domains: Sequence[Domain], fitted_on: str = "") -> Fusion:
+    """The weight of `WEIGHTS` that serves several domains best, each having the same say.
+
+    A weight's value is the mean over domains of its nDCG@10, less four times what a domain loses against recall alone:
+    one that costs a domain is taken only for a large gain elsewhere. Neighbours are averaged before the best is taken,
+    since a few hundred questions leave the curve rough. Raises InputError when a domain has no relevant candidate.
+    """
+    if not domains or not all(any(np.any(gain > 0) for gain in domain.gains) for domain in domains):
         raise InputError("a fusion weight needs at least one question with a relevant candidate in every domain")
-    ideal = np.array([mean_ndcg(domain, found) for domain, found in zip(recall_scores, gains, strict=True)])
-    curve = np.array(
-        [
-            [
-                mean_ndcg([x + weight * r for x, r in zip(xs, rs, strict=True)], gs)
-                for xs, rs, gs in zip(logits, recall_scores, gains, strict=True)
-            ]
-            for weight in WEIGHTS
-        ]
-    )
-    value = curve.mean(axis=1) - 4.0 * np.maximum(ideal - curve, 0.0).mean(axis=1)
+    recall = np.array([domain.recall_ndcg for domain in domains])
+    curve = np.array([[domain.ndcg(weight) for domain in domains] for weight in WEIGHTS])
+    value = curve.mean(axis=1) - 4.0 * np.maximum(recall - curve, 0.0).mean(axis=1)
     smooth = np.convolve(np.pad(value, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
-    best = WEIGHTS[int(np.argmax(smooth))]
-    questions = sum(len(domain) for domain in gains)
-    where = fitted_on or f"{questions} judged questions of {len(gains)} domain(s)"
-    return Fusion(recall_weight=best, fitted_on=where)
+    questions = sum(len(domain.gains) for domain in domains)
+    where = fitted_on or f"{questions} judged questions of {len(domains)} domain(s)"
+    return Fusion(recall_weight=WEIGHTS[int(np.argmax(smooth))], fitted_on=where)
 
 
 def mean_ndcg(scores: Questions, gains: Questions, depth: int = DEPTH) -> float:
@@ -81,6 +98,6 @@ def mean_ndcg(scores: Questions, gains: Questions, depth: int = DEPTH) -> float:
     values = []
     for score, gain in zip(scores, gains, strict=True):
         order = np.argsort(-score, kind="stable")[:depth]
-        best = float(np.sort(gain)[::-1][:depth] @ discounts[: min(depth, len(gain))])
-        values.append(float(gain[order] @ discounts[: len(order)]) / best if best > 0 else 0.0)
+        ideal = float(np.sort(gain)[::-1][:depth] @ discounts[: min(depth, len(gain))])
+        values.append(float(gain[order] @ discounts[: len(order)]) / ideal if ideal > 0 else 0.0)
     return float(np.mean(values)) if values else 0.0

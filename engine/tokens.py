@@ -89,7 +89,8 @@ def ragged_indices(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
     """int64 [sum(lengths)]: starts[0], starts[0] + 1, … (lengths[0] of them), then the same for each next row."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+    offsets: npt.NDArray[np.int64] = np.repeat(starts - (ends - lengths), lengths)
+    return offsets + np.arange(total, dtype=np.int64)
 
 
 def pack(sequences: Iterable[Sequence[int] | Ids]) -> TokenBatch:

@@ -26,9 +26,9 @@ MODULES = (
     "typing", "unittest/case", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
 SHORTEST = 80  # characters; shorter ones say little
-# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole,
-# and some of those are many times as long as a model reads.
-CUT, WHOLE_EVERY = 256, 20
+# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole, and
+# one, made of many, is longer than 512 tokens.
+CUT, WHOLE_EVERY, LONG = 256, 20, 8000
 MOST = 400  # strings, spread over all modules
 # CPUs emulate FP16 arithmetic, several times slower than FP32: fewer pairs prove it.
 FP16_QUERIES, FP16_CANDIDATES = 8, 20
@@ -80,7 +80,9 @@ def docstrings() -> tuple[str, ...]:
     if not found:
         raise ExportError(f"{library} has no Python sources to take real text from; give texts of your own")
     chosen = found[:: -(-len(found) // MOST)]
-    return tuple(text if row % WHOLE_EVERY == 0 else text[:CUT] for row, text in enumerate(chosen))
+    texts = [text if row % WHOLE_EVERY == 0 else text[:CUT] for row, text in enumerate(chosen)]
+    texts.insert(len(texts) // 2, "\n\n".join(found)[:LONG])
+    return tuple(texts)
 
 
 def first_sentence(text: str) -> str:

@@ -38,7 +38,7 @@ def resolve(source: str, kind: Kind, *, revision: str | None, adapter: Path | No
         if kind != bundled.kind:
             raise ExportError(f"{source} is a {bundled.kind}; export it with --as {bundled.kind}")
         origin = Origin(source, bundled.folder(), None, adapter or bundled.adapter)
-    elif Path(source).is_dir():
+    elif source and Path(source).is_dir():
         origin = Origin(Path(source).resolve().name, Path(source), revision, adapter)
     elif HUB_ID.fullmatch(source):
         folder, commit = _download(source, revision)

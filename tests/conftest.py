@@ -26,8 +26,10 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _exported(folder: Path, kind: Kind) -> Path:
     from tandem.export import export_model
+    from tandem.export.samples import docstrings
 
     from .tiny import tiny_model
 
     source = tiny_model(folder / "source", "bert", kind)
-    return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8")).path
+    texts = docstrings()[:60]  # enough to prove so small a model, in a second
+    return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8"), texts=texts).path

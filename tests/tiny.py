@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from tandem.engine.artifact import Kind
+from tandem.export.quiet import quiet
 from tandem.export.samples import docstrings
 
 Family = Literal["bert", "xlm-roberta", "modernbert"]
@@ -52,7 +53,8 @@ def tiny_model(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(family)
     config = _config(family, layers, hidden)
-    with torch.random.fork_rng(devices=[]):
+    # Quiet: the first ModernBERT of a process imports modules of PyTorch that warn of their own age.
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "bi-encoder":
             model = AutoModel.from_config(config)

@@ -1,6 +1,6 @@
 """Collections: an indexed corpus on disk, built, published and opened."""
 
-from .build import build
+from .building import build
 from .calibration import forget as forget_fusion
 from .calibration import write as write_fusion
 from .collection import Collection, Place

@@ -15,7 +15,7 @@ from ..artifact import FileRecord
 from ..errors import CollectionError
 from ..files import sha256, storage
 from ..recall.index import VECTORS
-from ..recall.plan import IndexPlan
+from ..recall.planning import IndexPlan
 from ..tokenizer import Tokenizer
 from ..tokens import TokenBatch, pack
 from . import publish

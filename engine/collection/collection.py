@@ -46,12 +46,12 @@ class Collection:
     The version stays readable while newer ones are published.
     """
 
-    def __init__(self, path: Path, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
         """Opens the files of a checked version; `Collection.open` is the way in."""
         self.path = path
         self.folder = folder
         self.manifest = manifest
-        self.index = Index.open(folder, manifest.index)
+        self.index = Index.open(folder, manifest.index, threads=threads)
         self._ids = Ragged.open(folder / "ids", np.uint8)
         self._titles = Ragged.open(folder / "titles", np.uint8)
         self._texts = Ragged.open(folder / "texts", np.uint8)
@@ -63,12 +63,12 @@ class Collection:
         self._check_counts()
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool | None = None) -> Collection:
+    def open(cls, path: str | Path, *, verify: bool | None = None, threads: int | None = None) -> Collection:
         """The current version of the collection folder `path`.
 
         Always checked: the pointer's hash of the manifest, the manifest, that every file is there, a plain file and of
         its size, and that counts agree. `verify` hashes all contents too (None: when that takes a moment only).
-        Raises CollectionError.
+        `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
         """
         path = Path(path)
         pointer = publish.read_pointer(path)
@@ -76,7 +76,7 @@ class Collection:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
         folder = path / publish.VERSIONS / pointer.version
-        opened = open_version(folder, pointer.manifest_sha256)
+        opened = open_version(folder, pointer.manifest_sha256, threads=threads)
         size = sum(record.size for record in opened.manifest.files.values())
         if verify or (verify is None and size <= HASHED_BY_DEFAULT):
             opened.verify()
@@ -167,7 +167,7 @@ class Collection:
             raise CollectionError(f"{self.folder} holds vectors of dimension {found}; index again")
 
 
-def open_version(folder: Path, manifest_sha256: str | None = None) -> Collection:
+def open_version(folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None) -> Collection:
     """One version's folder, with every check of `Collection.open` but the contents' hashes."""
     manifest = _read_manifest(folder, manifest_sha256)
     for entry in [folder, *folder.iterdir()]:
@@ -186,7 +186,7 @@ def open_version(folder: Path, manifest_sha256: str | None = None) -> Collection
             raise CollectionError(
                 f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; index again"
             )
-    return Collection(folder.parent.parent, folder, manifest)
+    return Collection(folder.parent.parent, folder, manifest, threads)
 
 
 def read_current(root: Path) -> Manifest | None:

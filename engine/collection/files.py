@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import importlib
 import io
 import json
 import zlib
@@ -19,13 +20,15 @@ from .corpus import ID_FIELDS, Document, Fields, Record, Source
 
 TEXT_SUFFIXES = (".txt", ".md")
 Row = dict[str, Any]
+Reader = Callable[[Path], Iterator[tuple[str, Row | str]]]
+"""A file's rows, each with where it is; text in the place of a row says what is wrong with it."""
 
 
 def source(path: Path, fields: Fields) -> Source:
     """The file or folder `path` as a source of records; raises CorpusError when it is no known kind of corpus."""
     if path.is_dir():
         return _folder(path)
-    readers: dict[str, Callable[[Path], Iterator[tuple[str, Row | str]]]] = {
+    readers: dict[str, Reader] = {
         ".jsonl": _jsonl_rows, ".jsonl.gz": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows
     }  # fmt: skip
     reader = next((reader for suffix, reader in readers.items() if path.name.lower().endswith(suffix)), None)
@@ -33,11 +36,12 @@ def source(path: Path, fields: Fields) -> Source:
         kinds = ", ".join(readers)
         raise CorpusError(f"{path} is no corpus: give a file ({kinds}), a folder of .txt and .md files, or python:NAME")
     try:
+        state = _state(path)
         digest = hashlib.sha256(f"{sha256(path)} {fields}".encode()).hexdigest()
+        size = None if reader is _parquet_rows else _lines(path)
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror}") from error
-    size = None if reader is _parquet_rows else _lines(path)
-    return Source(str(path), digest, size, partial(_records, reader, path, fields))
+    return Source(str(path), digest, size, partial(_records, reader, path, fields, state))
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -45,13 +49,21 @@ def open_binary(path: Path) -> BinaryIO:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _records(reader: Callable[[Path], Iterator[tuple[str, Row | str]]], path: Path, fields: Fields) -> Iterator[Record]:
+def _records(reader: Reader, path: Path, fields: Fields, state: tuple[int, int]) -> Iterator[Record]:
     try:
         for where, row in reader(path):
             document = row if isinstance(row, str) else _document(row, fields)
             yield Record(where, wrong=document) if isinstance(document, str) else Record(where, document)
+        if _state(path) != state:
+            raise CorpusError(f"{path} changed while it was read; index it again")
     except (OSError, EOFError, zlib.error) as error:
         raise CorpusError(f"{path} cannot be read to its end: {error}; is it complete?") from error
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file is written: the fingerprint was taken before the documents are read."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _document(row: Row, fields: Fields) -> Document | str:
@@ -109,18 +121,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
     try:
-        import pyarrow.parquet as parquet
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise CorpusError(f"{path}: reading Parquet needs pyarrow; run `pip install pyarrow`") from error
-    import pyarrow
-
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", _plain(row)
-    except pyarrow.ArrowException as error:
+    except arrow.ArrowException as error:
         raise CorpusError(f"{path} is not a readable Parquet file ({error})") from error
 
 
@@ -149,22 +160,32 @@ def _folder(path: Path) -> Source:
     )  # fmt: skip
     if not found:
         raise CorpusError(f"{path} holds no .txt or .md file; give a folder with some, or a corpus file")
-    digest = hashlib.sha256()
     try:
-        for file in found:
-            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode("utf-8", "surrogateescape"))
+        hashes = {file: sha256(file) for file in found}
     except OSError as error:
         raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return Source(str(path), digest.hexdigest(), len(found), lambda: (_text_record(path, file) for file in found))
+    digest = hashlib.sha256()
+    for file, content in hashes.items():
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return Source(str(path), digest.hexdigest(), len(found), partial(_folder_records, path, hashes))
 
 
-def _text_record(root: Path, file: Path) -> Record:
+def _folder_records(root: Path, hashes: dict[Path, str]) -> Iterator[Record]:
+    for file, content in hashes.items():
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise CorpusError(f"{file} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != content:
+            raise CorpusError(f"{file} changed while the folder was read; index it again")
+        yield _text_record(file, file.relative_to(root).as_posix(), data)
+
+
+def _text_record(file: Path, name: str, data: bytes) -> Record:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return Record(str(file), wrong=f"byte {error.start + 1} is not valid UTF-8; save the file as UTF-8")
-    except OSError as error:
-        return Record(str(file), wrong=f"it cannot be read ({error.strerror})")
     heading = next((line for line in text.splitlines() if line.startswith("#") and line.strip("# ")), None)
     title = heading.strip("# ") if heading is not None and file.suffix.lower() == ".md" else file.stem
-    return Record(str(file), Document(file.relative_to(root).as_posix(), title, text))
+    return Record(str(file), Document(name, title, text))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..artifact import FileRecord, Precision
 from ..errors import InputError
-from ..recall.plan import IndexPlan
+from ..recall.planning import IndexPlan
 
 MANIFEST = "manifest.json"
 FORMAT = 1

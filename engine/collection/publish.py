@@ -26,8 +26,7 @@ CURRENT = "CURRENT"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = "writer.lock"
-KEPT_VERSIONS = 2
-"""The current version and the one before it, which readers may still be moving away from."""
+RUBBISH = "removed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +95,29 @@ def publish(root: Path, folder: Path, manifest: Manifest, check: Callable[[Path]
     return target
 
 
-def tidy(root: Path, manifest: Manifest) -> None:
-    """Remove what the published `manifest` made useless: versions but the newest `KEPT_VERSIONS`, the staging area."""
-    keep = {manifest.version, manifest.parent}
+def tidy(root: Path, manifest: Manifest, finished: Path | None = None) -> None:
+    """Remove what the published `manifest` made useless: all versions but it and its parent, which readers may still be
+    moving away from, and the folder `finished` in the staging area, or (None) all of that area.
+    """
     for folder in sorted((root / VERSIONS).iterdir()):
-        if folder.name not in keep:
+        if folder.name not in (manifest.version, manifest.parent):
             discard(root, folder)
-    with storage(root / STAGING):
-        shutil.rmtree(root / STAGING, ignore_errors=True)
+    staging = root / STAGING
+    if not staging.exists():
+        return
+    with storage(staging):
+        for folder in staging.iterdir():
+            if finished is None or folder == finished or folder.name.startswith(RUBBISH):
+                shutil.rmtree(folder)
+        if not any(staging.iterdir()):
+            staging.rmdir()
 
 
 def discard(root: Path, folder: Path) -> None:
     """Remove a folder; it leaves its place whole, so that no half of it is ever taken for the whole."""
     if not folder.exists():
         return
-    rubbish = root / STAGING / f"removed-{os.getpid()}"
+    rubbish = root / STAGING / f"{RUBBISH}{os.getpid()}"
     with storage(rubbish):
         rubbish.parent.mkdir(exist_ok=True)
         shutil.rmtree(rubbish, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Nearest passages: planned by size, built once, measured against exact search."""
 
-from .build import build
+from .building import build
 from .index import Index
-from .plan import IndexPlan, Plan, plan
+from .planning import IndexPlan, Plan, plan
 
 __all__ = ["Index", "IndexPlan", "Plan", "build", "plan"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +15,20 @@ from ..errors import CollectionError, InputError
 from . import exact
 from .exact import Floats, Rows
 from .inverted import Inverted
-from .plan import IndexPlan
+from .planning import IndexPlan
+from .scan import Scan
 
 VECTORS = "vectors.npy"
+CODES = "codes.faiss"
 INVERTED = "inverted.faiss"
 
 
 class Index:
     """Searches one version's vectors. One thread at a time: FAISS settings are changed between searches."""
 
-    def __init__(self, vectors: Floats, inverted: Inverted | None = None) -> None:
+    def __init__(self, vectors: Floats, finder: Scan | Inverted | None = None) -> None:
         self.vectors = vectors
-        self._inverted = inverted
+        self._finder = finder
 
     @classmethod
     def open(cls, folder: Path, plan: IndexPlan, *, threads: int | None = None) -> Index:
@@ -33,14 +38,17 @@ class Index:
         do not fit each other.
         """
         vectors = open_array(folder / VECTORS, np.float32, 2)
+        threads = threads or len(os.sched_getaffinity(0))
+        finder: Scan | Inverted
         if plan.kind == "flat":
             return cls(vectors)
-        threads = threads or len(os.sched_getaffinity(0))
-        inverted = Inverted.open(folder / INVERTED, probes=plan.probes, threads=threads)
-        if (len(inverted), inverted.dimension) != vectors.shape:
-            shape = f"{len(inverted)} by {inverted.dimension}"
-            raise CollectionError(f"{folder / INVERTED} holds {shape} codes, not one for each vector; index again")
-        return cls(vectors, inverted)
+        if plan.kind == "scan":
+            finder = Scan.open(folder / CODES, largest=plan.largest, residual=plan.residual, threads=threads)
+        else:
+            finder = Inverted.open(folder / INVERTED, probes=plan.probes, threads=threads)
+        if finder.shape != vectors.shape:
+            raise CollectionError(f"{folder} holds codes of shape {finder.shape} for {vectors.shape}; index again")
+        return cls(vectors, finder)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -64,11 +72,23 @@ class Index:
         if k < 1:
             raise InputError(f"cannot search for {k} passages; ask for at least 1")
         k = min(k, len(self))
-        if self._inverted is None:
+        if self._finder is None or not len(queries):
             return exact.search(self.vectors, queries, k)
-        candidates = self._inverted.candidates(queries, k)
-        ranked = [exact.rank(self.vectors, query, rows, k) for query, rows in zip(queries, candidates, strict=True)]
-        empty = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
-        if not ranked:
-            return empty
-        return np.stack([scores for scores, _ in ranked]), np.stack([rows for _, rows in ranked])
+        found = [self._rank(query, rows, ceiling, k) for query, rows, ceiling in self._candidates(queries, k)]
+        return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
+
+    def _candidates(self, queries: Floats, k: int) -> Iterator[tuple[Floats, Rows, float]]:
+        """Each query, rows among which its `k` nearest are sought, and the cosine no other row exceeds for certain."""
+        if isinstance(self._finder, Scan):
+            rows, ceilings = self._finder.candidates(queries, k)
+            yield from zip(queries, rows, ceilings.tolist(), strict=True)
+        elif self._finder is not None:
+            found = self._finder.candidates(queries, k)
+            yield from zip(queries, found, repeat(-math.inf), strict=False)
+
+    def _rank(self, query: Floats, rows: Rows, ceiling: float, k: int) -> tuple[Floats, Rows]:
+        scores, best = exact.rank(self.vectors, query, rows, k)
+        if scores[-1] > ceiling:
+            return scores, best
+        all_scores, all_best = exact.search(self.vectors, query[None], k)
+        return all_scores[0], all_best[0]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import CollectionError
-from ..files import storage
+from . import codes
 from .exact import Floats, Rows
 
-REFINE = 4
-"""Candidates taken for each passage wanted: int8 codes misplace some by a few ranks, hardly any by 4 times."""
 ITERATIONS = 10
 TRAINING_POINTS = 64
 """Vectors for each cluster that k-means sees; more change the clusters little and cost time in proportion."""
-ADD_BLOCK = 65_536
 SEED = 20_071
 
 
@@ -33,23 +30,15 @@ class Inverted:
         """Raises CollectionError when FAISS cannot read `path` as an inverted file."""
         import faiss
 
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-            if not isinstance(index, faiss.IndexIVFScalarQuantizer):
-                raise TypeError(f"it holds a {type(index).__name__}")
-        except (RuntimeError, TypeError) as error:
-            raise CollectionError(f"{path} cannot be read as an inverted file ({error}); index again") from error
+        index = codes.read(path, "IndexIVFScalarQuantizer")
         lists: Any = index.invlists and faiss.downcast_InvertedLists(index.invlists)
         if isinstance(lists, faiss.OnDiskInvertedLists):
             lists.prefetch_nthread = 0  # its default starts 32 threads for every search to read pages ahead
         return cls(index, probes=probes, threads=threads)
 
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
-
     @property
-    def dimension(self) -> int:
-        return int(self._index.d)
+    def shape(self) -> tuple[int, int]:
+        return int(self._index.ntotal), int(self._index.d)
 
     @property
     def lists(self) -> int:
@@ -62,12 +51,13 @@ class Inverted:
         faiss.omp_set_num_threads(self._threads)
         # One query: its clusters are shared out between the threads. Many: the queries are.
         self._index.parallel_mode = 1 if len(queries) == 1 else 0
-        wanted = min(REFINE * k, len(self))
+        wanted = min(codes.REFINE * k, self.shape[0])
+        coded, _ = codes.coded_queries(queries)
         found: list[Rows] = [np.empty(0, dtype=np.int64)] * len(queries)
         waiting, probes = np.arange(len(queries)), self.probes
         while len(waiting):
             self._index.nprobe = probes
-            _, rows = self._index.search(queries[waiting], wanted)
+            _, rows = self._index.search(coded[waiting], wanted)
             enough = (rows >= 0).sum(axis=1) >= k
             for place, row in zip(waiting[enough], rows[enough], strict=True):
                 found[place] = row[row >= 0]
@@ -82,9 +72,9 @@ def train(vectors: Floats, lists: int, *, threads: int) -> Any:
 
     faiss.omp_set_num_threads(threads)
     dimension = vectors.shape[1]
-    codes = faiss.ScalarQuantizer.QT_8bit_direct_signed
+    code = faiss.ScalarQuantizer.QT_8bit_direct_signed
     quantizer = faiss.IndexFlatIP(dimension)
-    index = faiss.IndexIVFScalarQuantizer(quantizer, dimension, lists, codes, faiss.METRIC_INNER_PRODUCT, False)
+    index = faiss.IndexIVFScalarQuantizer(quantizer, dimension, lists, code, faiss.METRIC_INNER_PRODUCT, False)
     index.cp.niter = ITERATIONS
     index.cp.seed = SEED
     index.cp.spherical = True
@@ -96,27 +86,10 @@ def train(vectors: Floats, lists: int, *, threads: int) -> Any:
     return index
 
 
-def fill(index: Any, vectors: Floats, progress: Any = None) -> None:
-    """Add int8 codes of all `vectors` to a trained inverted file.
-
-    A code is the number itself, scaled so that the largest magnitude is 127 and rounded; FAISS stores what it is given.
-    Scaling vectors by one factor changes no query's order.
-    """
-    largest = max(float(np.abs(vectors[at : at + ADD_BLOCK]).max()) for at in range(0, len(vectors), ADD_BLOCK))
-    scale = np.float32(127 / largest)
-    for start in range(0, len(vectors), ADD_BLOCK):
-        block = np.rint(vectors[start : start + ADD_BLOCK] * scale)
-        index.add(block)
-        if progress is not None:
-            progress(start + len(block), len(vectors), "adding to the index")
-
-
-def write(index: Any, path: Path) -> None:
-    """Write the inverted file to `path`; the caller syncs it."""
-    import faiss
-
-    with storage(path):
-        try:
-            faiss.write_index(index, str(path))
-        except RuntimeError as error:  # FAISS reports a full disk as a failed write
-            raise OSError(str(error)) from error
+def fill(index: Any, vectors: Floats, progress: Callable[[int, int | None, str], None]) -> None:
+    """Add codes of all `vectors` to a trained inverted file, scaled by one factor, which changes no order."""
+    largest = codes.largest_magnitude(vectors)
+    for start in range(0, len(vectors), codes.BLOCK):
+        block = vectors[start : start + codes.BLOCK]
+        index.add(codes.coded(block, largest))
+        progress(start + len(block), len(vectors), "adding to the index")

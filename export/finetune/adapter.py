@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from ...engine.errors import ExportError
+from ..quiet import quiet
 from .record import BaseShape, read_record
 
 CONFIG = "adapter_config.json"
@@ -61,14 +62,15 @@ def load_base(base: Path) -> tuple[BertForSequenceClassification, set[str]]:
     if family != "bert":
         raise ExportError(f"{base} is a {family} model; adapters are trained and merged on BERT models only")
     try:
-        model, info = BertForSequenceClassification.from_pretrained(
-            base,
-            num_labels=1,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with quiet():  # that the classifier is new is what `missing_keys` says
+            model, info = BertForSequenceClassification.from_pretrained(
+                base,
+                num_labels=1,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ExportError(f"the weights in {base} cannot be read ({error}); copy the model again") from error
     return model, set(info["missing_keys"])
@@ -95,9 +97,10 @@ def _read_weights(adapter: Path) -> dict[str, torch.Tensor]:
         if not (adapter / name).is_file():
             raise ExportError(f"{adapter / name} is missing; an adapter folder holds {CONFIG} and {WEIGHTS}")
     try:
-        return load_file(adapter / WEIGHTS)
+        weights: dict[str, torch.Tensor] = load_file(adapter / WEIGHTS)
     except (SafetensorError, OSError, ValueError) as error:
         raise ExportError(f"{adapter / WEIGHTS} is damaged ({error}); copy or train the adapter again") from error
+    return weights
 
 
 def _check_base(base: Path, model: BertForSequenceClassification, wanted: BaseShape, adapter: Path) -> None:
@@ -119,14 +122,16 @@ def _merge(
     model: BertForSequenceClassification, fresh: set[str], weights: dict[str, torch.Tensor], base: Path, adapter: Path
 ) -> PreTrainedModel:
     try:
-        peft = PeftModel.from_pretrained(model, str(adapter))
+        with quiet():  # what fits and what does not is compared below
+            peft = PeftModel.from_pretrained(model, str(adapter))
     except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise ExportError(
             f"the adapter {adapter} does not fit the base {base} ({' '.join(reason[:2])}); "
             "give the base it was trained on"
         ) from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(peft).items()}
+    state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    wanted = {name: tuple(tensor.shape) for name, tensor in state.items()}
     have = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wanted != have:
         name = min(set(wanted.items()) ^ set(have.items()))[0]

@@ -45,7 +45,7 @@ def schedule(sources: list[Source], seed: int) -> npt.NDArray[np.int32]:
     rng = np.random.default_rng((seed, 1))
     total = sum(source.weight for source in sources)
     passes = min(len(source.mined.questions) * total / source.weight for source in sources if source.weight > 0)
-    rows = []
+    rows: list[tuple[float, int, int]] = []
     for index, source in enumerate(sources):
         count = min(len(source.mined.questions), round(passes * source.weight / total))
         order = rng.permutation(len(source.mined.questions))[:count]

@@ -33,6 +33,8 @@ from .validate import Judged, judge, quality
 
 log = logging.getLogger(__name__)
 EASY_SHARE = 0.6
+# Standard deviation of one question's logits: 1 to 5 when trained, 0.02 before, 0.001 once collapsed.
+COLLAPSED = 0.005
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def _set_rates(optimizer: torch.optim.Optimizer, settings: Settings, step: int, 
 
 
 def _validate(run: Run, progress: Progress) -> None:
-    measured = quality(judge_all(run, run.model, run.settings.validation_questions, run.settings.validation_candidates))
+    judged = judge_all(run, run.model, run.settings.validation_questions, run.settings.validation_candidates)
+    measured = quality(judged)
     score = measured.mean
     progress.history.append(
         {
@@ -173,6 +176,11 @@ def _validate(run: Run, progress: Progress) -> None:
         }
     )
     log.info("validation %s", progress.history[-1])
+    if max(each.spread for each in judged.values()) < COLLAPSED:
+        log.warning(
+            "the reranker gives all passages one score: training has collapsed; begin again with half the rate (%g)",
+            run.settings.rate,
+        )
     if score > progress.best:
         progress.best, progress.best_step, progress.worse = score, progress.step, 0
         save_best(run.work, run.model, progress)

@@ -51,7 +51,8 @@ class Head(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, state: Tensor) -> Tensor:
-        return self.out(torch.tanh(self.dense(state))).squeeze(-1)
+        scores: Tensor = self.out(torch.tanh(self.dense(state))).squeeze(-1)
+        return scores
 
 
 class Reranker(nn.Module):
@@ -113,16 +114,15 @@ class Reranker(nn.Module):
         return torch.stack([*scores, self.head(states[-1][:, 0].float())])
 
     def groups(self, rate: float) -> list[dict[str, object]]:
-        """Optimizer groups: the lowest third of the layers, which wakes last, learns twice as fast."""
-        low = len(self.bert.encoder.layer) // 3
-        fast, rest = [], []
-        for name, module in self.low_rank.items():
-            (fast if int(name.split(".")[2]) < low else rest).extend(module.parameters())
+        """Optimizer groups. The recall weight is a logarithm near 3 and may move faster than weights near 0.
+
+        Every layer learns at one rate: with twice the rate for the lowest third, and 7e-4 for the rest, the [CLS]
+        states of all pairs became the same within 100 steps, and no layer learnt anything afterwards.
+        """
+        low_rank = [parameter for module in self.low_rank.values() for parameter in module.parameters()]
         heads = [*self.head.parameters(), *self.exit_heads.parameters()]
         return [
-            {"params": fast, "lr": 2 * rate, "peak": 2 * rate},
-            {"params": rest, "lr": rate, "peak": rate},
-            {"params": heads, "lr": rate, "peak": rate},
+            {"params": low_rank + heads, "lr": rate, "peak": rate},
             {"params": [self.recall_weight_log], "lr": 10 * rate, "peak": 10 * rate, "weight_decay": 0.0},
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,8 @@ class Mined:
 
     def cosines(self, question: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """float32 [len(rows)]: recall scores of the passages `rows` for one question."""
-        return self.vectors[rows].astype(np.float32) @ self.question_vectors[question].astype(np.float32)
+        query = self.question_vectors[question].astype(np.float32)
+        return np.asarray(self.vectors[rows].astype(np.float32) @ query, dtype=np.float32)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
@@ -63,12 +65,10 @@ class Mined:
     def load(cls, path: Path) -> Mined:
         """Read what `save` wrote."""
         arrays = load_file(path)
-        texts = {
-            name: TokenBatch(arrays[f"{name}.ids"], arrays[f"{name}.cu_seqlens"])
-            for name in ("passages", "titles", "questions")
-        }
-        rest = {name: array for name, array in arrays.items() if "." not in name}
-        return cls(**texts, **rest)
+        values: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
+        for name in ("passages", "titles", "questions"):
+            values[name] = TokenBatch(arrays[f"{name}.ids"], arrays[f"{name}.cu_seqlens"])
+        return cls(**values)
 
 
 def mine(

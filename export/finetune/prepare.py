@@ -26,18 +26,22 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 # Settings that change how long a training takes or what is measured after it, but not its course.
 COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
+MINING = {"seed", "mining_length", "passages", "questions", "held_out", "pseudo", "weights"}
 PSEUDO = ("python", "cloze")
 # More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
 VALIDATION_QUESTIONS = 150
 
 
-def digest(base: Path, data: list[Path], settings: Settings) -> str:
-    """Of all that decides what a training sees and does; equal digests may share a checkpoint."""
+def digest(base: Path, data: list[Path], settings: Settings, *, mining: bool = False) -> str:
+    """Of all that decides what a training sees and does; equal digests may share a checkpoint.
+
+    With `mining`, of what decides the mined data only: trainings at other rates share it.
+    """
     files = sorted(file for folder in data for file in Path(folder).rglob("*") if file.is_file())
     record = {
         "base": sha256(base / "model.safetensors"),
         "data": [(f"{file.parent.name}/{file.name}", file.stat().st_size) for file in files],
-        "settings": settings.model_dump(exclude=COURSELESS),
+        "settings": settings.model_dump(include=MINING if mining else None, exclude=COURSELESS),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 

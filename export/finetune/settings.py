@@ -17,33 +17,34 @@ class Settings(BaseModel):
     seed: int = 0
     rank: int = Field(default=64, gt=0)
     exits: tuple[int, ...] = (2, 3, 4)
-    rate: float = Field(default=7e-4, gt=0)
+    rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate. 7e-4 made the model collapse; see `Reranker.groups`."""
     warmup: int = 60
     """Steps in which the learning rate rises; the share of random (easy) negatives falls over ten times as many."""
     lists: int = Field(default=4, gt=0)
     """Questions a step."""
     negatives: int = Field(default=7, gt=0)
-    max_length: int = Field(default=192, gt=8)
+    max_length: int = Field(default=160, gt=8)
     """Tokens of a training pair; every `long_every`-th step reads twice as many, so that long passages are not new."""
     long_every: int = 8
     mining_length: int = 128
     """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""
-    passages: int = Field(default=5000, gt=0)
+    passages: int = Field(default=3000, gt=0)
     """Passages mined from the largest source; the others have their share by weight, at least half as many."""
-    questions: int = Field(default=6000, gt=0)
+    questions: int = Field(default=4500, gt=0)
     """Training questions of the heaviest source; the others have their share by weight."""
     held_out: int = Field(default=400, gt=0)
     """Passages a source keeps back for validation, in whole documents."""
-    validation_questions: int = 24
-    validation_candidates: int = 16
+    validation_questions: int = 20
+    validation_candidates: int = 12
     final_questions: int = 60
     """Questions and candidates of each domain in the final measurement, which also fits the fusion."""
     final_candidates: int = 30
-    validate_every: float = Field(default=8.0, gt=0)
+    validate_every: float = Field(default=10.0, gt=0)
     """Minutes (or hundreds of steps, when `steps` is given) between validations."""
     checkpoint_every: float = Field(default=4.0, ge=0)
     """Minutes between checkpoints."""
-    patience: int = 4
+    patience: int = 20
     """Validations in a row without a new best that end the training."""
     threads: int = Field(default=2, gt=0)
     pseudo: tuple[str, ...] = ("python", "cloze")

@@ -42,6 +42,7 @@ def finetune(
     minutes: float = 90.0,
     seed: int = 0,
     rank: int = 64,
+    rate: float = 2e-4,
     pseudo: Sequence[str] = ("python", "cloze"),
     resume: bool = True,
     tests: Iterable[Path] = (),
@@ -54,12 +55,12 @@ def finetune(
     data:   BEIR folders to train on; documents of each are held back for validation
     tests:  BEIR folders that are only measured, with up to `test_questions` questions each
     resume: continue what `out/work` holds of a training with the same settings; else begin anew
-    settings: overrides `minutes`, `seed`, `rank` and `pseudo`
+    settings: everything at once, in place of `minutes`, `seed`, `rank`, `rate` and `pseudo`
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
     be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
     """
-    chosen = settings or Settings(minutes=minutes, seed=seed, rank=rank, pseudo=tuple(pseudo))
+    chosen = settings or Settings(minutes=minutes, seed=seed, rank=rank, rate=rate, pseudo=tuple(pseudo))
     folders, name, path = [Path(folder) for folder in data], *_base(base)
     if not folders and not chosen.pseudo:
         raise InputError("there is nothing to train on: give at least one --data folder or --pseudo source")
@@ -82,7 +83,7 @@ def prepare_run(
     model, _ = load_base(base)
     shape = shape_of(model, name)
     mark = digest(base, data, settings)
-    sources, validation = prepare(base, data, work, settings, mark, workers)
+    sources, validation = prepare(base, data, work, settings, digest(base, data, settings, mining=True), workers)
     log.info("mined %s in %.0f s", {s.name: len(s.mined.questions) for s in sources}, time.monotonic() - started)
     longest = model.config.max_position_embeddings
     run = Run(

@@ -32,6 +32,11 @@ class Judged:
         """With the logits of one exit (by its place in the exits), or with -1 those of the last layer."""
         return Domain([logits[layer] for logits in self.logits], self.recall, self.gains)
 
+    @property
+    def spread(self) -> float:
+        """Mean over questions of the standard deviation of the last layer's logits."""
+        return float(np.mean([logits[-1].std() for logits in self.logits]))
+
     def last(self) -> Domain:
         """With the logits of the last layer."""
         return self.at(-1)

@@ -199,7 +199,7 @@ def test_micro_batches_serve_everything_once_within_the_token_budget(requests: l
         lengths = [int(share.job.batch.lengths[row]) for share in shares for row in share.rows]
         assert len(lengths) == 1 or max(lengths) * len(lengths) <= budget
         for share in shares:
-            seen[jobs.index(share.job)].extend(share.rows.tolist())
+            seen[jobs.index(share.job)].extend(share.rows)
         waiting = [job for job in waiting if job.waiting]
     assert [sorted(rows) for rows in seen] == [list(range(len(lengths))) for lengths in requests]
 

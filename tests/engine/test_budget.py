@@ -43,7 +43,14 @@ def test_probes_stay_within_the_models_length():
 def test_fitting_counts_the_longest_prefix_within_the_time():
     cost = CostModel(call=0.0, token=1e-3, square=0.0, tokens=1)
     lengths = np.array([10, 20, 30, 40], dtype=np.int64)  # 10, 20, 30, 40 ms
-    assert [cost.fitting(lengths, seconds) for seconds in (-1.0, 0.005, 0.0101, 0.0601, 0.0999, 0.1001)] == [0, 0, 1, 3, 3, 4]
+    assert [cost.fitting(lengths, seconds) for seconds in (-1.0, 0.005, 0.0101, 0.0601, 0.0999, 0.1001)] == [
+        0,
+        0,
+        1,
+        3,
+        3,
+        4,
+    ]
 
 
 def test_drift_follows_a_machine_that_became_slower_and_ignores_one_stall():

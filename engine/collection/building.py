@@ -51,12 +51,12 @@ def build(
     key = _job_key(corpus, models, tokenizer, reranker_tokenizer, settings, passage_prompt)
     with publish.writer_lock(out):
         current = read_current(out)
+        job = Job(out / publish.STAGING, key)
         if current is not None and current.job == key:
             if current.models != models:
                 current = assemble.relabel(out, current, models)
-            publish.tidy(out, current)
+            publish.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
             return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
-        job = Job(out / publish.STAGING, key)
         done = job.begin()
         encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
         shards = encoding.run(done)

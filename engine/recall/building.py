@@ -10,10 +10,10 @@ import numpy as np
 
 from ..arrays import open_array
 from ..files import sync_file
-from . import exact, inverted
+from . import codes, exact, inverted, scan
 from .exact import Floats, Rows
-from .index import INVERTED, VECTORS, Index
-from .plan import TARGET_RECALL, IndexPlan, Plan
+from .index import CODES, INVERTED, VECTORS, Index
+from .planning import TARGET_RECALL, IndexPlan, Plan
 
 Progress = Callable[[int, int | None, str], None]
 DEPTH = 100
@@ -27,11 +27,16 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
     if plan.kind == "flat":
         return IndexPlan(**plan.model_dump())
     vectors = open_array(folder / VECTORS, np.float32, 2)
+    if plan.kind == "scan":
+        codes_index, largest, residual = scan.build(vectors, progress)
+        codes.write(codes_index, folder / CODES)
+        sync_file(folder / CODES)
+        return IndexPlan(**plan.model_dump(), largest=largest, residual=residual)
     threads = threads or len(os.sched_getaffinity(0))
     progress(0, None, "clustering")
     index = inverted.train(vectors, plan.lists, threads=threads)
     inverted.fill(index, vectors, progress)
-    inverted.write(index, folder / INVERTED)
+    codes.write(index, folder / INVERTED)
     del index
     sync_file(folder / INVERTED)
     progress(0, None, "measuring recall")

@@ -1,0 +1,190 @@
+"""The command line as a person and as a machine meet it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tandem.cli import main
+from tandem.engine.encoder import BiEncoder
+
+CORPUS = [
+    {
+        "_id": f"d{i}",
+        "title": f"topic {word}",
+        "text": f"The {word} is kept in the {word} room near the door.",
+        "year": i,
+    }
+    for i, word in enumerate(("ladder", "kettle", "piano", "lantern", "carpet", "mirror", "saddle", "bucket"))
+]
+
+
+@pytest.fixture
+def tandem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `tandem …` in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tandem", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beir")
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CORPUS))
+    queries = [{"_id": f"q{row['_id']}", "text": f"where is the {row['title'].split()[1]}"} for row in CORPUS]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
+    (folder / "qrels").mkdir()
+    judgements = "".join(f"q{row['_id']}\t{row['_id']}\t1\n" for row in CORPUS)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgements)
+    return folder
+
+
+@pytest.fixture
+def collection(tandem, beir: Path, tmp_path: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> Path:
+    out = tmp_path / "collection"
+    code, _, err = tandem(
+        "index", beir / "corpus.jsonl", "--encoder", tiny_bi_encoder, "--reranker", tiny_cross_encoder, "--out", out
+    )
+    assert code == 0, err
+    return out
+
+
+def test_index_tells_what_it_made_and_that_nothing_changed(
+    tandem, beir, collection, tiny_bi_encoder, tiny_cross_encoder
+):
+    again = ("index", beir / "corpus.jsonl", "--encoder", tiny_bi_encoder, "--reranker", tiny_cross_encoder)
+    code, out, err = tandem(*again, "--out", collection)
+    assert code == 0
+    assert "nothing changed" in err
+    code, out, _ = tandem(*again, "--out", collection, "--json")
+    report = json.loads(out)
+    assert (report["passages"], report["unchanged"]) == (8, True)
+
+
+def test_search_for_people_and_for_machines(tandem, collection: Path):
+    code, out, err = tandem("search", collection, "where is the piano", "--top-k", 3)
+    assert code == 0
+    assert "topic" in out
+    assert "reranked 8 of 8" in err
+    code, out, _ = tandem("search", collection, "where is the piano", "--json", "--budget-ms", 0)
+    result = json.loads(out)
+    assert result["degraded"] is None
+    assert {hit["id"] for hit in result["hits"]} == {row["_id"] for row in CORPUS}
+    assert result["hits"][0]["metadata"]["year"] in range(8)
+
+
+def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collection: Path, tmp_path: Path):
+    code, out, err = tandem("eval", collection, beir, "--json", "--runs", tmp_path / "runs")
+    assert code == 0, err
+    quality = json.loads(out)
+    assert quality["questions"] == 8
+    assert set(quality["metrics"]) == {"recall", "rerank", "fused"}
+    assert quality["metrics"]["recall"]["recall@100"] == 1.0
+    lines = (tmp_path / "runs" / "recall.trec").read_text().splitlines()
+    assert len(lines) == 64
+    assert lines[0].split()[1] == "Q0"
+    code, out, _ = tandem("eval", collection, beir, "--no-rerank")
+    assert code == 0
+    assert "nDCG@10" in out
+    assert "fused" not in out
+
+
+def test_calibrate_keeps_a_weight_that_eval_then_uses(tandem, beir: Path, collection: Path):
+    code, out, err = tandem("calibrate", collection, beir, "--json")
+    assert code == 0, err
+    fitted = json.loads(out)
+    assert fitted["after"] >= fitted["before"] - 1e-9
+    _, out, _ = tandem("eval", collection, beir, "--json")
+    assert json.loads(out)["recall_weight"] == fitted["fusion"]["recall_weight"]
+    assert tandem("calibrate", collection, "--reset")[0] == 0
+
+
+def test_verify_and_info(tandem, collection: Path, tiny_bi_encoder: Path):
+    assert tandem("verify", collection)[0] == 0
+    assert tandem("verify", tiny_bi_encoder)[0] == 0
+    assert json.loads(tandem("info", collection, "--json")[1])["passages"] == 8
+    assert json.loads(tandem("info", tiny_bi_encoder, "--json")[1])["kind"] == "bi-encoder"
+    assert json.loads(tandem("info", "--json")[1])["device"] in ("cpu", "cuda")
+
+
+def test_verify_finds_a_flipped_byte(tandem, collection: Path):
+    texts = next(collection.rglob("texts.npy"))
+    data = bytearray(texts.read_bytes())
+    data[-5] ^= 1
+    texts.write_bytes(data)
+    code, _, err = tandem("verify", collection)
+    assert code == 5
+    assert "texts.npy is damaged" in " ".join(err.split())
+
+
+def test_interrupted_indexing_keeps_what_was_finished(
+    tandem, beir: Path, tmp_path: Path, tiny_bi_encoder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = (
+        "index",
+        "python:json,zipfile,threading",
+        "--encoder",
+        tiny_bi_encoder,
+        "--out",
+        tmp_path / "c",
+        "--json",
+    )
+    encode, calls = BiEncoder.encode, []
+
+    def interrupted(self, batch):
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return encode(self, batch)
+
+    monkeypatch.setattr(BiEncoder, "encode", interrupted)
+    code, _, err = tandem(*arguments, "--shard-size", 20)
+    assert code == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    code, out, err = tandem(*arguments, "--shard-size", 20)
+    assert code == 0, err
+    assert json.loads(out)["resumed"] >= 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("search", "{tmp}/nowhere", "q"), 5, "nowhere is not a folder"),
+        (("search", "{collection}", " "), 2, "the query is empty"),
+        (("search", "{collection}", "q", "--top-k", "200"), 2, "exceeds candidates"),
+        (("search", "{collection}", "q", "--device", "cuda"), 8, "no CUDA provider"),
+        (("eval", "{collection}", "{tmp}"), 3, "qrels"),
+        (("index", "{tmp}/none.jsonl", "--encoder", "{encoder}", "--out", "{tmp}/c"), 3, "none.jsonl"),
+        (("index", "{tmp}/bad.jsonl", "--encoder", "{encoder}", "--out", "{tmp}/c"), 3, "bad.jsonl, line 2"),
+        (("index", "{tmp}/bad.jsonl", "--encoder", "{reranker}", "--out", "{tmp}/c"), 4, "bi-encoder is needed"),
+        (("verify", "{tmp}"), 5, "holds no collection"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_an_exit_code(
+    tandem, collection: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path, tmp_path: Path, arguments, code, message
+):
+    (tmp_path / "bad.jsonl").write_text('{"_id": "1", "text": "fine"}\n{"_id": "2", "text"\n')
+    places = {"tmp": tmp_path, "collection": collection, "encoder": tiny_bi_encoder, "reranker": tiny_cross_encoder}
+    found, _, err = tandem(*(argument.format(**places) for argument in arguments))
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert found == code
+
+
+def test_debug_shows_the_traceback(tandem, tmp_path: Path):
+    with pytest.raises(Exception, match="nowhere"):
+        tandem("--debug", "search", tmp_path / "nowhere", "q")

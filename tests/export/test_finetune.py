@@ -1,0 +1,241 @@
+"""Fine-tuning on a tiny BERT and a 30-passage corpus: the whole way, killed and resumed, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from tandem.engine.errors import CorpusError, ExportError, InputError
+from tandem.engine.tokenizer import Tokenizer
+from tandem.export.finetune import finetune, loop
+from tandem.export.finetune.adapter import WEIGHTS, load_merged
+from tandem.export.finetune.data import hold_out, read_beir
+from tandem.export.finetune.forward import Workers, score_pairs
+from tandem.export.finetune.model import Reranker
+from tandem.export.finetune.record import read_record
+from tandem.export.finetune.scorer import Scorer
+from tandem.export.finetune.settings import Settings
+from tandem.export.finetune.write import write_weights
+from transformers import BertForSequenceClassification
+
+from ..tiny import tiny_model
+
+SETTINGS = Settings(
+    steps=6, rank=4, exits=(1, 2), warmup=2, lists=2, negatives=3, max_length=48, mining_length=32, passages=30,
+    questions=24, held_out=6, validation_questions=4, validation_candidates=5, validate_every=0.03, checkpoint_every=0.0,
+    final_questions=4, final_candidates=5, long_every=3, pseudo=(),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"), layers=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / "words")
+
+
+@pytest.fixture(scope="module")
+def trained(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "adapter"
+    finetune(base, [data], out, settings=SETTINGS, tests=[data])
+    return out
+
+
+def write_data(folder: Path, passages: int = 30) -> Path:
+    """A gzipped BEIR folder: passage i is a dozen words, its question three of them."""
+    draw = random.Random(0)
+    words = [
+        "return",
+        "value",
+        "list",
+        "file",
+        "name",
+        "type",
+        "index",
+        "string",
+        "module",
+        "object",
+        "path",
+        "number",
+        "error",
+        "class",
+        "call",
+        "test",
+    ]
+    texts = [" ".join(draw.choices(words, k=12)) for _ in range(passages)]
+    (folder / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"d{i}", "title": f"Title {i}", "text": text} for i, text in enumerate(texts)]
+    queries = [{"_id": f"q{i}", "text": " ".join(text.split()[:3])} for i, text in enumerate(texts)]
+    for name, records in (("corpus", rows), ("queries", queries)):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+    with gzip.open(folder / "qrels" / "train.tsv.gz", "wt") as file:
+        file.write("query-id\tcorpus-id\tscore\n")
+        file.writelines(f"q{i}\td{i}\t1\n" for i in range(passages))
+    return folder
+
+
+def inputs() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(5, 200, (3, 12)))
+
+
+def test_adapter_is_a_standard_peft_folder(base: Path, trained: Path) -> None:
+    plain = BertForSequenceClassification.from_pretrained(base, num_labels=1)
+    peft = PeftModel.from_pretrained(plain, str(trained)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(load_merged(base, trained)(inputs()).logits, peft(inputs()).logits)
+
+
+def test_written_adapter_scores_as_the_trained_model(base: Path, tmp_path: Path) -> None:
+    source = BertForSequenceClassification.from_pretrained(base, num_labels=1)
+    model = Reranker(source, rank=4, exits=(1, 2), seed=3, dtype=torch.float32)
+    with torch.no_grad():
+        for low_rank in model.low_rank.values():
+            low_rank.b.normal_(std=0.1)
+    write_weights(tmp_path, model, "tiny")
+    ids = inputs()
+    scorer = Scorer(base, tmp_path, torch.float32)
+    with torch.no_grad():
+        ours = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
+        written = scorer(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    assert ours.std() > 1e-4
+    torch.testing.assert_close(written, ours, atol=2e-3, rtol=2e-3)  # the files are float16
+    torch.testing.assert_close(load_merged(base, tmp_path)(ids).logits.squeeze(-1), written[-1])
+
+
+def test_training_moves_the_weights_and_is_recorded(trained: Path) -> None:
+    record = read_record(trained)
+    assert record is not None
+    assert record.trained["steps"] == 6
+    assert set(record.quality["test"]["words"]["ndcg@10"]) == {"recall", "rerank", "fused"}
+    weights = load_file(trained / WEIGHTS)
+    assert any(float(tensor.abs().max()) > 0 for name, tensor in weights.items() if "lora_B" in name)
+    card = (trained / "README.md").read_text()
+    assert all(digest in card for digest in record.files.values())
+
+
+def test_killed_and_resumed_training_equals_an_unbroken_one(
+    base: Path, data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole = loop._step
+
+    def dies(run: loop.Run, optimizer: torch.optim.Optimizer, order: np.ndarray, step: int) -> np.ndarray:
+        if step == 4:
+            raise Killed
+        return whole(run, optimizer, order, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_step", dies)
+        with pytest.raises(Killed):
+            finetune(base, [data], tmp_path, settings=SETTINGS)
+    assert not (tmp_path / WEIGHTS).exists()
+    finetune(base, [data], tmp_path, settings=SETTINGS)
+    unbroken, resumed = load_file(trained / WEIGHTS), load_file(tmp_path / WEIGHTS)
+    assert unbroken.keys() == resumed.keys()
+    for name, tensor in unbroken.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_checkpoint_of_other_settings_is_refused(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work")
+    other = SETTINGS.model_copy(update={"seed": 1})
+    with pytest.raises(ExportError, match="other settings"):
+        finetune(base, [data], tmp_path, settings=other)
+    finetune(base, [data], tmp_path, settings=other, resume=False)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "exits.safetensors", "adapter_config.json"])
+def test_damaged_file_is_refused(base: Path, trained: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(trained, folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    with pytest.raises(ExportError, match="damaged"):
+        load_merged(base, folder)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "exits.safetensors", "adapter_config.json"])
+def test_missing_file_is_named(base: Path, trained: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(trained, folder)
+    (folder / name).unlink()
+    with pytest.raises(ExportError, match=f"{name} is missing"):
+        load_merged(base, folder)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["with record", "plain PEFT"])
+@pytest.mark.parametrize("shape", [{"layers": 2}, {"layers": 3, "hidden": 16}], ids=["fewer layers", "narrower"])
+def test_base_of_another_shape_is_refused(trained: Path, tmp_path: Path, shape: dict[str, int], recorded: bool) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(trained, folder)
+    if not recorded:
+        (folder / "adapter.json").unlink()
+    other = tiny_model(tmp_path / "other", **shape)
+    with pytest.raises(ExportError, match="give the base it was trained on"):
+        load_merged(other, folder)
+
+
+def test_base_with_other_weights_is_refused(trained: Path, tmp_path: Path) -> None:
+    other = tiny_model(tmp_path / "other", layers=3, seed=1)
+    with pytest.raises(ExportError, match="other weights of that shape"):
+        load_merged(other, trained)
+
+
+def test_base_of_another_family_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="BERT"):
+        load_merged(tiny_model(tmp_path, "modernbert"), trained)
+
+
+def test_data_without_qrels_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "words")
+    shutil.rmtree(folder / "qrels")
+    with pytest.raises(CorpusError, match="qrels"):
+        finetune(base, [folder], tmp_path / "out", settings=SETTINGS)
+
+
+def test_empty_training_set_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "words", passages=1)
+    with pytest.raises(ExportError, match=r"empty|left for validation"):
+        finetune(base, [folder], tmp_path / "out", settings=SETTINGS)
+
+
+def test_no_data_at_all_is_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to train on"):
+        finetune(base, [], tmp_path / "out", settings=SETTINGS)
+
+
+def test_held_out_documents_share_nothing_with_training(data: Path) -> None:
+    train, held = hold_out(read_beir(data), 6, np.random.default_rng(0))
+    assert len(held.passages) == 6
+    assert not {p.title for p in train.passages} & {p.title for p in held.passages}
+    for side in (train, held):
+        for question in side.questions:
+            assert all(side.passages[row].text.startswith(question.text) for row in question.positives)
+    assert len(train.questions) + len(held.questions) == 30
+
+
+def test_ragged_scores_equal_scores_one_by_one(base: Path) -> None:
+    source = BertForSequenceClassification.from_pretrained(base, num_labels=1)
+    model = Reranker(source, rank=4, exits=(1,), seed=0, dtype=torch.float32)
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=64, segments=True)
+    texts = ["a list", "the value of a longer passage of text " * 3, "", "file names"]
+    pairs = tokenizer.pairs(tokenizer.encode("return a value"), tokenizer.encode_many(texts))
+    with Workers(1), torch.no_grad():
+        together = score_pairs(model, pairs, 0)
+        alone = torch.cat([score_pairs(model, pairs.select([row]), 0) for row in range(len(texts))], dim=1)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,97 @@
+"""Negatives, training lists, pseudo-questions, the curve of exits: against something slower or worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tandem.engine.fusion import Domain
+from tandem.engine.tokens import pack
+from tandem.export.finetune.data import Dataset, Passage
+from tandem.export.finetune.exits import exit_curve
+from tandem.export.finetune.lists import Source, _rows, schedule
+from tandem.export.finetune.negatives import DEPTH, Mined, _candidates
+from tandem.export.finetune.pseudo import inverse_cloze, python_docs
+
+
+def unit(rows: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(rows, 16))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def mined(questions: int, passages: int = 40) -> Mined:
+    vectors, queries = unit(passages), unit(questions, 1)
+    positives = np.arange(questions, dtype=np.int32) % passages
+    texts = pack([[row] for row in range(passages)])
+    asked = pack([[row] for row in range(questions)])
+    found = _candidates(vectors, queries, positives, [np.array([row]) for row in positives])
+    return Mined(texts, texts, asked, vectors, queries, positives, found)
+
+
+def test_candidates_are_the_nearest_that_are_no_likely_answer() -> None:
+    vectors, queries = unit(50), unit(5, 1)
+    vectors[7] = vectors[3]
+    vectors[7, 0] += np.float16(0.01)  # all but the same text
+    positives = np.array([3, 11, 12, 13, 14], dtype=np.int32)
+    labelled = [np.array([3]), np.array([11, 20]), *(np.array([row]) for row in (12, 13, 14))]
+    found = _candidates(vectors, queries, positives, labelled)
+    scores = queries.astype(np.float32) @ vectors.astype(np.float32).T
+    for row in range(5):
+        allowed = [
+            passage
+            for passage in np.argsort(-scores[row], kind="stable")
+            if passage not in labelled[row]
+            and scores[row, passage] <= scores[row, positives[row]] + 0.10
+            and float(vectors[passage].astype(np.float32) @ vectors[positives[row]].astype(np.float32)) <= 0.97
+        ]
+        assert found[row][found[row] >= 0].tolist() == allowed[:DEPTH]
+    assert 7 not in found[0]
+    assert 20 not in found[1]
+
+
+def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
+    data = mined(20)
+    rng = np.random.default_rng(0)
+    for question in range(20):
+        rows = _rows(data, question, 7, 0.5, rng)
+        assert len(rows) == 8
+        assert rows[0] == data.positives[question]
+        assert rows[0] not in rows[1:]
+
+
+def test_schedule_mixes_by_weight_and_asks_nothing_twice() -> None:
+    sources = [Source("a", mined(60), 0.75), Source("b", mined(30), 0.25)]
+    order = schedule(sources, 0)
+    assert len({tuple(row) for row in order.tolist()}) == len(order)
+    assert np.bincount(order[:, 0]).tolist() == [60, 20]
+    half = np.bincount(order[: len(order) // 2, 0])
+    assert half[0] / half.sum() == pytest.approx(0.75, abs=0.15)
+    assert np.array_equal(order, schedule(sources, 0))
+
+
+def test_a_removed_sentence_asks_for_its_passage() -> None:
+    text = "The first sentence has quite enough words. The second one also has enough words. Short one here."
+    dataset = Dataset("d", [Passage("T", text)] * 40 + [Passage("T", "Too short. To use.")], [])
+    made = inverse_cloze([dataset], np.random.default_rng(0))
+    assert len(made.questions) == 40
+    kept = [question.text in made.passages[question.positives[0]].text for question in made.questions]
+    assert 0 < sum(kept) < 15  # one in ten on average
+
+
+def test_python_docs_are_questions_with_an_answer_each() -> None:
+    made = python_docs(40, np.random.default_rng(0), packages=())
+    assert 20 < len(made.passages) <= 40
+    assert len(made.questions) == len(made.passages)
+    assert len({question.text for question in made.questions}) == len(made.questions)
+    assert all(question.text not in made.passages[question.positives[0]].text[:20] for question in made.questions)
+
+
+def test_exit_curve_by_hand() -> None:
+    recall = [np.zeros(4)]
+    gains = [np.array([0.0, 0.0, 1.0, 0.0])]
+    early = Domain([np.array([3.0, 2.0, 1.0, 0.0])], recall, gains)  # the answer is third
+    last = Domain([np.array([0.0, 1.0, 9.0, 2.0])], recall, gains)  # and first after the last layer
+    lost, found, all_on = exit_curve([early, last], [2], 6, 0.0, cuts=(2, 3, 40))
+    assert lost.ndcg == pytest.approx(1 / np.log2(4))  # dropped: third, behind the two that went on
+    assert found.ndcg == pytest.approx(1.0)
+    assert lost.compute == pytest.approx((2 + 4 * 2 / 4) / 6)
+    assert all_on.compute == pytest.approx(1.0)

@@ -1,0 +1,150 @@
+"""The whole export: what refuses, what it leaves behind, and that it replaces an artifact whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tandem.engine.artifact import MANIFEST, Artifact
+from tandem.engine.errors import ExportError, StorageError
+from tandem.export import export_model, pipeline
+from tandem.export.samples import docstrings
+
+from ..tiny import tiny_model
+
+TEXTS = docstrings()[:30]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("source") / "model", "bert", "cross-encoder")
+
+
+def export(source, out, **options):
+    options = {"precisions": ("fp32",), "texts": TEXTS} | options
+    return export_model(str(source), "cross-encoder", out, **options)
+
+
+def corrupt(graph: onnx.ModelProto, scale: float) -> onnx.ModelProto:
+    """Scale one weight matrix of the first feed-forward layer, as a bad conversion would."""
+    weight = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [32, 64])
+    weight.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(weight) * scale).astype(np.float32), weight.name))
+    return graph
+
+
+@pytest.mark.parametrize("scale", [1.01, -1.0])
+def test_a_wrong_weight_fails_parity_and_nothing_is_written(source, tmp_path, monkeypatch, scale):
+    fuse = pipeline.fuse
+    monkeypatch.setattr(pipeline, "fuse", lambda *arguments: corrupt(fuse(*arguments), scale))
+    with pytest.raises(ExportError, match=r"the fp32 variant is not the model it came from: max error"):
+        export(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_gives_nan_fails_parity(source, tmp_path, monkeypatch):
+    fuse = pipeline.fuse
+    monkeypatch.setattr(pipeline, "fuse", lambda *arguments: corrupt(fuse(*arguments), np.nan))
+    with pytest.raises(ExportError, match="scores are not finite"):
+        export(source, tmp_path / "out")
+
+
+def test_an_artifact_is_replaced_whole(source, tmp_path):
+    out = tmp_path / "out"
+    export(source, out, precisions=("fp32", "int8"))
+    again = export(source, out)
+    assert list(again.manifest.variants) == ["fp32"]
+    assert not (out / "onnx/model_quantized.onnx").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupt_leaves_the_old_artifact_and_no_litter(source, tmp_path):
+    out = tmp_path / "out"
+    before = export(source, out).fingerprint
+
+    def interrupt(line: str) -> None:
+        if line.startswith("fp32"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(source, out, progress=interrupt)
+    assert Artifact.open(out).fingerprint == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_no_litter(source, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline.onnx, "save", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        export(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_export_says_what_it_does_and_nothing_else(source, tmp_path, capfd):
+    lines: list[str] = []
+    export(source, tmp_path / "out", progress=lines.append)
+    assert lines[0] == "loading model"
+    assert lines[-1].startswith("fp32: max error")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_the_same_export_twice_gives_the_same_files(source, tmp_path):
+    first, second = (
+        export(source, tmp_path / "a", precisions=("int8",)),
+        export(source, tmp_path / "b", precisions=("int8",)),
+    )
+    assert first.manifest.files == second.manifest.files
+
+
+def test_occupied_places_are_left_alone(source, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
+    with pytest.raises(ExportError, match="holds files that are no artifact"):
+        export(source, tmp_path / "notes")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="is a file"):
+        export(source, tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path / "notes")
+    with pytest.raises(ExportError, match="is a link"):
+        export(source, tmp_path / "link")
+    assert (tmp_path / "notes" / "diary.txt").read_text() == "dear diary"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precisions": ("fp8",)}, "not fp8"),
+        ({"precisions": ()}, "not none"),
+        ({"texts": ["one"]}, "at least two different texts"),
+        ({"queries": []}, "at least one query"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(source, tmp_path, options, message):
+    with pytest.raises(ExportError, match=message):
+        export(source, tmp_path / "out", **options)
+
+
+def test_an_unknown_kind_is_refused(source, tmp_path):
+    with pytest.raises(ExportError, match="bi-encoder or cross-encoder"):
+        export_model(str(source), "reranker", tmp_path / "out")
+
+
+def test_a_head_that_would_be_random_is_refused(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert", "bi-encoder")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}))
+    with pytest.raises(ExportError, match="no fitting weights for classifier"):
+        export(base, tmp_path / "out")
+
+
+def test_the_fixtures_share_their_tokenizer(tiny_bi_encoder, tiny_cross_encoder):
+    bi, cross = Artifact.open(tiny_bi_encoder), Artifact.open(tiny_cross_encoder)
+    assert bi.tokenizer().fingerprint == cross.tokenizer().fingerprint
+    assert (tiny_bi_encoder / MANIFEST).is_file()
