@@ -78,5 +78,5 @@ class Admission:
 
 def _full(seconds: float, why: str) -> Failure:
     # Jittered: clients refused together must not come back together.
-    wait = min(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))), LONGEST_WAIT)  # noqa: S311
+    wait = min(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))), LONGEST_WAIT)
     return Failure("overloaded", f"{why}; try again in {wait} s", retry_after=wait)

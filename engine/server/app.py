@@ -38,6 +38,7 @@ def create_routes(service: Service) -> FastAPI:
         docs_url=None, redoc_url=None, default_response_class=Json,
         exception_handlers={
             Failure: _failure, TandemError: _engine_error, RequestValidationError: _invalid, HTTPException: _http_error,
+            Exception: _failure,
         },
     )  # fmt: skip
     app.state.service = service

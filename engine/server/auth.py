@@ -34,7 +34,7 @@ class Auth:
     def __init__(self, app: ASGIApp, settings: ServerSettings, *, keyless: bool = False) -> None:
         """`keyless`: no key is asked for, whatever the settings hold (the second listener)."""
         self._app = app
-        self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.keys())
+        self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.bearer_keys())
         self._names = frozenset({"localhost", *settings.allowed_hosts})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -63,7 +63,7 @@ class Serving:
             for server, bound in zip(self._servers, sockets, strict=True)
         ]
         host, port = sockets[0].getsockname()[:2]
-        log.info("listening", extra={"host": host, "port": port, "keys": len(settings.keys())})
+        log.info("listening", extra={"host": host, "port": port, "keys": len(settings.bearer_keys())})
         engine = None
         try:
             engine = await self._load()

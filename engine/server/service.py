@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engine import Engine
 from ..config import SearchSettings
 from ..cross_encoder import CrossEncoder
 from ..encoder import TextKind
+from ..engine import Engine
 from ..result import Embedded, RerankResult, SearchResult
 from .admission import Admission, Work, lengths_of, work_of
 from .errors import Failure

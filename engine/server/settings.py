@@ -106,7 +106,7 @@ class ServerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> ServerSettings:
-        keys = self.keys()
+        keys = self.bearer_keys()
         if any(len(key) < SHORTEST_KEY for key in keys):
             raise ValueError(
                 f"an API key is shorter than {SHORTEST_KEY} characters; make one with `openssl rand -hex 32`"
@@ -118,7 +118,7 @@ class ServerSettings(BaseSettings):
             )
         return self
 
-    def keys(self) -> tuple[bytes, ...]:
+    def bearer_keys(self) -> tuple[bytes, ...]:
         """Every accepted key; raises ValueError when `api_key_file` cannot be read or holds none."""
         keys = [key.get_secret_value().encode() for key in self.api_keys]
         if self.api_key_file is not None:

@@ -9,7 +9,7 @@ from fastapi import Request
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, remaining, new_router
+from .shared import Body, Served, new_router, remaining
 
 router = new_router("NIM")
 

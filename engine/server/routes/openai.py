@@ -13,7 +13,7 @@ from pydantic import Field
 from ...encoder import TextKind
 from ..errors import Failure
 from ..replies import Json
-from .shared import Body, Served, remaining, new_router
+from .shared import Body, Served, new_router, remaining
 from .tei import shortened
 
 router = new_router("OpenAI")

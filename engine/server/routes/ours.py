@@ -14,7 +14,7 @@ from ...result import SearchResult
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, remaining, new_router
+from .shared import Body, Served, new_router, remaining
 
 router = new_router("tandem")
 
@@ -83,7 +83,7 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
         raise Failure("validation", "filters on metadata are not supported; leave filters out", param="filters")
     name = service.engine.collection.path.resolve().name
     if body.collection is not None and body.collection != name:
-        raise Failure("not_found", f"no such collection is served here; GET /v1/collections names the one that is")
+        raise Failure("not_found", "no such collection is served here; GET /v1/collections names the one that is")
     queries = [body.query] if body.query is not None else body.queries or []
     if not queries:
         raise Failure("empty", "queries is empty; give at least one", param="queries")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Body as FromBody, Request
-from pydantic import AliasChoices, Field, ValidationError
+from fastapi import Body as FromBody
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from ...result import Reranked, RerankResult
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
 from . import nim
-from .shared import Body, Document, Documents, Served, logistic, remaining, rerank_documents, score, new_router
+from .shared import Body, Documents, Served, logistic, new_router, remaining, rerank_documents, score
 from .tei import Truncation, Watch
 
 router = new_router("rerank")
@@ -53,7 +54,7 @@ async def rerank(
     request: Request,
     service: Served,
 ) -> Json:
-    """Dispatched by field: `texts` (TEI), `documents` (Infinity, vLLM), with `property` (Weaviate), `passages` (NIM)."""
+    """By field: `texts` (TEI), `documents` (Infinity, vLLM), with `property` (Weaviate), `passages` (NIM)."""
     markers = [name for name in ("texts", "documents", "passages") if name in fields]
     if len(markers) != 1:
         raise Failure("validation", "give exactly one of texts, documents and passages", param="documents")

@@ -18,7 +18,7 @@ from ...result import Timings
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, remaining, score, new_router
+from .shared import Body, Served, new_router, remaining, score
 
 router = new_router("TEI")
 Direction = Literal["Right", "Left", "right", "left"]

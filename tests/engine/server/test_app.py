@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -118,7 +119,7 @@ def test_bad_bodies_are_told_in_the_routes_dialect(server: Running, path: str):
 def test_what_was_sent_is_never_repeated(server: Running, path: str, caplog: pytest.LogCaptureFixture):
     secret = "hunter2hunter2"
     with caplog.at_level(logging.DEBUG, logger="tandem"):
-        for fields in ({name: {secret: secret} for name in BODIES[path]}, dict.fromkeys(BODIES[path], [[secret]])):
+        for fields in ({name: {secret: secret} for name in BODIES[path]}, {name: [[secret]] for name in BODIES[path]}):
             answer = server.client.post(path, json=fields)
             assert answer.status_code == 422
             assert secret not in answer.text
@@ -166,10 +167,8 @@ def test_a_slow_body_is_ended(start: Callable[..., Running]):
 
 
 def test_a_huge_header_is_refused(server: Running):
-    try:
+    with contextlib.suppress(httpx.TransportError):  # closed while the rest was still being sent
         assert server.client.get("/info", headers={"x-long": "x" * 200_000}).status_code == 400
-    except httpx.TransportError:
-        pass  # the connection was closed while the rest was still being sent
     assert server.client.get("/info").status_code == 200
 
 
