@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from functools import cache
 from pathlib import Path
 
 from starlette.responses import Response
@@ -10,9 +13,9 @@ from ..replies import Json
 from .shared import Served, new_router
 
 router = new_router("operation")
-# Everything a page needs is in it: no other server is asked, and no script of another one runs.
+# Everything a page needs is in it: no other server is asked, and no script runs but the page's own, known by its hash.
 _POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
@@ -35,6 +38,14 @@ async def meta(service: Served) -> Json:
     return Json({"model": service.reranker.artifact.manifest.name, "max_length": service.reranker.tokenizer.max_length})
 
 
-def _html(name: str) -> Response:
+@cache
+def _read(name: str) -> tuple[bytes, str]:
+    """A page and its policy."""
     data = (Path(__file__).parent.parent / name).read_bytes()
-    return Response(data, media_type="text/html; charset=utf-8", headers={"content-security-policy": _POLICY})
+    script = data.partition(b"<script>")[2].partition(b"</script>")[0]
+    return data, _POLICY.format(hash=base64.b64encode(hashlib.sha256(script).digest()).decode())
+
+
+def _html(name: str) -> Response:
+    data, policy = _read(name)
+    return Response(data, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
