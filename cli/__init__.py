@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ..engine.errors import TandemError
-from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, verify
+from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, serve, verify
 from .console import err
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, export, verify, index, search, info, evaluate, calibrate, finetune):
+for module in (demo, export, verify, index, search, serve, info, evaluate, calibrate, finetune):
     app.command(module.NAME)(module.command)
 app.add_typer(bench.app, name="bench")
 

@@ -126,6 +126,8 @@ class Batcher:
         self._normal: deque[Job] = deque()
         self._condition = threading.Condition()
         self._closed = False
+        self.on_batch: Callable[[int, int], None] | None = None
+        """Told sequences and tokens of each micro-batch before it runs, on the device thread."""
         self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
         self._thread.start()
 
@@ -145,6 +147,16 @@ class Batcher:
             self._condition.notify()
         return job.future
 
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of the jobs that are not done."""
+        return self._waiting_tokens
+
+    @property
+    def waiting_jobs(self) -> int:
+        """Jobs that are not done."""
+        return len(self._urgent) + len(self._normal)
+
     def close(self) -> None:
         """Finish the micro-batch in flight, fail every waiting job with EngineClosed, end the thread."""
         with self._condition:
@@ -154,6 +166,9 @@ class Batcher:
 
     def _serve(self) -> None:
         while shares := self._next():
+            if self.on_batch is not None:
+                tokens = sum(int(share.job.batch.lengths[share.rows].sum()) for share in shares)
+                self.on_batch(sum(len(share.rows) for share in shares), tokens)
             run_isolated(shares)
         for job in [*self._urgent, *self._normal]:
             job.fail(EngineClosed("the engine was closed before this request was served"))

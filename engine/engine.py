@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,15 +24,16 @@ from .errors import InputError
 from .fusion import Fusion
 from .opening import artifact_of
 from .ranking import Ranking, rank
-from .result import Hit, Reranked, SearchResult, Timings
+from .result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
 from .stages import Recall, Recalled
 from .text import checked, checked_all
+from .tokenizer import Tokenizer
 from .tokens import Ids, TokenBatch, cumulative
 
 T = TypeVar("T")
 # What a request does between its device stages: it yields a future of the device thread and is resumed with its result.
 # Written once, driven by blocking (`search`) or by awaiting (`asearch`).
-Story = Generator[Future[Served], Served, T]
+Story = Generator[Future[Served], Served | None, T]
 # Kept back from a search's budget for fusing the scores and fetching ten texts: 0.3 ms measured, and scheduling noise.
 FINISH_SECONDS = 0.002
 NO_RERANKER = "the collection has no reranker: hits are in recall's order"
@@ -57,6 +58,8 @@ class Engine:
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
         self._recall = cache(lambda k: Recall(encoder, collection.index, k))
+        # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
+        self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
     @classmethod
     def open(
@@ -103,14 +106,14 @@ class Engine:
 
     async def asearch(self, query: str, **settings: Any) -> SearchResult:
         """`search`, awaited: any number may be in flight, without a thread each."""
-        return await _drive_async(self._search(query, SearchSettings(**settings)))
+        return await _drive_async(self._search(query, SearchSettings(**settings)), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, in flight together; without `budget_ms` given, none applies."""
         chosen = SearchSettings(**{"budget_ms": None, **settings})
         stories = [self._search(query, chosen) for query in queries]
         first = [next(story) for story in stories]
-        second = [_advance(story, future) for story, future in zip(stories, first, strict=True)]
+        second = [_advance(story, future.result()) for story, future in zip(stories, first, strict=True)]
         return [
             step if isinstance(step, SearchResult) else _drive(story, step)
             for story, step in zip(stories, second, strict=True)
@@ -120,12 +123,14 @@ class Engine:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        tokenizer = self.encoder.tokenizer
-        cut = [tokenizer.cut(self.encoder.prompted(text, kind))[0] for text in checked_all(texts)]
-        if not cut:
-            return np.empty((0, self.encoder.dimension), dtype=np.float32)
-        job = Job(self.encoder, tokenizer.single(tokenizer.encode_many(cut)))
-        return np.stack(self._batcher.submit(job).result().results)
+        return _drive(self._embed(texts, kind, truncate=True)).vectors
+
+    async def aembed(self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True) -> Embedded:
+        """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
+
+        Raises InputError, also for a text longer than the model reads when `truncate` is off.
+        """
+        return await _drive_async(self._embed(texts, kind, truncate=truncate), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -134,34 +139,30 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        reranker = self._needed_reranker()
-        if (texts is None) == (ids is None):
-            raise InputError("rerank takes texts or ids of stored passages: give one of the two")
-        tokenizer = reranker.tokenizer
-        query_ids = tokenizer.encode(tokenizer.cut(checked(query, "the query"))[0])
-        if ids is not None:
-            passages = self.collection.tokens(np.array([self.collection.row_of(name) for name in ids], dtype=np.int64))
-        else:
-            passages = tokenizer.encode_many([tokenizer.cut(text)[0] for text in checked_all(texts or [])])
-        if not len(passages):
-            return []
-        pairs = tokenizer.pairs(query_ids, passages)
-        logits = np.array(self._batcher.submit(Job(reranker, pairs)).result().results, dtype=np.float32)
-        whole = len(query_ids) + passages.lengths + tokenizer.pair_special
-        return [
-            Reranked(
-                index=int(row),
-                score=float(logits[row]),
-                text=texts[row] if texts is not None else None,
-                id=ids[row] if ids is not None else None,
-                truncated=bool(whole[row] > tokenizer.max_length),
-            )
-            for row in np.argsort(-logits, kind="stable")
-        ]
+        return _drive(self._rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
+
+    async def arerank(
+        self,
+        query: str,
+        texts: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        truncate: bool = True,
+        passage_tokens: int | None = None,
+    ) -> RerankResult:
+        """`rerank`, awaited. `passage_tokens` cuts each passage; without `truncate`, a pair too long is an InputError."""
+        story = self._rerank(query, texts, ids, truncate=truncate, passage_tokens=passage_tokens)
+        return await _drive_async(story, self._steps)
+
+    @property
+    def batcher(self) -> Batcher:
+        """The device thread and its queues, for gauges."""
+        return self._batcher
 
     def close(self) -> None:
         """Stop the device thread; requests that wait get EngineClosed."""
         self._batcher.close()
+        self._steps.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Engine:
         return self
@@ -176,7 +177,7 @@ class Engine:
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
-        served = yield self._submit_recall(encoder_ids, settings.candidates)
+        served = _served((yield self._submit_recall(encoder_ids, settings.candidates)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
@@ -185,7 +186,7 @@ class Engine:
             degraded = NO_RERANKER
         elif settings.rerank:
             job, degraded = self._rerank_job(reranker_ids, recalled, clock)
-            served = yield self._batcher.submit(job)
+            served = _served((yield self._batcher.submit(job)))
             clock.spent(queue=served.queued, rerank=served.running)
             logits[: len(served.results)] = [np.nan if logit is None else logit for logit in served.results]
             degraded = degraded or _cut_short(served)
@@ -204,6 +205,77 @@ class Engine:
             truncated=truncated,
             device=self.device.kind,
         )
+
+    def _embed(self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool) -> Story[Embedded]:
+        clock = _Clock(None)
+        tokenizer = self.encoder.tokenizer
+        prompted = [self.encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
+        if not prompted:
+            return Embedded(np.empty((0, self.encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
+        cuts = [tokenizer.cut(text) for text in prompted]
+        ids = tokenizer.encode_many([text for text, _ in cuts])
+        long = (ids.lengths > tokenizer.text_room) | np.array([cut for _, cut in cuts])
+        if not truncate:
+            _refuse_long(long, "text", tokenizer.max_length)
+        batch = tokenizer.single(ids)
+        clock.lap("tokenize")
+
+        served = _served((yield self._batcher.submit(Job(self.encoder, batch))))
+        clock.spent(queue=served.queued, encode=served.running)
+        return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
+
+    def _rerank(
+        self,
+        query: str,
+        texts: Sequence[str] | None,
+        ids: Sequence[str] | None,
+        *,
+        truncate: bool,
+        passage_tokens: int | None,
+    ) -> Story[RerankResult]:
+        reranker = self._needed_reranker()
+        if (texts is None) == (ids is None):
+            raise InputError("rerank takes texts or ids of stored passages: give one of the two")
+        clock = _Clock(None)
+        tokenizer = reranker.tokenizer
+        text, cut = tokenizer.cut(checked(query, "the query"))
+        query_ids = tokenizer.encode(text)
+        passages, long = self._passages(texts, ids, tokenizer)
+        if not len(passages):
+            return RerankResult([], 0, clock.timings())
+        if passage_tokens is not None:
+            long = np.where(passages.lengths > passage_tokens, False, long)
+            passages = passages.heads(passage_tokens)
+        long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
+        if not truncate:
+            _refuse_long(long, "passage", tokenizer.max_length)
+        pairs = tokenizer.pairs(query_ids, passages)
+        clock.lap("tokenize")
+
+        served = _served((yield self._batcher.submit(Job(reranker, pairs))))
+        clock.spent(queue=served.queued, rerank=served.running)
+        logits = np.array(served.results, dtype=np.float32)
+        ranked = [
+            Reranked(
+                index=int(row),
+                score=float(logits[row]),
+                text=texts[row] if texts is not None else None,
+                id=ids[row] if ids is not None else None,
+                truncated=bool(long[row]),
+            )
+            for row in np.argsort(-logits, kind="stable")
+        ]
+        return RerankResult(ranked, len(pairs.ids), clock.timings())
+
+    def _passages(
+        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
+    ) -> tuple[TokenBatch, npt.NDArray[np.bool_]]:
+        """Token ids of the caller's passages, or of stored ones, and bool [n]: which were cut before tokenising."""
+        if ids is not None:
+            rows = np.array([self.collection.row_of(name) for name in ids], dtype=np.int64)
+            return self.collection.tokens(rows), np.zeros(len(rows), dtype=np.bool_)
+        cuts = [tokenizer.cut(text) for text in checked_all(texts or [])]
+        return tokenizer.encode_many([text for text, _ in cuts]), np.array([cut for _, cut in cuts], dtype=np.bool_)
 
     def _tokenize(self, query: str) -> tuple[Ids, Ids, bool]:
         """Ids for the encoder and for the reranker (the same where tokenizers agree), and whether something was cut."""
@@ -304,24 +376,47 @@ def _drive(story: Story[T], future: Future[Served] | None = None) -> T:
         return result
 
 
-async def _drive_async(story: Story[T]) -> T:
-    """Run a story to its end, awaiting each device stage; cancelling it drops the job that waits."""
+async def _drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:
+    """Run a story to its end, its own work on `steps`, awaiting each device stage; cancelling it drops what waits."""
+    served: Served | None = None
+    while True:
+        step = steps.submit(_advance, story, served)
+        try:
+            outcome = await asyncio.wrap_future(step)
+        except asyncio.CancelledError:
+            step.add_done_callback(_abandon)  # a step under way may still submit a job that nobody waits for
+            raise
+        if not isinstance(outcome, Future):
+            return outcome
+        served = await asyncio.wrap_future(outcome)
+
+
+def _advance(story: Story[T], served: Served | None) -> Future[Served] | T:
+    """Resume a story (None: begin it): the future it waits for next, or its result when that was all."""
     try:
-        waiting = next(story)
-        while True:
-            waiting = story.send(await asyncio.wrap_future(waiting))
+        return next(story) if served is None else story.send(served)
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-def _advance(story: Story[T], future: Future[Served]) -> Future[Served] | T:
-    """Resume a story with its first stage's result: the next future, or the story's result when that was all."""
-    try:
-        return story.send(future.result())
-    except StopIteration as end:
-        result: T = end.value
-        return result
+def _abandon(step: Future[Any]) -> None:
+    if not step.cancelled() and step.exception() is None and isinstance(step.result(), Future):
+        step.result().cancel()
+
+
+def _served(sent: Served | None) -> Served:
+    if sent is None:
+        raise TypeError("a story is resumed with what the device thread served")
+    return sent
+
+
+def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:
+    if long.any():
+        raise InputError(
+            f"{what} {int(np.argmax(long))} is longer than the {max_length} tokens that the model reads, and "
+            "truncation was turned off"
+        )
 
 
 def _one(ids: Ids) -> TokenBatch:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -77,3 +80,22 @@ class Reranked:
     text: str | None = None
     id: str | None = None
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult:
+    """Passages in the cross-encoder's order, best first; `tokens` that the model read, special ones included."""
+
+    passages: list[Reranked]
+    tokens: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """`vectors` float32 [n, d], unit length; `tokens` that the model read; `truncated`: texts that were cut."""
+
+    vectors: npt.NDArray[np.float32]
+    tokens: int
+    truncated: int
+    timings: Timings

@@ -68,6 +68,14 @@ class Tokenizer:
         """Tokens of `text`, without special tokens."""
         return len(self._rust.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
+    def encodings(self, texts: Sequence[str], *, special: bool = True) -> list[Encoding]:
+        """The library's encodings of `texts`, with offsets in characters, not truncated."""
+        return list(self._rust.encode_batch(list(texts), add_special_tokens=special))
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of token ids, each in [0, vocab_size)."""
+        return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
+
     def single(self, texts: TokenBatch) -> TokenBatch:
         """Sequences as the model reads them: special tokens added, cut to `max_length`."""
         return wrap(texts, self._one, self.max_length, segments=self.segments)

@@ -1,0 +1,42 @@
+"""tandem serve: the engine over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ..engine.errors import InputError
+
+NAME = "serve"
+
+
+def command(
+    collection: Path = typer.Argument(help="The collection's folder."),
+    config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
+    host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
+    port: int | None = typer.Option(None, help="Port (default: 8080)."),
+    metrics_port: int | None = typer.Option(None, help="Port of the second listener, for metrics (default: 9000)."),
+    api_key_file: Path | None = typer.Option(None, help="A file with one bearer key a line."),
+    timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
+    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
+    device: str | None = typer.Option(None, help="auto, cpu or cuda."),
+    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
+) -> None:
+    """Serve a collection over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.
+
+    Every setting can stand in the TOML file or in a variable TANDEM_NAME too; a flag wins, then the variable.
+    """
+    try:
+        from ..engine.server import logs
+        from ..engine.server.run import serve
+        from ..engine.server.settings import ServerSettings
+    except ImportError as error:
+        raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
+    settings = ServerSettings.load(
+        config, host=host, port=port, metrics_port=metrics_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
+        encoder=encoder, reranker=reranker, device=device, threads=threads,
+    )  # fmt: skip
+    logs.set_up()
+    serve(collection, settings)

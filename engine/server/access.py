@@ -1,0 +1,97 @@
+"""The outermost layer: a request's id, one log line and its metrics, and an answer to errors nobody else caught."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import failure_of
+from .limits import ClientGone
+from .replies import send_failure
+from .service import Service
+
+log = logging.getLogger(__name__)
+_SENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REASONS = {
+    401: "key",
+    403: "origin",
+    413: "size",
+    415: "size",
+    422: "content",
+    429: "overloaded",
+    503: "unavailable",
+    504: "deadline",
+}
+_CLIENT_GONE = 499
+_HARDENING = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+
+
+class Access:
+    """Every request passes here first and its answer last. Logs never hold text, queries, keys or unknown paths."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        start = time.perf_counter()
+        request_id = _request_id(dict(scope["headers"]).get(b"x-request-id"))
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        status = 0
+
+        async def marking(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode()), *_HARDENING]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, marking)
+        except (ClientGone, asyncio.CancelledError) as error:
+            status = _CLIENT_GONE
+            self._service.metrics.cancelled.inc()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        except Exception as error:
+            # Its message may quote what the user sent, so the log gets its type and place.
+            log.error("unexpected error", extra={"id": request_id, "error": _where(error)})
+            if not status:
+                await send_failure(failure_of(error), scope, marking)
+        finally:
+            self._record(scope, status, time.perf_counter() - start, request_id)
+
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", None) or "other"
+        self._service.metrics.answered(route, status, seconds)
+        if status in _REASONS:
+            self._service.metrics.rejected.labels(_REASONS[status]).inc()
+        fields = {"id": request_id, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
+        log.info("request", extra={"method": scope["method"], **fields})
+
+
+def _request_id(sent: bytes | None) -> str:
+    if sent is not None and _SENT_ID.fullmatch(sent):
+        return sent.decode()
+    return uuid.uuid4().hex
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return type(error).__name__ + place

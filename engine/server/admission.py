@@ -1,0 +1,82 @@
+"""Admission: a request's whole work is reserved before any of it is done, or refused with a time to come back."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..budget import CostModel
+from .errors import Failure
+
+# English text in WordPiece has four to five characters a token; a low figure over-estimates the work, which is safer.
+CHARACTERS_A_TOKEN = 4
+# Beyond this a client should not be told to wait: it is a guess of a guess.
+LONGEST_WAIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a request will cost the device: tokens, and seconds by the cost model."""
+
+    tokens: int
+    seconds: float
+
+
+def work_of(lengths: npt.NDArray[np.int64], cost: CostModel, *, at_most: float | None = None) -> Work:
+    """The work of sequences of `lengths` tokens; `at_most` seconds where a budget cuts it off."""
+    seconds = float(cost.each(lengths).sum())
+    return Work(int(lengths.sum()), seconds if at_most is None else min(seconds, at_most))
+
+
+def lengths_of(characters: npt.NDArray[np.int64], beside: int, max_length: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: estimated tokens of texts with so many `characters`, with `beside` other tokens in their sequence."""
+    return np.minimum(characters // CHARACTERS_A_TOKEN + 1 + beside, max_length)
+
+
+class Admission:
+    """The work of all admitted requests. Belongs to the event loop."""
+
+    def __init__(self, max_tokens: int, max_requests: int) -> None:
+        self._max_tokens = max_tokens
+        self._max_requests = max_requests
+        self.tokens = 0
+        self.seconds = 0.0
+        self.requests = 0
+
+    @contextmanager
+    def reserve(self, work: Work, remaining: float) -> Iterator[None]:
+        """Hold `work` for the length of a request that has `remaining` seconds left.
+
+        Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
+        server takes anything: the estimate may be wrong, and the deadline tells.
+        """
+        if self.requests:
+            self._check(work, remaining)
+        self.tokens += work.tokens
+        self.seconds += work.seconds
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.tokens -= work.tokens
+            self.requests -= 1
+            self.seconds = self.seconds - work.seconds if self.requests else 0.0
+
+    def _check(self, work: Work, remaining: float) -> None:
+        late = self.seconds + work.seconds - remaining
+        if late > 0:
+            raise _full(late, "this request would not be done in time behind those that are being served")
+        if self.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:
+            raise _full(self.seconds / 2, "the server has as much work as it holds")
+
+
+def _full(seconds: float, why: str) -> Failure:
+    # Jittered: clients refused together must not come back together.
+    wait = min(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))), LONGEST_WAIT)
+    return Failure("overloaded", f"{why}; try again in {wait} s", retry_after=wait)

@@ -1,0 +1,81 @@
+"""The application: routes, and around them the layers that every request passes."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from ..errors import InferenceError, TandemError
+from .access import Access
+from .auth import Auth
+from .deadline import Deadlines
+from .errors import Failure, Kind, failure_of
+from .limits import Bodies
+from .replies import Json, failure_reply
+from .routes import ROUTERS
+from .service import Service
+
+log = logging.getLogger(__name__)
+_KINDS: dict[int, Kind] = {404: "not_found", 405: "method", 400: "validation"}
+
+
+def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
+    """The whole server as one ASGI application; `routes` when they are there already."""
+    bodies = Bodies(routes or create_routes(service), service.settings)
+    return Access(Auth(Deadlines(bodies, service), service.settings), service)
+
+
+def create_routes(service: Service) -> FastAPI:
+    """The routes alone, without the layers that guard them."""
+    app = FastAPI(
+        title="Tandem", summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
+        docs_url=None, redoc_url=None, default_response_class=Json,
+        exception_handlers={
+            Failure: _failure, TandemError: _engine_error, RequestValidationError: _invalid, HTTPException: _http_error,
+            Exception: _failure,
+        },
+    )  # fmt: skip
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def _failure(request: Request, failure: Exception) -> Response:
+    return failure_reply(failure_of(failure), request.scope)
+
+
+async def _engine_error(request: Request, error: Exception) -> Response:
+    service: Service = request.app.state.service
+    if isinstance(error, InferenceError):
+        service.metrics.errors.inc()
+        log.warning("a model failed", extra={"id": request.state.request_id})
+    return failure_reply(failure_of(error, str(service.engine.collection.path)), request.scope)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """The first thing wrong with a body, named by its place; what the client sent is never repeated."""
+    first = cast(RequestValidationError, error).errors()[0]
+    parts = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        failure = Failure("validation", "the body is not valid JSON")
+    elif not parts and request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        failure = Failure("unsupported", "send JSON with the header Content-Type: application/json")
+    else:
+        where = ".".join(parts) or "the body"
+        failure = Failure("validation", f"{where}: {first['msg']}", param=where)
+    return failure_reply(failure, request.scope)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    status = cast(HTTPException, error).status_code
+    messages = {404: "there is no such route", 405: "this route has no such method", 400: "the body cannot be read"}
+    kind = _KINDS.get(status, "internal")
+    failure = Failure(kind, messages.get(status, "the request was refused"), status_override=status)
+    return failure_reply(failure, request.scope)

@@ -1,0 +1,92 @@
+"""Who may ask: bearer keys on every route but the probes; without keys, this machine's own users and no web page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .errors import Failure
+from .replies import send_failure
+from .settings import ServerSettings, loopback
+
+# They say whether the server lives and is ready, nothing else: orchestrators ask without a key.
+PROBES = frozenset(
+    {
+        "/livez",
+        "/readyz",
+        "/health",
+        "/ping",
+        "/v1/health/live",
+        "/v1/health/ready",
+        "/.well-known/live",
+        "/.well-known/ready",
+    }
+)
+
+
+class Auth:
+    """Refuses a request without a key (401), from a foreign web page, or to a foreign name (403)."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, *, keyless: bool = False) -> None:
+        """`keyless`: no key is asked for, whatever the settings hold (the second listener)."""
+        self._app = app
+        self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.bearer_keys())
+        self._names = frozenset({"localhost", *settings.allowed_hosts})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            return await self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        failure = self._refused(headers)
+        if failure is None:
+            return await self._app(scope, receive, send)
+        if failure.kind == "unauthorized" and b"text/html" in headers.get(b"accept", b""):
+            return await _ask_browser(failure, scope, send)
+        await send_failure(failure, scope, send)
+
+    def _refused(self, headers: dict[bytes, bytes]) -> Failure | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin")
+        # A browser sends a page's requests here with the user's rights: only our own page may.
+        if origin is not None and origin.decode("latin-1").partition("://")[2] != host:
+            return Failure("forbidden", "requests of other web pages are refused", close=True)
+        if not self._digests:
+            # Without a key, a page could still rebind its own name to 127.0.0.1 and read the answers.
+            if self._known(host):
+                return None
+            return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts", close=True)
+        if self._valid(headers.get(b"authorization", b"")):
+            return None
+        return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY", close=True)
+
+    def _known(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return name in self._names or loopback(name)
+
+    def _valid(self, header: bytes) -> bool:
+        """Bearer KEY, or Basic with the key as password: what a browser asks its user for."""
+        scheme, _, value = header.partition(b" ")
+        if scheme.lower() == b"basic":
+            try:
+                value = base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif scheme.lower() != b"bearer":
+            return False
+        # Digests have one length and every key is compared, so time tells nothing of a key.
+        digest = hashlib.sha256(value.strip()).digest()
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+async def _ask_browser(failure: Failure, scope: Scope, send: Send) -> None:
+    async def asking(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message["headers"] if pair[0] != b"www-authenticate"]  # type: ignore[attr-defined]
+            message = {**message, "headers": [*headers, (b"www-authenticate", b'Basic realm="tandem"')]}
+        await send(message)
+
+    await send_failure(failure, scope, asking)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+"""Prometheus metrics: ours, and TEI's by their names, so that its Grafana boards work. No text ever is a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ..result import Timings
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_TOKENS = tuple(2**power for power in range(4, 20))
+STAGES = ("tokenize", "queue", "encode", "recall", "fetch", "rerank")
+
+
+class Metrics:
+    """One server's registry; nothing global, so that two servers in one process do not mix."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
+            return Histogram(name, what, labels, registry=registry, buckets=buckets)
+
+        self.requests = Counter(
+            "tandem_requests", "Answers by route and status", ("route", "status"), registry=registry
+        )
+        self.seconds = histogram("tandem_request_seconds", "Headers to answer", _SECONDS, ("route",))
+        self.stages = histogram("tandem_stage_seconds", "Time of each stage", _SECONDS, ("stage",))
+        self.degraded = Counter("tandem_degraded", "Searches not wholly reranked", ("reason",), registry=registry)
+        self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
+        self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
+        self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
+        self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
+        self._tei(registry, histogram)
+
+    def _tei(self, registry: CollectorRegistry, histogram: Callable[..., Histogram]) -> None:
+        # Gauges, since the client library appends `_total` to a counter's name and TEI's names have none.
+        self.te_count = Gauge("te_request_count", "Requests", ("method",), registry=registry)
+        self.te_success = Gauge("te_request_success", "Answered requests", ("method",), registry=registry)
+        self.te_failure = Gauge("te_request_failure", "Failed requests", ("err",), registry=registry)
+        self.te_duration = histogram("te_request_duration", "Seconds of a request", _SECONDS)
+        self.te_tokenization = histogram("te_request_tokenization_duration", "Seconds of tokenising", _SECONDS)
+        self.te_queue = histogram("te_request_queue_duration", "Seconds of waiting", _SECONDS)
+        self.te_inference = histogram("te_request_inference_duration", "Seconds of the model", _SECONDS)
+        self.te_length = histogram("te_request_input_length", "Tokens of a request", _TOKENS)
+        self.te_batch_size = histogram("te_batch_next_size", "Sequences of a micro-batch", _SIZES)
+        self.te_batch_tokens = histogram("te_batch_next_tokens", "Tokens of a micro-batch", _TOKENS)
+        self.te_queue_size = Gauge("te_queue_size", "Requests that wait for the device", registry=registry)
+
+    def gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """A gauge read when asked for."""
+        Gauge(name, what, registry=self.registry).set_function(value)
+
+    def batch(self, sequences: int, tokens: int) -> None:
+        """A micro-batch begins."""
+        self.te_batch_size.observe(sequences)
+        self.te_batch_tokens.observe(tokens)
+
+    def timings(self, timings: Timings, tokens: int | None = None) -> None:
+        """A request of the models was answered."""
+        for stage in STAGES:
+            if value := getattr(timings, stage):
+                self.stages.labels(stage).observe(value / 1e3)
+        self.te_tokenization.observe(timings.tokenize / 1e3)
+        self.te_queue.observe(timings.queue / 1e3)
+        self.te_inference.observe((timings.encode + timings.recall + timings.rerank) / 1e3)
+        if tokens is not None:
+            self.te_length.observe(tokens)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """A request ended, however."""
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+        method = route.rpartition("/")[2] or "index"
+        self.te_count.labels(method).inc()
+        self.te_duration.observe(seconds)
+        if status < 400:
+            self.te_success.labels(method).inc()
+        else:
+            self.te_failure.labels(str(status)).inc()
+
+    def text(self) -> bytes:
+        """The exposition."""
+        return generate_latest(self.registry)

@@ -1,0 +1,36 @@
+"""JSON answers: dumped by orjson, which writes float32 arrays and never a bare NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Scope, Send
+
+from .errors import Failure, dialect_of
+
+
+class Json(Response):
+    """A JSON response of plain types and NumPy arrays."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def failure_reply(failure: Failure, scope: Scope) -> Json:
+    """The answer to a failed request, in its route's dialect."""
+    dialect = dialect_of(scope["path"])
+    request_id = scope.get("state", {}).get("request_id", "")
+    return Json(failure.body(dialect, request_id), status_code=failure.status(dialect), headers=failure.headers())
+
+
+async def send_failure(failure: Failure, scope: Scope, send: Send) -> None:
+    """`failure_reply`, from a layer below the routes."""
+
+    async def receive() -> dict[str, Any]:  # a plain response asks for nothing
+        return {"type": "http.disconnect"}
+
+    await failure_reply(failure, scope)(scope, receive, send)

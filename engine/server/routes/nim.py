@@ -1,0 +1,45 @@
+"""NVIDIA NIM's ranking: passages in, logits out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import Request
+
+from ..errors import Failure
+from ..replies import Json
+from ..service import Service
+from .shared import Body, Served, new_router, remaining
+
+router = new_router("NIM")
+
+
+class Text(Body):
+    """An object with a text."""
+
+    text: str
+
+
+class RankingBody(Body):
+    """`query` and `passages` as objects."""
+
+    query: Text
+    passages: list[Text]
+    truncate: Literal["NONE", "END"] = "END"
+
+
+@router.post("/v1/ranking")
+@router.post("/v1/retrieval/nvidia/reranking", include_in_schema=False)
+async def ranking(body: RankingBody, request: Request, service: Served) -> Json:
+    """Passages by their logits, best first."""
+    return await rank(body, request, service)
+
+
+async def rank(body: RankingBody, request: Request, service: Service) -> Json:
+    """The answer to a ranking request, whichever route it came by."""
+    if not body.passages:
+        raise Failure("empty", "passages is empty; give at least one", param="passages")
+    texts = [passage.text for passage in body.passages]
+    result = await service.rerank(body.query.text, texts, truncate=body.truncate == "END", remaining=remaining(request))
+    rankings = [{"index": passage.index, "logit": passage.score} for passage in result.passages]
+    return Json({"rankings": rankings, "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens}})

@@ -1,0 +1,71 @@
+"""OpenAI's embeddings."""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import Request
+from pydantic import Field
+
+from ...encoder import TextKind
+from ..errors import Failure
+from ..replies import Json
+from .shared import Body, Served, new_router, remaining
+from .tei import shortened
+
+router = new_router("OpenAI")
+
+
+class EmbeddingsBody(Body):
+    """`input`: a text or texts; token ids of another tokenizer mean nothing here."""
+
+    input: str | list[str] | list[int] | list[list[int]]
+    dimensions: int | None = Field(default=None, ge=1)
+    encoding_format: Literal["float", "base64"] = "float"
+    input_type: TextKind | None = Field(default=None, description="query or passage: the model's prompt for it")
+
+
+@router.post("/v1/embeddings")
+@router.post("/embeddings", include_in_schema=False)
+async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
+    """Unit vectors, in the request's order."""
+    inputs = [body.input] if isinstance(body.input, str) else body.input
+    if not inputs:
+        raise Failure("empty", "input is empty; give at least one text", param="input")
+    texts = [text for text in inputs if isinstance(text, str)]
+    if len(texts) != len(inputs):
+        raise Failure(
+            "validation",
+            "input holds token ids; they are of another tokenizer than this model's, so send texts "
+            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
+            param="input",
+            status_override=400,
+        )
+    result = await service.embed(texts, body.input_type, remaining=remaining(request))
+    vectors = shortened(result.vectors, body.dimensions)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
+    name = service.engine.encoder.artifact.manifest.name
+    return Json({"object": "list", "data": data, "model": name, "usage": usage})
+
+
+@router.get("/v1/models")
+async def models(service: Served) -> Json:
+    """The two models."""
+    engine = service.engine
+    names = [model.artifact.manifest.name for model in (engine.encoder, engine.reranker) if model is not None]
+    return Json({
+        "object": "list",
+        "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tandem"} for name in names],
+    })  # fmt: skip
+
+
+def _encoded(vector: npt.NDArray[np.float32], form: str) -> npt.NDArray[np.float32] | str:
+    """The vector itself, or base64 of its little-endian float32."""
+    return vector if form == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()

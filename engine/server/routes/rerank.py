@@ -1,0 +1,153 @@
+"""`POST /rerank`, claimed by four families and told apart by their fields; Jina's and Cohere's routes beside it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Body as FromBody
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AliasChoices, Field, ValidationError
+
+from ...result import Reranked, RerankResult
+from ..errors import Failure
+from ..replies import Json
+from ..service import Service
+from . import nim
+from .shared import Body, Documents, Served, logistic, new_router, remaining, rerank_documents, score
+from .tei import Truncation, Watch
+
+router = new_router("rerank")
+Fields = TypeVar("Fields", bound=Body)
+
+
+class TeiBody(Truncation):
+    """TEI: `texts`."""
+
+    query: str
+    texts: list[str]
+    raw_scores: bool = False
+    return_text: bool = False
+
+
+class DocumentsBody(Body):
+    """Infinity, vLLM, Jina and Cohere: `documents`."""
+
+    query: str
+    documents: Documents
+    top_n: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("top_n", "top_k"))
+    """Results wanted; 0, as vLLM has it, and null mean all."""
+    return_documents: bool | None = None
+    rank_fields: list[str] | None = None
+    max_tokens_per_doc: int | None = Field(default=None, ge=1)
+    raw_scores: bool = False
+
+    def first(self, passages: list[Reranked]) -> list[Reranked]:
+        """As many as asked for."""
+        return passages[: self.top_n] if self.top_n else passages
+
+
+@router.post("/rerank")
+async def rerank(
+    fields: Annotated[dict[str, Any], FromBody(description="TEI: texts; Infinity, vLLM: documents; NIM: passages")],
+    request: Request,
+    service: Served,
+) -> Json:
+    """By field: `texts` (TEI), `documents` (Infinity, vLLM), with `property` (Weaviate), `passages` (NIM)."""
+    markers = [name for name in ("texts", "documents", "passages") if name in fields]
+    if len(markers) != 1:
+        raise Failure("validation", "give exactly one of texts, documents and passages", param="documents")
+    if markers == ["texts"]:
+        return await _tei(_parsed(TeiBody, fields), request, service)
+    if markers == ["passages"]:
+        return await nim.rank(_parsed(nim.RankingBody, fields), request, service)
+    body = _parsed(DocumentsBody, fields)
+    result, texts = await _ranked(body, request, service)
+    if "property" in fields:
+        return Json(_weaviate(body, fields["property"], result, texts))
+    return Json({
+        "object": "rerank",
+        "id": request.state.request_id,
+        "created": int(time.time()),
+        "model": _name(service),
+        "usage": _usage(result),
+        "results": _results(body, result, texts if body.return_documents else None, plain=True),
+    })  # fmt: skip
+
+
+@router.post("/v1/rerank")
+async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
+    """Jina's, and Cohere's first version: one answer with the fields of both."""
+    result, texts = await _ranked(body, request, service)
+    return Json({
+        "id": request.state.request_id,
+        "model": _name(service),
+        "usage": _usage(result),
+        "results": _results(body, result, texts if body.return_documents else None),
+        "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
+    })  # fmt: skip
+
+
+@router.post("/v2/rerank")
+async def cohere(body: DocumentsBody, request: Request, service: Served) -> Json:
+    """Cohere's: scores in [0, 1], documents never echoed."""
+    result, _ = await _ranked(body, request, service)
+    return Json({
+        "id": request.state.request_id,
+        "results": _results(body, result, None),
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+    })  # fmt: skip
+
+
+async def _tei(body: TeiBody, request: Request, service: Service) -> Json:
+    watch = Watch(request)
+    if not body.texts:
+        raise Failure("empty", "`texts` cannot be empty", param="texts")
+    result = await service.rerank(body.query, body.texts, truncate=body.cut(), remaining=remaining(request))
+    ranked = [
+        {"index": passage.index, "score": score(passage, body.raw_scores)}
+        | ({"text": passage.text} if body.return_text else {})
+        for passage in result.passages
+    ]
+    characters = len(body.query) + sum(map(len, body.texts))
+    return Json(ranked, headers=watch.headers(service, result.timings, result.tokens, characters))
+
+
+async def _ranked(body: DocumentsBody, request: Request, service: Service) -> tuple[RerankResult, list[str]]:
+    return await rerank_documents(
+        service, request, body.query, body.documents, fields=body.rank_fields, passage_tokens=body.max_tokens_per_doc
+    )
+
+
+def _results(
+    body: DocumentsBody, result: RerankResult, texts: list[str] | None, *, plain: bool = False
+) -> list[dict[str, Any]]:
+    """Best first; with `texts` each has its document: `plain` as Infinity has it, else `{text}`."""
+    return [
+        {"index": passage.index, "relevance_score": score(passage, body.raw_scores)}
+        | ({} if texts is None else {"document": texts[passage.index] if plain else {"text": texts[passage.index]}})
+        for passage in body.first(result.passages)
+    ]
+
+
+def _weaviate(body: DocumentsBody, name: Any, result: RerankResult, texts: list[str]) -> dict[str, Any]:
+    """In the request's order: Weaviate reads entry i for document i."""
+    scores = {passage.index: logistic(passage.score) for passage in result.passages}
+    entries = [{"document": text, "score": scores[place]} for place, text in enumerate(texts)]
+    return {"query": body.query, "scores": entries, "property": name, "error": None}
+
+
+def _parsed(model: type[Fields], fields: dict[str, Any]) -> Fields:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_input=False, include_url=False)) from None
+
+
+def _name(service: Service) -> str:
+    return service.reranker.artifact.manifest.name
+
+
+def _usage(result: RerankResult) -> dict[str, int]:
+    return {"prompt_tokens": result.tokens, "total_tokens": result.tokens}

@@ -1,0 +1,128 @@
+"""What the dialects share: lenient bodies, documents, scores, the service behind a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from ...result import Reranked, RerankResult
+from ..errors import Failure
+from ..service import Service
+
+
+class _Request(Request):
+    async def json(self) -> Any:
+        """The body by orjson: no NaN, no lone surrogates, bounded nesting, a millisecond a megabyte."""
+        if not hasattr(self, "_json"):
+            try:
+                self._json = orjson.loads(await self.body())
+            except orjson.JSONDecodeError as error:
+                # Its own exception keeps the whole document; FastAPI asks for the base class.
+                raise json.JSONDecodeError(error.msg, "", 0) from None
+        return self._json
+
+
+class _Route(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_Request(request.scope, request.receive))
+
+        return handle
+
+
+def new_router(tag: str) -> APIRouter:
+    """A router whose bodies are read by orjson."""
+    return APIRouter(tags=[tag], route_class=_Route)
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are ignored, as clients send each other's."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+
+class Stored(Body):
+    """A passage of the collection by its id: its tokens are there already."""
+
+    id: str
+
+
+def service_of(request: Request) -> Service:
+    """The service of the application that serves `request`."""
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(service_of)]
+Document = str | dict[str, Any]
+Documents = Annotated[list[Document], Field(description="Texts, {text}, or {id} of passages of the collection")]
+
+
+def remaining(request: Request) -> float:
+    """Seconds until the request's deadline."""
+    deadline: float = request.state.deadline
+    return deadline - asyncio.get_running_loop().time()
+
+
+def logistic(logit: float) -> float:
+    """1 / (1 + e^-x) without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    small = math.exp(logit)
+    return small / (1.0 + small)
+
+
+def score(passage: Reranked, raw: bool) -> float:
+    """A passage's score: its logit, or the logistic of it, in [0, 1]."""
+    return passage.score if raw else logistic(passage.score)
+
+
+async def rerank_documents(
+    service: Service,
+    request: Request,
+    query: str,
+    documents: list[Document],
+    *,
+    fields: list[str] | None = None,
+    truncate: bool = True,
+    passage_tokens: int | None = None,
+) -> tuple[RerankResult, list[str]]:
+    """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
+    if not documents:
+        raise Failure("empty", "documents is empty; give at least one", param="documents")
+    ids = [document["id"] for document in documents if _is_stored(document)]
+    left = remaining(request)
+    if ids and len(ids) == len(documents):
+        result = await service.rerank(query, ids=ids, truncate=truncate, passage_tokens=passage_tokens, remaining=left)
+        collection = service.engine.collection
+        return result, collection.texts([collection.row_of(name) for name in ids])
+    if ids:
+        raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
+    texts = [_text(document, place, fields) for place, document in enumerate(documents)]
+    result = await service.rerank(query, texts, truncate=truncate, passage_tokens=passage_tokens, remaining=left)
+    return result, texts
+
+
+def _is_stored(document: Document) -> bool:
+    return isinstance(document, dict) and "text" not in document and isinstance(document.get("id"), str)
+
+
+def _text(document: Document, place: int, fields: list[str] | None) -> str:
+    if isinstance(document, str):
+        return document
+    values = [document.get(name) for name in fields or ["text"]]
+    if not values or not all(isinstance(value, str) for value in values):
+        wanted = " and ".join(fields or ["text"])
+        raise Failure("validation", f"document {place} needs {wanted} as text", param="documents")
+    return "\n".join(value for value in values if isinstance(value, str))

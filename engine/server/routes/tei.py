@@ -1,0 +1,264 @@
+"""Text Embeddings Inference: the routes of its embedding, ranking and tokenising clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import Request
+from pydantic import Field
+
+from ...encoder import TextKind
+from ...result import Timings
+from ..errors import Failure
+from ..replies import Json
+from ..service import Service
+from .shared import Body, Served, new_router, remaining, score
+
+router = new_router("TEI")
+Direction = Literal["Right", "Left", "right", "left"]
+
+
+class Truncation(Body):
+    """How long texts are treated: cut on the right unless told otherwise."""
+
+    truncate: bool | None = None
+    truncation_direction: Direction = "right"
+
+    def cut(self) -> bool:
+        """Whether texts may be cut. Models here cut on the right, so "left" holds for texts that need no cut."""
+        return self.truncate is not False and self.truncation_direction.lower() == "right"
+
+
+class EmbedBody(Truncation):
+    """`inputs`: a text or texts."""
+
+    inputs: str | list[str] | list[int] | list[list[int]]
+    prompt_name: str | None = None
+    normalize: bool = True
+    dimensions: int | None = Field(default=None, ge=1)
+
+
+class PredictBody(Truncation):
+    """`inputs`: one pair, or a batch of pairs."""
+
+    inputs: str | list[str] | list[list[str]]
+    raw_scores: bool = False
+
+
+class TokenizeBody(Body):
+    """`inputs`: a text or texts."""
+
+    inputs: str | list[str]
+    add_special_tokens: bool = True
+    prompt_name: str | None = None
+
+
+class DecodeBody(Body):
+    """`ids` of one text or of several."""
+
+    ids: list[int] | list[list[int]]
+    skip_special_tokens: bool = True
+
+
+class Sentences(Body):
+    """One sentence and those it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityBody(Body):
+    """`inputs` to compare."""
+
+    inputs: Sentences
+
+
+class Watch:
+    """TEI's timing headers."""
+
+    def __init__(self, request: Request) -> None:
+        self._start = time.perf_counter()
+        self._request = request
+
+    def headers(self, service: Service, timings: Timings, tokens: int, characters: int) -> dict[str, str]:
+        """Milliseconds of each part, and what was computed."""
+        inference = timings.encode + timings.rerank
+        milliseconds = {
+            "x-compute-time": timings.tokenize + timings.queue + inference,
+            "x-total-time": (time.perf_counter() - self._start) * 1e3,
+            "x-tokenization-time": timings.tokenize,
+            "x-queue-time": timings.queue,
+            "x-inference-time": inference,
+        }
+        kind = "gpu" if service.engine.device.kind == "cuda" else "cpu"
+        return {
+            "x-compute-type": kind,
+            "x-compute-characters": str(characters),
+            "x-compute-tokens": str(tokens),
+            **{name: str(round(value)) for name, value in milliseconds.items()},
+        }
+
+
+@router.post("/embed")
+async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
+    """Unit vectors of texts: a list of lists."""
+    watch = Watch(request)
+    inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    if not inputs:
+        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
+    texts = [text for text in inputs if isinstance(text, str)]
+    if len(texts) != len(inputs):
+        raise Failure("validation", "token ids are not accepted as inputs; send texts", param="inputs")
+    if not body.normalize and service.engine.encoder.artifact.manifest.normalize:
+        raise Failure("validation", "this model gives unit vectors only; leave normalize out", param="normalize")
+    kind = _kind(body.prompt_name)
+    result = await service.embed(texts, kind, truncate=body.cut(), remaining=remaining(request))
+    vectors = shortened(result.vectors, body.dimensions)
+    return Json(vectors, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
+
+
+@router.post("/predict")
+async def predict(body: PredictBody, request: Request, service: Served) -> Json:
+    """The cross-encoder as a classifier of pairs, with one label."""
+    watch = Watch(request)
+    single = isinstance(body.inputs, list) and len(body.inputs) > 0 and isinstance(body.inputs[0], str)
+    pairs = [body.inputs] if single else body.inputs
+    if not pairs:
+        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
+    if isinstance(pairs, str) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise Failure(
+            "validation", "the model reads pairs of texts: [first, second], or a list of those", param="inputs"
+        )
+    texts = [(str(first), str(second)) for first, second in pairs]
+    scores, tokens, timings = await _score_pairs(service, request, texts, body)
+    answer = [[{"score": value, "label": "LABEL_0"}] for value in scores]
+    characters = sum(len(first) + len(second) for first, second in texts)
+    return Json(answer[0] if single else answer, headers=watch.headers(service, timings, tokens, characters))
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeBody, service: Served) -> Json:
+    """Token ids with their places in the text, by the encoder's tokenizer."""
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    tokenizer = service.engine.encoder.tokenizer
+    if not texts:
+        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
+    service.check_inputs(texts, len(tokenizer.cut(" " * service.settings.max_text_characters)[0]))
+    kind = _kind(body.prompt_name)
+    if kind is not None:
+        texts = [service.engine.encoder.prompted(text, kind) for text in texts]
+
+    def run() -> list[list[dict[str, Any]]]:
+        encodings = tokenizer.encodings(texts, special=body.add_special_tokens)
+        return [
+            [
+                {"id": token, "text": name, "special": True, "start": None, "stop": None}
+                if special
+                else {"id": token, "text": text[start:stop], "special": False, "start": start, "stop": stop}
+                for token, name, special, (start, stop) in zip(
+                    encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
+                )
+            ]
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    return Json(await asyncio.to_thread(run))
+
+
+@router.post("/decode")
+async def decode(body: DecodeBody, service: Served) -> Json:
+    """The texts of token ids."""
+    tokenizer = service.engine.encoder.tokenizer
+    rows = [row if isinstance(row, list) else [row] for row in body.ids]
+    if body.ids and isinstance(body.ids[0], int):
+        rows = [[token for row in rows for token in row]]
+    if not rows:
+        raise Failure("empty", "`ids` cannot be empty", param="ids")
+    service.check_inputs([""] * len(rows), 1)
+    if not all(0 <= token < tokenizer.vocab_size for row in rows for token in row):
+        raise Failure("validation", f"a token id is outside [0, {tokenizer.vocab_size})", param="ids")
+
+    def run() -> list[str]:
+        return [tokenizer.decode(row, skip_special=body.skip_special_tokens) for row in rows]
+
+    return Json(await asyncio.to_thread(run))
+
+
+@router.post("/similarity")
+async def similarity(body: SimilarityBody, request: Request, service: Served) -> Json:
+    """Cosines of a sentence with others."""
+    watch = Watch(request)
+    if not body.inputs.sentences:
+        raise Failure("empty", "`sentences` cannot be empty", param="inputs")
+    texts = [body.inputs.source_sentence, *body.inputs.sentences]
+    result = await service.embed(texts, remaining=remaining(request))
+    cosines = result.vectors[1:] @ result.vectors[0]
+    return Json(cosines, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
+
+
+@router.get("/info")
+async def info(service: Served) -> Json:
+    """The model and the limits, for clients that split their requests by them."""
+    engine, settings = service.engine, service.settings
+    served = engine.reranker or engine.encoder
+    label = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
+    pooling = {"embedding": {"pooling": engine.encoder.artifact.manifest.pooling}}
+    return Json({
+        "model_id": served.artifact.manifest.name,
+        "model_sha": served.artifact.fingerprint,
+        "model_dtype": served.precision,
+        "served_model_name": served.artifact.manifest.name,
+        "model_type": pooling if engine.reranker is None else label,
+        "max_concurrent_requests": settings.max_concurrent_requests,
+        "max_input_length": served.tokenizer.max_length,
+        "max_batch_tokens": served.cost.tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": settings.max_documents,
+        "auto_truncate": True,
+        "tokenization_workers": engine.device.threads,
+        "version": version("tandem"),
+        "sha": None,
+        "docker_label": None,
+    })  # fmt: skip
+
+
+def shortened(vectors: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
+    """The first `dimensions` of each vector, of unit length again (None: as they are); raises Failure for too many."""
+    if dimensions is None or dimensions == vectors.shape[1]:
+        return vectors
+    if dimensions > vectors.shape[1]:
+        raise Failure("validation", f"dimensions exceed the model's {vectors.shape[1]}", param="dimensions")
+    first = vectors[:, :dimensions]
+    return np.ascontiguousarray(first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12))
+
+
+def _kind(prompt_name: str | None) -> TextKind | None:
+    if prompt_name is None or prompt_name == "query" or prompt_name == "passage":
+        return prompt_name  # type: ignore[return-value]
+    raise Failure("validation", "prompt_name is unknown; choose query or passage, or leave it out", param="prompt_name")
+
+
+async def _score_pairs(
+    service: Service, request: Request, pairs: list[tuple[str, str]], body: PredictBody
+) -> tuple[list[float], int, Timings]:
+    """Scores of pairs in their order: those with the same first text are one job."""
+    service.check_inputs([first for first, _ in pairs], service.settings.max_text_characters)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, (first, _) in enumerate(pairs):
+        places[first].append(place)
+    scores, tokens, timings = [0.0] * len(pairs), 0, Timings()
+    for first, rows in places.items():
+        seconds = [pairs[row][1] for row in rows]
+        result = await service.rerank(first, seconds, truncate=body.cut(), remaining=remaining(request))
+        for passage in result.passages:
+            scores[rows[passage.index]] = score(passage, body.raw_scores)
+        tokens += result.tokens
+        sums = {name: getattr(timings, name) + getattr(result.timings, name) for name in Timings.__slots__}
+        timings = Timings(**sums)
+    return scores, tokens, timings

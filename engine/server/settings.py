@@ -1,0 +1,161 @@
+"""One model for flags, a TOML file and TANDEM_* variables; a flag wins over a variable, a variable over the file."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from ..artifact import Precision
+from ..config import EngineSettings
+from ..errors import InputError
+
+# Fewer bits than this can be guessed at the rate a loopback server answers.
+SHORTEST_KEY = 16
+
+
+class ServerSettings(BaseSettings):
+    """How the server runs. `load` reads all three sources; constructed directly, it reads none of them."""
+
+    model_config = SettingsConfigDict(env_prefix="TANDEM_", extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=9000, ge=0, le=65535)
+    """Second listener with /metrics and the probes, without a key; null: none."""
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Bearer keys, separated by commas in a variable. Without one, only a loopback address is served."""
+    api_key_file: Path | None = None
+    """A file with one key a line."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names (Host headers) that a server without keys answers to, besides localhost."""
+
+    timeout_ms: float = Field(default=30_000, gt=0, allow_inf_nan=False)
+    """Milliseconds from a request's headers to its answer; X-Request-Timeout-Ms may shorten it."""
+    body_timeout_ms: float = Field(default=10_000, gt=0, allow_inf_nan=False)
+    """Milliseconds in which a whole body must have come."""
+    max_body_bytes: int = Field(default=8 * 2**20, gt=0)
+    max_buffered_bytes: int = Field(default=256 * 2**20, gt=0)
+    """Bytes of bodies held at once over all requests."""
+    max_concurrent_requests: int = Field(default=512, gt=0)
+    max_documents: int = Field(default=2048, gt=0)
+    """Documents of one rerank request."""
+    max_inputs: int = Field(default=2048, gt=0)
+    """Texts of one embedding or tokenising request."""
+    max_queries: int = Field(default=64, gt=0)
+    """Queries of one search request."""
+    max_text_characters: int = Field(default=1_000_000, gt=0)
+    """Characters of one text; the models read far less, and the rest is cut before it is tokenised."""
+    max_queue_tokens: int = Field(default=2_000_000, gt=0)
+    """Tokens that all admitted requests may have together."""
+    drain_delay_ms: float = Field(default=5_000, ge=0, allow_inf_nan=False)
+    """After SIGTERM: milliseconds in which requests are still taken while /readyz already says 503."""
+    drain_timeout_ms: float = Field(default=30_000, ge=0, allow_inf_nan=False)
+    """After that: milliseconds in which requests in flight may end; the rest get 503."""
+
+    encoder: Path | None = None
+    reranker: Path | None = None
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    encoder_precision: Precision | Literal["auto"] = "auto"
+    reranker_precision: Precision | Literal["auto"] = "auto"
+    recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    warm_up: bool = True
+
+    @classmethod
+    def load(cls, config: Path | None = None, **flags: Any) -> ServerSettings:
+        """The settings of a TOML file, the environment and `flags` (None: not given); raises InputError."""
+        try:
+            environment = EnvSettingsSource(cls)()
+            given = {name: value for name, value in flags.items() if value is not None}
+            return cls(**{**_toml(config), **environment, **given})
+        except SettingsError as error:
+            raise InputError(f"a TANDEM_ variable cannot be read: {error}") from error
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = ".".join(map(str, first["loc"])) or "settings"
+            raise InputError(f"server setting {name}: {first['msg']}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _safe(self) -> ServerSettings:
+        keys = self.bearer_keys()
+        if any(len(key) < SHORTEST_KEY for key in keys):
+            raise ValueError(
+                f"an API key is shorter than {SHORTEST_KEY} characters; make one with `openssl rand -hex 32`"
+            )
+        if not keys and not loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines and no API key is set; give --api-key-file (or "
+                "TANDEM_API_KEYS), or bind to 127.0.0.1"
+            )
+        return self
+
+    def bearer_keys(self) -> tuple[bytes, ...]:
+        """Every accepted key; raises ValueError when `api_key_file` cannot be read or holds none."""
+        keys = [key.get_secret_value().encode() for key in self.api_keys]
+        if self.api_key_file is not None:
+            try:
+                lines = self.api_key_file.read_bytes().splitlines()
+            except OSError as error:
+                raise ValueError(f"{self.api_key_file} cannot be read ({error.strerror})") from error
+            found = [line.strip() for line in lines if line.strip()]
+            if not found:
+                raise ValueError(f"{self.api_key_file} holds no key; put one on a line of its own")
+            keys.extend(found)
+        return tuple(keys)
+
+    def engine_settings(self) -> dict[str, Any]:
+        """What `Engine.open` takes of these."""
+        names = set(EngineSettings.model_fields) & set(type(self).model_fields)
+        chosen = {name: getattr(self, name) for name in names}
+        return {**chosen, "queue_tokens": self.max_queue_tokens, "encoder": self.encoder, "reranker": self.reranker}
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _toml(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        with config.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"the settings file {config} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the settings file {config} is not TOML: {error}") from error

@@ -1,0 +1,81 @@
+"""A real server on a loopback port, over a small collection with tiny random-weight models."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="the [serve] extra is not installed")
+
+from tandem.engine import Engine  # noqa: E402
+from tandem.engine.indexing import index_corpus  # noqa: E402
+from tandem.engine.server import ServerSettings, Service, create_app  # noqa: E402
+
+KEY = "k" * 32
+
+
+@dataclass
+class Running:
+    """A server, its service, and a client that has the key."""
+
+    url: str
+    service: Service
+    client: httpx.Client
+
+
+@pytest.fixture(scope="session")
+def engine(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path
+) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("served") / "docs"
+    index_corpus("python:json,threading", folder, encoder=tiny_bi_encoder, reranker=tiny_cross_encoder)
+    with Engine.open(folder, device="cpu", warm_up=False, reranker_precision="fp32") as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def running(service: Service) -> Iterator[Running]:
+    bound = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(service), lifespan="off", ws="none", http="h11", log_config=None, access_log=False,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    headers = {"authorization": f"Bearer {KEY}"}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+            yield Running(url, service, client)
+    finally:
+        server.should_exit = True
+        thread.join()
+        bound.close()
+
+
+@pytest.fixture(scope="session")
+def server(engine: Engine) -> Iterator[Running]:
+    """With a key and the default settings."""
+    with running(Service(ServerSettings(api_keys=(KEY,)), engine)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(engine: Engine) -> Iterator[Callable[..., Running]]:
+    """Starts a server with other settings; `loaded=False`: one without an engine."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*, loaded: bool = True, **settings: object) -> Running:
+            service = Service(ServerSettings(**{"api_keys": (KEY,), **settings}), engine if loaded else None)
+            return stack.enter_context(running(service))
+
+        yield begin

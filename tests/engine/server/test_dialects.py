@@ -1,0 +1,246 @@
+"""Answers in the shapes and orders that each family's clients read."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+from tandem.engine import Engine
+
+from .conftest import Running
+
+QUERY = "read a json document"
+HUNDRED = [f"passage {place % 90} about {'json' if place % 3 else 'threads and locks'}" for place in range(100)]
+
+
+@pytest.fixture(scope="module")
+def logits(engine: Engine) -> np.ndarray:
+    return engine.reranker.score(QUERY, HUNDRED)
+
+
+@pytest.fixture(scope="module")
+def best(logits: np.ndarray) -> list[int]:
+    return np.argsort(-logits, kind="stable").tolist()
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def post(server: Running, path: str, **fields: object):
+    answer = server.client.post(path, json=fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def ordered(entries: list[dict], score: str, expected: np.ndarray) -> None:
+    """Sorted by score, one entry for each index, each with the oracle's score."""
+    scores = [entry[score] for entry in entries]
+    assert scores == sorted(scores, reverse=True)
+    assert sorted(entry["index"] for entry in entries) == list(range(len(expected)))
+    np.testing.assert_allclose(scores, expected[[entry["index"] for entry in entries]], atol=1e-5)
+
+
+def test_tei_rerank(server: Running, logits: np.ndarray):
+    entries = post(server, "/rerank", query=QUERY, texts=HUNDRED, model="m", top_n=3, top_k=3)
+    assert set(entries[0]) == {"index", "score"}
+    ordered(entries, "score", sigmoid(logits))
+    entries = post(server, "/rerank", query=QUERY, texts=HUNDRED, raw_scores=True, return_text=True)
+    ordered(entries, "score", logits)
+    assert all(entry["text"] == HUNDRED[entry["index"]] for entry in entries)
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_documents(server: Running, logits: np.ndarray, path: str):
+    ordered(post(server, path, query=QUERY, documents=HUNDRED)["results"], "relevance_score", sigmoid(logits))
+    some = post(
+        server, path, query=QUERY, documents=[{"text": text} for text in HUNDRED], top_n=7, rank_fields=["text"]
+    )
+    assert len(some["results"]) == 7
+    assert "document" not in some["results"][0]
+    assert len(post(server, path, query=QUERY, documents=HUNDRED, top_k=2)["results"]) == 2
+    assert len(post(server, path, query=QUERY, documents=HUNDRED, top_n=0)["results"]) == 100
+
+
+@pytest.mark.parametrize(("path", "form"), [("/rerank", "plain"), ("/v1/rerank", "object"), ("/v2/rerank", "none")])
+def test_documents_come_back_as_each_family_types_them(server: Running, path: str, form: str):
+    answer = post(server, path, query=QUERY, documents=["a b", "c d"], return_documents=True)
+    for entry in answer["results"]:
+        text = ["a b", "c d"][entry["index"]]
+        assert entry.get("document") == {"plain": text, "object": {"text": text}, "none": None}[form]
+
+
+def test_weaviates_sidecar_gets_the_requests_order(server: Running, logits: np.ndarray):
+    answer = post(server, "/rerank", query=QUERY, documents=HUNDRED, property="")
+    assert [entry["document"] for entry in answer["scores"]] == HUNDRED
+    np.testing.assert_allclose([entry["score"] for entry in answer["scores"]], sigmoid(logits), atol=1e-5)
+    assert (answer["query"], answer["property"]) == (QUERY, "")
+
+
+@pytest.mark.parametrize("path", ["/v1/ranking", "/v1/retrieval/nvidia/reranking", "/rerank"])
+def test_nim(server: Running, logits: np.ndarray, path: str):
+    passages = [{"text": text} for text in HUNDRED]
+    ordered(post(server, path, query={"text": QUERY}, passages=passages)["rankings"], "logit", logits)
+
+
+def test_rerank_is_told_apart_by_one_field(server: Running):
+    for fields in ({}, {"texts": ["a"], "documents": ["a"]}):
+        answer = server.client.post("/rerank", json={"query": "q", **fields})
+        assert answer.status_code == 422
+        assert answer.json()["error_type"] == "Validation"
+    for path, fields in (("/rerank", {"texts": []}), ("/embed", {"inputs": []})):
+        answer = server.client.post(path, json={"query": "q", **fields})
+        assert (answer.status_code, answer.json()["error_type"]) == (400, "Empty")
+
+
+def test_stored_passages_by_id(server: Running, engine: Engine):
+    hits = engine.search(QUERY, budget_ms=None).hits
+    documents = [{"id": hit.id} for hit in hits]
+    answer = post(server, "/v1/rerank", query=QUERY, documents=documents, return_documents=True)
+    by_index = {entry["index"]: entry for entry in answer["results"]}
+    expected = sigmoid(np.array([hit.rerank_score for hit in hits], dtype=np.float32))
+    np.testing.assert_allclose([by_index[i]["relevance_score"] for i in range(10)], expected, atol=1e-5)
+    assert by_index[3]["document"]["text"] == hits[3].text
+    for wrong in ([{"id": "nowhere"}], [{"id": hits[0].id}, "text"]):
+        refused = server.client.post("/v1/rerank", json={"query": QUERY, "documents": wrong})
+        assert refused.status_code == 422
+        assert str(engine.collection.path) not in refused.text
+
+
+def test_truncation_can_be_forbidden(server: Running):
+    long = "word " * 2_000
+    for path, fields in (
+        ("/rerank", {"query": "q", "texts": ["short", long], "truncate": False}),
+        ("/rerank", {"query": "q", "texts": ["short", long], "truncation_direction": "Left"}),
+        ("/embed", {"inputs": ["short", long], "truncate": False}),
+        ("/v1/ranking", {"query": {"text": "q"}, "passages": [{"text": "short"}, {"text": long}], "truncate": "NONE"}),
+    ):
+        answer = server.client.post(path, json=fields)
+        assert answer.status_code == 422
+        assert " 1 is longer" in answer.text
+    assert len(post(server, "/rerank", query="q", texts=["short", long])) == 2
+    # Cut to five tokens, the long one is as the short one.
+    cut = post(server, "/v2/rerank", query="q", documents=["word " * 5, long], max_tokens_per_doc=5)["results"]
+    assert cut[0]["relevance_score"] == pytest.approx(cut[1]["relevance_score"], abs=1e-6)
+
+
+def test_tei_embed_predict_similarity(server: Running, engine: Engine):
+    texts = HUNDRED[:3]
+    expected = engine.embed(texts)  # the tiny model has no prompts
+    answer = server.client.post("/embed", json={"inputs": texts})
+    np.testing.assert_allclose(answer.json(), expected, atol=1e-6)
+    assert answer.headers["x-compute-type"] == "cpu"
+    assert int(answer.headers["x-compute-characters"]) == sum(map(len, texts))
+    assert int(answer.headers["x-compute-tokens"]) > 0
+    assert {"x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time", "x-compute-time"} <= set(
+        answer.headers
+    )
+    np.testing.assert_allclose(post(server, "/embed", inputs=texts[0]), expected[:1], atol=1e-6)
+    cosines = post(server, "/similarity", inputs={"source_sentence": texts[0], "sentences": texts[1:]})
+    np.testing.assert_allclose(cosines, expected[1:] @ expected[0], atol=1e-5)
+    logits = engine.reranker.score(QUERY, texts)
+    one = post(server, "/predict", inputs=[QUERY, texts[0]], raw_scores=True)
+    assert (one[0]["label"], one[0]["score"]) == ("LABEL_0", pytest.approx(float(logits[0]), abs=1e-5))
+    many = post(server, "/predict", inputs=[[QUERY, texts[1]], ["other", texts[0]], [QUERY, texts[0]]])
+    assert many[2][0]["score"] == pytest.approx(float(sigmoid(logits[:1])[0]), abs=1e-5)
+    for wrong in ("alone", [["a"]], [["a", "b", "c"]]):
+        assert server.client.post("/predict", json={"inputs": wrong}).status_code == 422
+
+
+def test_tei_tokenize_and_decode(server: Running, engine: Engine):
+    text = "read a json document"
+    tokens = post(server, "/tokenize", inputs=text)[0]
+    assert tokens[0]["special"]
+    assert tokens[0]["start"] is None
+    plain = [token for token in tokens if not token["special"]]
+    assert [token["id"] for token in plain] == engine.encoder.tokenizer.encode(text).tolist()
+    assert all(token["text"] == text[token["start"] : token["stop"]] for token in plain)
+    bare = post(server, "/tokenize", inputs=[text], add_special_tokens=False)[0]
+    assert [token["id"] for token in bare] == [token["id"] for token in plain]
+    decoded = post(server, "/decode", ids=[token["id"] for token in tokens])
+    assert decoded == [engine.encoder.tokenizer.decode([token["id"] for token in tokens])]
+    for wrong in ([-1], [10**9], [[1], [10**9]]):
+        assert server.client.post("/decode", json={"ids": wrong}).status_code == 422
+
+
+def test_tei_info_and_metrics(server: Running):
+    info = server.client.get("/info").json()
+    assert info["max_client_batch_size"] >= 1000
+    assert info["auto_truncate"] is True
+    assert "reranker" in info["model_type"]
+    post(server, "/rerank", query="q", texts=["t"])
+    text = server.client.get("/metrics").text
+    for name in (
+        "te_request_count", "te_request_success", "te_request_duration_bucket", "te_request_queue_duration_bucket",
+        "te_request_tokenization_duration_bucket", "te_request_inference_duration_bucket", "te_queue_size",
+        "te_request_input_length_bucket", "te_batch_next_size_bucket", "te_batch_next_tokens_bucket",
+        "tandem_requests_total", "tandem_request_seconds_bucket", "tandem_stage_seconds_bucket", "tandem_queue_tokens",
+        "tandem_reserved_tokens", "tandem_ready", "tandem_device_info",
+    ):  # fmt: skip
+        assert f"\n{name}" in text, name
+    assert 'tandem_requests_total{route="/rerank",status="200"}' in text
+
+
+def test_openai_embeddings(server: Running, engine: Engine):
+    texts = HUNDRED[:2]
+    plain = post(server, "/v1/embeddings", input=texts, model="m")
+    packed = post(server, "/v1/embeddings", input=texts, model="m", encoding_format="base64")
+    vectors = np.array([entry["embedding"] for entry in plain["data"]], dtype=np.float32)
+    decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), "<f4") for entry in packed["data"]]
+    np.testing.assert_array_equal(vectors, decoded)
+    np.testing.assert_allclose(vectors, engine.embed(texts), atol=1e-6)
+    assert plain["usage"]["prompt_tokens"] == plain["usage"]["total_tokens"] > 0
+    short = post(server, "/v1/embeddings", input=texts[0], dimensions=8)["data"][0]["embedding"]
+    np.testing.assert_allclose(short, vectors[0, :8] / np.linalg.norm(vectors[0, :8]), atol=1e-6)
+    for wrong in ([1, 2], [[1, 2], [3]]):
+        answer = server.client.post("/v1/embeddings", json={"input": wrong, "model": "m"})
+        assert answer.status_code == 400
+        assert "check_embedding_ctx_length" in answer.json()["error"]["message"]
+    too_wide = server.client.post("/v1/embeddings", json={"input": "x", "dimensions": 10_000})
+    assert (too_wide.status_code, too_wide.json()["error"]["param"]) == (422, "dimensions")
+
+
+def test_search(server: Running, engine: Engine):
+    expected = engine.search(QUERY, budget_ms=None, top_k=5)
+    answer = post(server, "/v1/search", query=QUERY, budget_ms=None, top_k=5)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected.hits]
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4, 5]
+    assert set(answer["hits"][0]) >= {"text", "recall_score", "rerank_score", "recall_rank", "score", "metadata"}
+    assert (answer["reranked"], answer["degraded"], answer["device"]) == (expected.reranked, None, "cpu")
+    assert answer["timings"]["total"] > 0
+    many = post(server, "/v1/search", queries=[QUERY, "locks"], budget_ms=None, top_k=5, return_text=False)["results"]
+    assert [hit["id"] for hit in many[0]["hits"]] == [hit.id for hit in expected.hits]
+    assert "text" not in many[0]["hits"][0]
+    recall = post(server, "/v1/search", query=QUERY, rerank=False, top_k=200)
+    assert [hit["recall_rank"] for hit in recall["hits"]] == list(range(1, len(recall["hits"]) + 1))
+    hurried = server.client.post("/v1/search", json={"query": QUERY, "budget_ms": 0.001})
+    assert "budget" in hurried.json()["degraded"]
+    assert hurried.headers["x-degraded"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({}, 422, "one of the two"),
+        ({"query": "a", "queries": ["b"]}, 422, "one of the two"),
+        ({"query": "a", "filters": {"year": 2020}}, 422, "filters"),
+        ({"query": "a", "top_k": 11, "candidates": 10}, 422, "top_k"),
+        ({"query": "a", "budget_ms": 0}, 422, "budget_ms"),
+        ({"query": " "}, 422, "empty"),
+        ({"queries": []}, 422, "empty"),
+        ({"query": "a", "collection": "other"}, 404, "collection"),
+    ],
+)
+def test_search_refuses(server: Running, fields: dict, status: int, message: str):
+    answer = server.client.post("/v1/search", json=fields)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
+def test_collections(server: Running, engine: Engine):
+    (entry,) = server.client.get("/v1/collections").json()["collections"]
+    assert entry["name"] == "docs"
+    assert entry["passages"] == len(engine.collection)
+    assert "/" not in entry["name"]

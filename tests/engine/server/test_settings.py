@@ -1,0 +1,65 @@
+"""One model for flags, a TOML file and variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.engine import InputError
+
+settings = pytest.importorskip(
+    "tandem.engine.server.settings", reason="the [serve] extra is not installed", exc_type=ImportError
+)
+KEY = "k" * 32
+
+
+def test_a_flag_wins_over_a_variable_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "tandem.toml"
+    file.write_text(f'port = 1\nmax_documents = 2\ntimeout_ms = 3\napi_keys = ["{KEY}"]\n')
+    monkeypatch.setenv("TANDEM_PORT", "4")
+    monkeypatch.setenv("TANDEM_TIMEOUT_MS", "5")
+    monkeypatch.setenv("TANDEM_ALLOWED_HOSTS", "a.example, b.example")
+    loaded = settings.ServerSettings.load(file, port=6, host=None)
+    assert (loaded.port, loaded.timeout_ms, loaded.max_documents, loaded.host) == (6, 5.0, 2, "127.0.0.1")
+    assert loaded.allowed_hosts == ("a.example", "b.example")
+    assert loaded.bearer_keys() == (KEY.encode(),)
+    assert KEY not in repr(loaded)
+    assert settings.ServerSettings().port == 8080  # made directly, it reads no variable
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"host": "0.0.0.0"}, "no API key"),
+        ({"port": 70_000}, "port"),
+        ({"ports": 1}, "ports"),
+        ({"api_keys": "short"}, "shorter than 16"),
+        ({"api_key_file": Path("/nowhere/key")}, "cannot be read"),
+        ({"timeout_ms": 0}, "timeout_ms"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(flags: dict, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        settings.ServerSettings.load(**flags)
+    assert "short" not in str(caught.value).replace("shorter", "")
+
+
+def test_files(tmp_path: Path):
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n\n{KEY}2\n")
+    loaded = settings.ServerSettings.load(api_key_file=keys, host="0.0.0.0")
+    assert loaded.bearer_keys() == (KEY.encode(), f"{KEY}2".encode())
+    keys.write_text("\n")
+    with pytest.raises(InputError, match="no key"):
+        settings.ServerSettings.load(api_key_file=keys)
+    with pytest.raises(InputError, match="cannot be read"):
+        settings.ServerSettings.load(tmp_path / "missing.toml")
+    (tmp_path / "bad.toml").write_text("port =")
+    with pytest.raises(InputError, match="not TOML"):
+        settings.ServerSettings.load(tmp_path / "bad.toml")
+
+
+def test_loopback():
+    assert all(map(settings.loopback, ("127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost")))
+    assert not any(map(settings.loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.evil.example")))
