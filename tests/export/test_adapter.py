@@ -9,10 +9,11 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import BertForSequenceClassification
 
 from tandem.engine.errors import ExportError
-from tandem.export import export_model
+from tandem.export import export_model, torch_model
 from tandem.export.quiet import quiet
 from tandem.export.samples import docstrings
 from tandem.export.scoring import onnx_forward
+from tandem.export.source import Origin
 
 from ..tiny import hf_tokenizer, tiny_model
 
@@ -58,6 +59,13 @@ def hf_batch(inputs):
     from tandem.engine.tokens import PaddedBatch
 
     return PaddedBatch(*(inputs[name].numpy() for name in ("input_ids", "attention_mask", "token_type_ids")))
+
+
+def test_the_merged_model_is_traced_with_plain_attention(parts):
+    """Another attention writes its mask out for every query token, and the last layer would not be narrowed."""
+    base, adapter, _ = parts
+    model = torch_model.load(Origin("tiny", base, adapter=adapter), "cross-encoder")
+    assert model.config._attn_implementation == "eager"
 
 
 def test_an_adapter_makes_no_bi_encoder(parts, tmp_path):
