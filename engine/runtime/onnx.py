@@ -22,9 +22,9 @@ Rows = npt.NDArray[np.float32]
 class OnnxRuntime:
     """One graph on one device. Not thread-safe by contract: the engine's device thread is its only caller.
 
-    On a CPU a batch is shared out by whole sequences, one thread to each share, and not by splitting every operator over
-    all threads: no thread waits for another sixty times a layer, and what one operator leaves idle the next sequence
-    uses. A lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
+    On a CPU a batch is shared out by whole sequences, one thread to each share, instead of every operator over all
+    threads: no thread waits for another in each of sixty operators, and what one leaves idle the next sequence uses. A
+    lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
 
     head `mean` or `cls`: the graph gives hidden states [n, width, d], pooled here to [n, d];
     head `logit`:         the graph gives logits [n, 1], returned as [n].
