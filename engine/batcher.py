@@ -36,8 +36,6 @@ class Model(Protocol):
     """What a job runs on: one result for each sequence of a batch; an exception in a sequence's place fails its job."""
 
     cost: CostModel
-    mixes: bool
-    """Whether sequences of several requests may share a micro-batch: not where a result depends on its neighbours."""
 
     def run(self, batch: TokenBatch) -> Sequence[Any]: ...
 
@@ -248,7 +246,7 @@ def form(queue: Sequence[Job], now: float) -> list[_Share]:
             longest, count, job.cursor = wider, count + 1, job.cursor + 1
         if job.cursor > start:
             shares.append(_Share(job, job.order[start : job.cursor]))
-        if job.waiting or not model.mixes:
+        if job.waiting:
             break
     return shares
 

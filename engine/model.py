@@ -31,13 +31,15 @@ class LoadedModel:
         """Raises ArtifactError when the artifact is damaged or has no such precision."""
         self.artifact = artifact
         self.precision = precision
-        # INT8 graphs quantise activations with one scale a batch, so a logit shifts in its third digit with its
-        # neighbours. Unmixed, the same request gets the same scores whoever else is asking.
-        self.mixes = precision != "int8"
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
         self._runtime = OnnxRuntime(
-            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, device=device, split=split
+            artifact.graph(precision),
+            pad_id=artifact.manifest.pad_id,
+            head=head,
+            device=device,
+            split=split,
+            alone=precision == "int8",
         )
 
     def warm_up(self) -> None:

@@ -36,7 +36,6 @@ class Recall:
         self._index = index
         self._k = k
         self.cost = replace(encoder.cost)
-        self.mixes = encoder.mixes
 
     def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
         """One micro-batch of queries as the encoder reads them (see `batcher.Model`)."""

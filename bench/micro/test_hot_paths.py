@@ -53,7 +53,6 @@ def test_store_fetch(benchmark: Any, store: Ragged) -> None:
 def test_batch_forming(benchmark: Any, passages: TokenBatch) -> None:
     class Model:
         cost = CostModel(call=1e-3, token=1e-5, square=0.0, tokens=512)
-        mixes = True
 
         def run(self, batch: TokenBatch) -> list[float]:
             return [0.0] * len(batch)

@@ -24,7 +24,6 @@ class Echo:
 
     def __init__(self, tokens: int = 64, gate: threading.Event | None = None, call: float = 0.0) -> None:
         self.cost = CostModel(call=call or 1e-9, token=0.0, square=0.0, tokens=tokens)
-        self.mixes = True
         self.gate = gate
         self.batches: list[list[int]] = []
 
@@ -154,13 +153,6 @@ def test_a_micro_batch_is_made_to_end_before_the_deadline():
     patient = Job(model, sequences([1, 2], length=10))
     hasty = Job(model, sequences([3], length=10), deadline=25.0)
     assert [len(share.rows) for share in form([patient, hasty], 0.0)] == [2]
-
-
-def test_requests_stay_apart_where_results_depend_on_neighbours():
-    model = Echo(tokens=10_000)
-    model.mixes = False
-    jobs = [Job(model, sequences([caller])) for caller in range(3)]
-    assert [share.job for share in form(jobs, 0.0)] == jobs[:1]
 
 
 def test_a_model_that_forgets_a_sequence_fails_the_request_and_not_the_thread(batcher: Batcher):
