@@ -36,5 +36,5 @@ def main() -> None:
     except TandemError as error:
         if debug:
             raise
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)

@@ -64,7 +64,7 @@ def _show(document: dict[str, Any]) -> None:
     for name, each in systems.items():
         cells = [f"{each[stage]['p50']:.1f} ({each[stage]['p95']:.1f})" if stage in each else "" for stage in stages]
         table.add_row(name, *cells, f"{ratios[name]['rerank']:.1f}x rerank" if name in ratios else "")
-    err.print(table)
+    err().print(table)
     workload, budget = document["workload"], document["budget"]
     note(
         f"{workload['questions']} questions, {workload['candidates']} candidates of {workload['pair_tokens']['mean']} "

@@ -29,7 +29,7 @@ def command(
 
     if reset:
         forget_fusion(collection)
-        out.print(f"{collection}: the reranker's own weight applies")
+        out().print(f"{collection}: the reranker's own weight applies")
         return
     if beir is None:
         raise typer.BadParameter("give a BEIR folder with judged questions, or --reset")
@@ -38,7 +38,7 @@ def command(
     if json_output:
         print_json(asdict(found) | {"fusion": found.fusion.model_dump()})
         return
-    out.print(
+    out().print(
         f"{collection}: recall weight {found.fusion.recall_weight:.2f}, fitted on {found.questions} questions; "
         f"nDCG@10 {found.before:.3f} → {found.after:.3f} (recall alone {found.recall:.3f})"
     )

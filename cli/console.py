@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +14,17 @@ from rich.progress import Progress as Bars
 
 from ..engine.collection.report import Progress
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, highlight=False)
+
+@cache
+def out() -> Console:
+    """Where results go. Made when first used: a console reads the environment (COLUMNS, NO_COLOR)."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+@cache
+def err() -> Console:
+    """Where everything else goes."""
+    return Console(stderr=True, highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -24,7 +34,7 @@ def print_json(document: Any) -> None:
 
 def note(message: str) -> None:
     """A line about the work, on stderr."""
-    err.print(message, style="dim", markup=False, soft_wrap=True)
+    err().print(message, style="dim", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -33,7 +43,7 @@ def progress_bar() -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Bars(*columns, console=err, disable=not err.is_terminal) as bar:
+    with Bars(*columns, console=err(), disable=not err().is_terminal) as bar:
         tasks: dict[str, Any] = {}
 
         def report(done: int, total: int | None, what: str) -> None:

@@ -45,16 +45,16 @@ def command(
         )
         for text in question or QUESTIONS:
             result = engine.search(text, budget_ms=budget_ms)
-            out.print(f"\n[bold]{text}[/bold]")
-            out.print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
+            out().print(f"\n[bold]{text}[/bold]")
+            out().print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
             timings = result.timings
             table.add_row(
                 text[:40], *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
                 f"{result.reranked}/{result.candidates}",
             )  # fmt: skip
-    out.print("")
-    out.print(table)
-    out.print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
+    out().print("")
+    out().print(table)
+    out().print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
     note(f'ask your own: tandem search {collection} "…"')
 
 
@@ -84,7 +84,7 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
     settings = IndexSettings(encode_title=True, rerank_title=True)
     with progress_bar() as progress:
         report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, settings=settings, progress=progress)
-    note(report.summary())
+    note(("nothing changed: " if report.unchanged else "") + report.summary())
     return path
 
 

@@ -63,11 +63,11 @@ def command(
         if "fused" in orders:
             row.append(f"{quality.metrics['fused'][metric] - base:+.3f}")
         table.add_row(metric, *row)
-    out.print(table)
+    out().print(table)
     stages = Table("ms", "p50", "p95", "p99", box=None)
     for stage, values in quality.latency.items():
         stages.add_row(stage, *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
-    out.print(stages)
+    out().print(stages)
     note(f"{quality.questions} questions, {quality.candidates} candidates, recall weight {quality.recall_weight:.2f}")
     if quality.degraded:
         note(f"{quality.degraded} searches were degraded by the budget")

@@ -31,11 +31,11 @@ def command(
     variants = [cast(Precision, name.strip()) for name in precisions.split(",")]  # checked by export_model
     artifact = export_model(model, kind, output, adapter=adapter, revision=revision, precisions=variants, progress=note)
     manifest = artifact.manifest
-    out.print(f"{output}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
+    out().print(f"{output}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
     for name, variant in manifest.variants.items():
         parity = variant.parity
         size = manifest.files[variant.file].size / 2**20
-        out.print(
+        out().print(
             f"  {name}  {size:6.1f} MiB  max error {parity.max_error:.2e}  mean {parity.mean_error:.2e}  "
             f"top-10 overlap {parity.top10_overlap:.3f}  Kendall tau {parity.kendall_tau:.3f}"
         )

@@ -29,7 +29,7 @@ def command(
     """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
     from ..export.finetune import finetune
 
-    if err.is_terminal:
+    if err().is_terminal:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
     record = finetune(
@@ -45,8 +45,8 @@ def command(
         tests=test,
         test_questions=test_questions,
     )
-    out.print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
+    out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():
         line = f"  {name:<20} nDCG@10  recall {row['recall']:.3f}  rerank {row['rerank']:.3f}  fused {row['fused']:.3f}"
-        out.print(line)
-    out.print(f"export it with: tandem export {base} --as cross-encoder --adapter {output} --out FOLDER")
+        out().print(line)
+    out().print(f"export it with: tandem export {base} --as cross-encoder --adapter {output} --out FOLDER")

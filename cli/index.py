@@ -66,4 +66,4 @@ def command(
         return
     if report.unchanged:
         note("nothing changed: the collection is up to date")
-    out.print(f"{output}: {report.summary()}")
+    out().print(f"{output}: {report.summary()}")

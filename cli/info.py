@@ -22,7 +22,7 @@ def command(
     if json_output:
         print_json(document)
     else:
-        out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False)
+        out().print(json.dumps(document, indent=2, ensure_ascii=False), markup=False)
 
 
 def _folder(folder: Path) -> dict[str, Any]:

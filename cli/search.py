@@ -38,7 +38,7 @@ def command(
         text = " ".join(hit.text.split())
         title = f"[bold]{_plain(hit.title)}[/bold]  " if hit.title else ""
         table.add_row(str(place), str(hit.recall_rank), f"{hit.score:.2f}", f"{title}{_plain(text[:160])}")
-    out.print(table)
+    out().print(table)
     timings = result.timings
     note(
         f"{result.device}: {timings.total:.0f} ms (encode {timings.encode:.1f}, recall {timings.recall:.1f}, "

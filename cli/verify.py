@@ -22,4 +22,4 @@ def command(folder: Path = typer.Argument(help="An artifact's or a collection's 
         verify_artifact(folder, progress=note)
     else:
         Collection.open(folder).verify()
-    out.print(f"{folder}: every file is what its manifest says")
+    out().print(f"{folder}: every file is what its manifest says")

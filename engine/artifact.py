@@ -150,7 +150,8 @@ class Artifact:
         if variant is None:
             have = ", ".join(self.manifest.variants)
             raise ArtifactError(f"{self.path} has no {precision} variant, only {have}")
-        self.verify([variant.file])
+        # A graph above 2 GB keeps its weights beside it, under its own name with a suffix.
+        self.verify([name for name in self.manifest.files if name.startswith(variant.file)] or [variant.file])
         return self.path / variant.file
 
     def architecture(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from .artifact import Artifact, Precision
 from .device import Device
 from .errors import InferenceError
 from .model import LoadedModel, choose_precision
-from .runtime.onnx import Rows
+from .runtime.onnx import Rows, Split
 from .tokens import TokenBatch
 
 TextKind = Literal["query", "passage"]
@@ -20,10 +20,20 @@ TextKind = Literal["query", "passage"]
 class BiEncoder(LoadedModel):
     """Maps texts to vectors whose dot product is their similarity."""
 
-    def __init__(self, artifact: Artifact, device: Device, precision: Precision | Literal["auto"] = "auto") -> None:
-        """`auto` on a CPU is FP32: a query is a dozen tokens, and INT8 would cost recall for half a millisecond."""
+    def __init__(
+        self,
+        artifact: Artifact,
+        device: Device,
+        precision: Precision | Literal["auto"] = "auto",
+        *,
+        split: Split = "operators",
+    ) -> None:
+        """`auto` on a CPU is FP32: a query is a dozen tokens, and INT8 would cost recall for half a millisecond.
+
+        `split` says how a CPU's threads share the work: `operators` for one query at a time, `sequences` for a corpus.
+        """
         chosen = choose_precision(precision, artifact, device, ("fp32", "int8"))
-        super().__init__(artifact, device, chosen, artifact.manifest.pooling or "mean")
+        super().__init__(artifact, device, chosen, artifact.manifest.pooling or "mean", split)
         self.prompts = artifact.manifest.prompts
         self.dimension = artifact.manifest.dimension or 0
 

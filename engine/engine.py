@@ -79,7 +79,7 @@ class Engine:
         """
         chosen = EngineSettings(**settings)
         device = choose(chosen.device, chosen.threads)
-        opened = Collection.open(Path(collection))
+        opened = Collection.open(collection, threads=device.threads)
         models = opened.manifest.models
         bi_encoder = BiEncoder(
             artifact_of(opened, models.encoder, encoder, "bi-encoder"), device, chosen.encoder_precision

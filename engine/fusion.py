@@ -30,7 +30,7 @@ class Fusion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    recall_weight: float = Field(default=0.0, ge=0.0)
+    recall_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     fitted_on: str = "not fitted: pure cross-encoder order"
 
     def fuse(self, logits: Scores, recall_scores: Scores) -> Scores:

@@ -35,7 +35,8 @@ def index_corpus(
     """
     out = Path(out)
     chosen = choose(device, threads)
-    bi_encoder = BiEncoder(Artifact.open(encoder, kind="bi-encoder"), chosen, precision)
+    bi_encoder = BiEncoder(Artifact.open(encoder, kind="bi-encoder"), chosen, precision, split="sequences")
+    bi_encoder.warm_up()  # half a second, to encode the corpus in this machine's best micro-batches
     cross = None if reranker is None else Artifact.open(reranker, kind="cross-encoder")
     models = Models(
         encoder=_record(bi_encoder.artifact, out, bi_encoder.precision),

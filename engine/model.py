@@ -13,7 +13,7 @@ from .batcher import serving_order
 from .budget import CostModel, learn
 from .device import Device
 from .runtime import OnnxRuntime
-from .runtime.onnx import Head, Rows
+from .runtime.onnx import Head, Rows, Split
 from .tokenizer import Tokenizer
 from .tokens import TokenBatch, cumulative
 
@@ -25,14 +25,16 @@ _UNMEASURED = CostModel(call=1e-3, token=5e-5, square=1e-8, tokens=512)
 class LoadedModel:
     """An artifact ready to run on a device. `run` belongs to one thread; `tokenizer` may be used by all."""
 
-    def __init__(self, artifact: Artifact, device: Device, precision: Precision, head: Head) -> None:
+    def __init__(
+        self, artifact: Artifact, device: Device, precision: Precision, head: Head, split: Split = "sequences"
+    ) -> None:
         """Raises ArtifactError when the artifact is damaged or has no such precision."""
         self.artifact = artifact
         self.precision = precision
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
         self._runtime = OnnxRuntime(
-            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, device=device
+            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, device=device, split=split
         )
 
     def warm_up(self) -> None:

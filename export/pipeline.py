@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import onnx
 from transformers import AutoTokenizer
 
 from ..engine.artifact import (
@@ -33,6 +32,7 @@ from .finetune.record import read_record
 from .first_token import NAME as FIRST_TOKEN
 from .first_token import keep_first_token
 from .fused import Target, counts, fuse
+from .graph_file import save_graph
 from .parity import compare, failures
 from .precision import to_fp16, to_int8
 from .quiet import quiet
@@ -106,6 +106,8 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
         if not tokenizer.is_fast:
             raise ExportError(f"{origin.name} has no tokenizer.json and none can be made from its files")
         tokenizer.save_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        raise ExportError(f"{origin.name}'s tokenizer has no padding token, which batches need")
     segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
     record = read_record(origin.adapter) if origin.adapter else None
     return Manifest(
@@ -173,7 +175,7 @@ def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, fi
     if precision == "int8":
         to_int8(graph, file)
     else:
-        onnx.save(to_fp16(graph) if precision == "fp16" else graph, file)
+        save_graph(to_fp16(graph) if precision == "fp16" else graph, file)
     return found
 
 

@@ -65,12 +65,24 @@ def _bi_encoder(origin: Origin, family: str, length: int) -> Reading:
             f"{origin.name} is built of {' → '.join(kinds)}; "
             "only Transformer → Pooling, with or without Normalize, is supported"
         )
+    _refuse_lowercasing(origin)
     settings = read_json(origin.folder, "config_sentence_transformers.json") or {}
     prompts = _prompts(settings)
     pooling = _pooling(origin, str(modules[1].get("path", "")), prompts)
     # A model compared by cosine is one whose vectors may be normalised; sentence-transformers' default is the cosine.
     normalize = "Normalize" in kinds or settings.get("similarity_fn_name") in (None, "cosine")
     return Reading(family, length, pooling, normalize, prompts)
+
+
+def _refuse_lowercasing(origin: Origin) -> None:
+    """sentence-transformers can lower-case texts before the tokenizer does; ours reads them as they are."""
+    sentence = read_json(origin.folder, "sentence_bert_config.json") or {}
+    tokenizer = read_json(origin.folder, "tokenizer_config.json") or {}
+    if sentence.get("do_lower_case") and not tokenizer.get("do_lower_case"):
+        raise ExportError(
+            f"{origin.name} lower-cases outside its tokenizer (do_lower_case in sentence_bert_config.json), "
+            "which is not supported"
+        )
 
 
 def _pooling(origin: Origin, path: str, prompts: Prompts) -> Literal["mean", "cls"]:

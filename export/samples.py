@@ -26,8 +26,8 @@ MODULES = (
     "typing", "unittest/case", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
 SHORTEST = 80  # characters; shorter ones say little
-# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole, and
-# one, made of many, is longer than 512 tokens.
+# Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole,
+# and one, made of many, is longer than 512 tokens.
 CUT, WHOLE_EVERY, LONG = 256, 20, 8000
 MOST = 400  # strings, spread over all modules
 # CPUs emulate FP16 arithmetic, several times slower than FP32: fewer pairs prove it.

@@ -23,6 +23,7 @@ ATTENTION = "eager"
 
 def load(origin: Origin, kind: Kind) -> Any:
     """The model in FP32 for inference, its adapter merged; raises ExportError when weights miss or do not fit."""
+    door = AutoModel if kind == "bi-encoder" else AutoModelForSequenceClassification
     if origin.adapter is not None:
         if kind != "cross-encoder":
             raise ExportError("an adapter turns a base model into a cross-encoder; export it with --as cross-encoder")
@@ -30,9 +31,9 @@ def load(origin: Origin, kind: Kind) -> Any:
 
         with quiet():
             merged = load_merged(origin.folder, origin.adapter)
-        merged.set_attn_implementation(ATTENTION)
-        return merged.float().eval()
-    door = AutoModel if kind == "bi-encoder" else AutoModelForSequenceClassification
+            model = door.from_config(merged.config, attn_implementation=ATTENTION, dtype=torch.float32)
+            model.load_state_dict(merged.state_dict())
+        return model.float().eval()
     try:
         with quiet():
             model, report = door.from_pretrained(

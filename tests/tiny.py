@@ -1,8 +1,11 @@
-"""Tiny random-weight models of every supported family, with tokenizers trained on the spot: no downloads."""
+"""Tiny random-weight models of every supported family, with tokenizers made on the spot: no downloads."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -115,14 +118,30 @@ def _tokenizer(family: Family) -> PreTrainedTokenizerFast:
     return train(docstrings())
 
 
+def _subwords(texts: Sequence[str], continuation: str) -> list[tuple[str, int]]:
+    """The commonest words, beginnings and ends (`continuation` before them) of `texts`, and how often each occurs.
+
+    Counted, not trained: the library's WordPiece and Unigram trainers break ties differently in every process.
+    """
+    words = Counter(re.findall(r"[a-z]+|[^\sa-z]", "\n".join(texts).lower()))
+    pieces: Counter[str] = Counter()
+    for word, count in words.items():
+        cuts = {word, *(word[:size] for size in (1, 2, 3)), *(continuation + word[-size:] for size in (1, 2, 3, 4))}
+        for piece in cuts:
+            pieces[piece] += count
+    for character in {character for word in words for character in word}:
+        pieces[character] += len(words)  # so that every character has its token, alone and inside a word
+        pieces[continuation + character] += len(words)
+    return sorted(pieces.items(), key=lambda item: (-item[1], item[0]))[:VOCABULARY]
+
+
 def _wordpiece(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    vocabulary = special + [piece for piece, _ in _subwords(texts, "##")]
+    rust = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]"))
     rust.normalizer = normalizers.BertNormalizer(lowercase=True)
     rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rust.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    rust.train_from_iterator(texts, trainer)
     rust.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -131,14 +150,16 @@ def _wordpiece(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 def _unigram(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    rust = Tokenizer(models.Unigram())
+    # A word's beginning carries the mark of the space before it; anything inside a word does not.
+    counted = Counter({"▁": 1})
+    for piece, count in _subwords(texts, "##"):
+        counted[piece[2:] if piece.startswith("##") else "▁" + piece] += count
+    total = sum(counted.values())
+    scores = [(piece, math.log(count / total)) for piece, count in sorted(counted.items())]
+    rust = Tokenizer(models.Unigram([*((token, 0.0) for token in special), *scores], unk_id=3))
     rust.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
     rust.pre_tokenizer = pre_tokenizers.Metaspace()
     rust.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    rust.train_from_iterator(texts, trainer)
     rust.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -4,7 +4,8 @@ from .building import build
 from .calibration import forget as forget_fusion
 from .calibration import write as write_fusion
 from .collection import Collection, Place
-from .corpus import Corpus, Document, Fields, open_corpus, read_corpus
+from .corpus import Corpus, open_corpus, read_corpus
+from .document import Document, Fields
 from .encoding import Encode
 from .manifest import IndexSettings, Manifest, ModelRecord, Models
 from .report import BuildReport, Progress

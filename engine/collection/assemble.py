@@ -140,7 +140,11 @@ def _write_order(folder: Path) -> None:
 
 
 def _sample_queries(texts: Ragged, tokenizer: Tokenizer) -> TokenBatch:
-    """Runs of a dozen tokens out of passages drawn at random: as short and as vague as questions are."""
+    """Runs of a dozen tokens out of passages drawn at random: as short and as vague as questions are.
+
+    With all-MiniLM-L6-v2 over a million vectors, reading 32, 64, 128 of 2,048 clusters found .993, .998, 1.000 of the
+    exact 100 for such runs, and .994, .997, 1.000 for people's questions; passages used as queries found all with 4.
+    """
     random = np.random.default_rng(SEED)
     rows = random.choice(len(texts), min(SAMPLE_QUERIES, len(texts)), replace=False)
     tokens = tokenizer.encode_many(texts.strings(rows))

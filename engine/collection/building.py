@@ -13,7 +13,8 @@ from ..errors import CollectionError
 from ..tokenizer import Tokenizer
 from . import assemble, publish
 from .collection import read_current
-from .corpus import Corpus, Fields, open_corpus
+from .corpus import Corpus, open_corpus
+from .document import Fields
 from .encoding import Encode, Encoding
 from .manifest import FORMAT, IndexSettings, Manifest, Models, digest
 from .passages import Preparer

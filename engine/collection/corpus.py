@@ -2,53 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..errors import CorpusError
-
-ID_FIELDS = ("_id", "id")
-"""Names an id may have where none was given: BEIR's, then everybody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document; `metadata` is whatever else its row held, as JSON values."""
-
-    id: str
-    title: str
-    text: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Names of the fields of a JSONL, CSV or Parquet corpus; `id` None: `_id`, or else `id`."""
-
-    id: str | None = None
-    text: str = "text"
-    title: str = "title"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a source yields: a document, or what is wrong and where. `where` is a file with a line, or a name."""
-
-    where: str
-    document: Document | None = None
-    wrong: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where documents come from. `fingerprint` is sha256 of the content; `size` documents, where it is known."""
-
-    name: str
-    fingerprint: str
-    size: int | None
-    records: Callable[[], Iterator[Record]]
+from . import files, python
+from .document import Document, Fields, Source
 
 
 class Corpus:
@@ -78,21 +37,19 @@ class Corpus:
             raise CorpusError(f"{self.source.name} holds no document{skipped}; give a corpus with at least one")
 
 
-def open_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Corpus:
+def open_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Corpus:
     """The corpus `source`: a .jsonl, .jsonl.gz, .csv or .parquet file, a folder of .txt and .md files, or
     `python:NAME,…` for the documentation strings of Python packages (`python:stdlib`: the standard library).
 
     Raises CorpusError when it is none of these; reading it may raise more (see Corpus).
     """
-    from . import files, python
-
     name = str(source)
     if name.startswith(python.PREFIX):
         return Corpus(python.source(name), skip_bad=skip_bad)
-    return Corpus(files.source(Path(source), fields), skip_bad=skip_bad)
+    return Corpus(files.source(Path(source), fields or Fields()), skip_bad=skip_bad)
 
 
-def read_corpus(source: str | Path, *, fields: Fields = Fields(), skip_bad: bool = False) -> Iterator[Document]:
+def read_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Iterator[Document]:
     """The documents of `source` (see `open_corpus`), in its order."""
     yield from open_corpus(source, fields=fields, skip_bad=skip_bad)
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CorpusError
 from ..files import sha256
-from .corpus import ID_FIELDS, Document, Fields, Record, Source
+from .document import ID_FIELDS, Document, Fields, Record, Source
 
 TEXT_SUFFIXES = (".txt", ".md")
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..tokenizer import Tokenizer
 from ..tokens import TokenBatch, concatenate
 from . import chunking
-from .corpus import Document
+from .document import Document
 from .manifest import IndexSettings, TokenDtype
 from .ragged import encode_strings
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from ..errors import CorpusError
-from .corpus import Document, Record, Source
+from .document import Document, Record, Source
 
 PREFIX = "python:"
 TIMEOUT = 600.0

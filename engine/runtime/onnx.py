@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,25 +15,38 @@ from ..errors import ArtifactError, DeviceError
 from ..tokens import TokenBatch
 
 Head = Literal["mean", "cls", "logit"]
+Split = Literal["operators", "sequences"]
 Rows = npt.NDArray[np.float32]
 
 
 class OnnxRuntime:
     """One graph on one device. Not thread-safe by contract: the engine's device thread is its only caller.
 
+    On a CPU a batch is shared out by whole sequences, one thread to each share, and not by splitting every operator over
+    all threads: no thread waits for another sixty times a layer, and what one operator leaves idle the next sequence
+    uses. A lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
+
     head `mean` or `cls`: the graph gives hidden states [n, width, d], pooled here to [n, d];
     head `logit`:         the graph gives logits [n, 1], returned as [n].
     """
 
-    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device) -> None:
+    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device, split: Split) -> None:
         """Raises ArtifactError when ONNX Runtime cannot read `graph`, DeviceError when the device refuses it."""
         self._pad_id = pad_id
         self._head = head
-        self._session = _session(graph, device)
+        self._shares = device.threads if split == "sequences" and device.kind == "cpu" else 1
+        self._session = _session(graph, device, threads=1 if self._shares > 1 else device.threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self._pool = ThreadPoolExecutor(self._shares, "tandem-onnx") if self._shares > 1 else None
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
+        if self._pool is None or len(batch) < 2:
+            return self._run(batch)
+        parts = [batch.select(rows) for rows in shares(batch.lengths, self._shares)]
+        return np.concatenate(list(self._pool.map(self._run, parts)))
+
+    def _run(self, batch: TokenBatch) -> Rows:
         padded = batch.pad(self._pad_id)
         feeds = {"input_ids": padded.ids, "attention_mask": padded.mask, "token_type_ids": padded.segments}
         output = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]
@@ -43,6 +57,14 @@ class OnnxRuntime:
         return mean_pool(output, padded.mask)
 
 
+def shares(lengths: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.int64]]:
+    """At most `count` runs of neighbouring rows with about equally many tokens; none is empty. `lengths` is int [n]."""
+    middles = np.cumsum(lengths) - lengths / 2
+    owner = np.minimum(middles * count // max(int(lengths.sum()), 1), count - 1)
+    rows = np.arange(len(lengths))
+    return [rows[owner == share] for share in np.unique(owner)]
+
+
 def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
     """float32 [n, d]: the mean of `hidden` [n, width, d] over the positions where `mask` [n, width] is 1."""
     weights = mask.astype(np.float32)
@@ -51,9 +73,9 @@ def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
     return pooled
 
 
-def _session(graph: Path, device: Device) -> onnxruntime.InferenceSession:
+def _session(graph: Path, device: Device, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = device.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     if device.kind == "cuda":

@@ -8,8 +8,8 @@ from typing import Any
 from .record import AdapterRecord
 
 
-def card(record: AdapterRecord) -> str:
-    """Markdown with everything in `record`; the licences of the training data are the trainer's to add."""
+def card(record: AdapterRecord, notes: str = "") -> str:
+    """Markdown with everything in `record`, and `notes`: the licences of the training data are the trainer's to add."""
     trained, quality = record.trained, record.quality
     settings = trained["settings"]
     sections = [
@@ -20,6 +20,8 @@ def card(record: AdapterRecord) -> str:
         f"{trained['kept_step']} were best on validation. Loss: list-wise softmax, half on the logit and half on logit "
         "+ weighted cosine; the exits learn from the labels and from the last layer.",
         _table(["source", "questions"], trained["data"].items()),
+        f"```\n{_command(record)}\n```",
+        *([notes] if notes else []),
         "## Validation",
         "Held-back documents of every source, nDCG@10 among recall's best candidates, whose answer recall found.",
         _table(
@@ -54,6 +56,15 @@ def _head(record: AdapterRecord) -> str:
         "one logit. A standard PEFT folder; `exits.safetensors` adds a head on [CLS] after layers "
         f"{', '.join(map(str, record.exits)) or 'none'}."
     )
+
+
+def _command(record: AdapterRecord) -> str:
+    settings = record.trained["settings"]
+    data = [name for name in record.trained["data"] if name not in (*settings["pseudo"], "cloze")]
+    words = ["tandem finetune", f"--base {record.base.name}", *(f"--data {name}" for name in data)]
+    words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
+    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "seed", "rank", "rate")]
+    return " ".join([*words, "--out ADAPTER"])
 
 
 def _tests(tests: dict[str, Any]) -> list[str]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import BertModel
 
 from ...engine.fusion import Domain, Questions
 from ...engine.tokenizer import Tokenizer
+from ...engine.tokens import TokenBatch
 from .data import read_beir
 from .encode import encode
 from .exits import exit_curve
 from .forward import Workers, score_pairs
 from .scorer import Scorer
-from .validate import Judged
+from .validate import Floats, Judged
 
 log = logging.getLogger(__name__)
 CANDIDATES = 100
@@ -26,43 +29,70 @@ CANDIDATES = 100
 UNRANKED = np.float32(-1e9)
 
 
-def judge_folder(
-    scorer: Scorer, base: Path, folder: Path, *, questions: int, max_length: int, seed: int, workers: Workers
-) -> Judged:
-    """Exact recall's 100 best for `questions` questions of the BEIR folder (drawn with `seed`), scored by every exit.
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A test set after recall: `q` questions and each one's best candidates, ready to be scored.
 
-    The passage's text without its title, as served by default. Missing relevant passages follow with score -1e9.
-    Raises CorpusError when the folder cannot be read.
+    questions, passages: ids without special tokens; candidates: int64 [q, CANDIDATES] rows of passages;
+    cosines: float32 [q, CANDIDATES], falling; positives: each question's relevant rows
+    """
+
+    questions: TokenBatch
+    passages: TokenBatch
+    candidates: npt.NDArray[np.int64]
+    cosines: npt.NDArray[np.float32]
+    positives: list[tuple[int, ...]]
+
+
+def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, workers: Workers) -> Recalled:
+    """Exact recall over the whole BEIR folder for `questions` of its questions, drawn with `seed`.
+
+    The passage's text without its title, as served by default. Raises CorpusError when the folder cannot be read.
     """
     dataset = read_beir(folder)
-    tokenizer = Tokenizer(base / "tokenizer.json", max_length=max_length, segments=True)
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=_recall_length(base), segments=True)
     chosen = np.random.default_rng(seed).permutation(len(dataset.questions))[:questions]
     asked = [dataset.questions[index] for index in sorted(chosen)]
     passages = tokenizer.encode_many([passage.text for passage in dataset.passages])
     queries = tokenizer.encode_many([question.text for question in asked])
     bi_encoder = BertModel.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).eval()
-    halves = np.array_split(np.arange(len(passages)), workers.threads)
-    parts = workers.map(lambda rows: encode(bi_encoder, tokenizer, passages.select(rows)), halves)
-    corpus = np.concatenate(parts).astype(np.float32)
-    cosines = encode(bi_encoder, tokenizer, queries).astype(np.float32) @ corpus.T
-    log.info("%s: %d passages encoded", dataset.name, len(corpus))
+    shares = np.array_split(np.arange(len(passages)), workers.threads)
+    parts = workers.map(lambda rows: encode(bi_encoder, tokenizer, passages.select(rows)), shares)
+    cosines = encode(bi_encoder, tokenizer, queries).astype(np.float32) @ np.concatenate(parts).astype(np.float32).T
+    found = np.argsort(-cosines, axis=1, kind="stable")[:, :CANDIDATES]
+    log.info("%s: recalled from %d passages", dataset.name, len(passages))
+    return Recalled(queries, passages, found, np.take_along_axis(cosines, found, axis=1), [q.positives for q in asked])
 
-    def one(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = np.argsort(-cosines[row], kind="stable")[:CANDIDATES]
+
+def judge_recalled(
+    scorer: Scorer, base: Path, recalled: Recalled, *, max_length: int, pad_id: int, workers: Workers
+) -> Judged:
+    """Every candidate scored by every exit. Relevant passages that recall missed follow with score -1e9."""
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=max_length, segments=True)
+
+    def one(row: int) -> tuple[Floats, Floats, Floats]:
+        found = recalled.candidates[row]
+        pairs = tokenizer.pairs(recalled.questions[row], recalled.passages.select(found))
         with torch.inference_mode():
-            logits = score_pairs(scorer, tokenizer.pairs(queries[row], passages.select(found)), 0).numpy()
-        relevant = np.array(asked[row].positives)
-        missing = len(np.setdiff1d(relevant, found))
-        gains = np.concatenate([np.isin(found, relevant), np.ones(missing)]).astype(np.float32)
-        recall = np.concatenate([cosines[row][found], np.zeros(missing)]).astype(np.float32)
-        recall[len(found) :] = UNRANKED
-        padded = np.pad(logits, ((0, 0), (0, missing)), constant_values=UNRANKED)
+            logits = score_pairs(scorer, pairs, pad_id).numpy()
+        relevant = np.array(recalled.positives[row])
+        missed = len(np.setdiff1d(relevant, found))
         if row % 50 == 49:
-            log.info("%s: %d of %d questions", dataset.name, row + 1, len(asked))
-        return padded, recall, gains
+            log.info("%d of %d questions", row + 1, len(recalled.positives))
+        return (
+            np.pad(logits, ((0, 0), (0, missed)), constant_values=UNRANKED),
+            np.pad(recalled.cosines[row], (0, missed), constant_values=UNRANKED),
+            np.pad(np.isin(found, relevant).astype(np.float32), (0, missed), constant_values=1.0),
+        )
 
-    results = workers.map(one, range(len(asked)))
+    results = workers.map(one, range(len(recalled.positives)))
     return Judged([r[0] for r in results], [r[1] for r in results], [r[2] for r in results])
+
+
+def _recall_length(base: Path) -> int:
+    """Tokens of a passage that the bi-encoder is served with: what sentence-transformers wrote down, else 512."""
+    path = base / "sentence_bert_config.json"
+    return int(json.loads(path.read_text()).get("max_seq_length") or 512) if path.is_file() else 512
 
 
 def report(judged: Judged, scorer: Scorer, recall_weight: float) -> dict[str, Any]:

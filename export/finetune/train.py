@@ -19,7 +19,7 @@ from ..bundled import BUNDLED
 from .adapter import load_base, shape_of
 from .card import card
 from .checkpoint import Progress
-from .evaluate import judge_folder, left_out, report
+from .evaluate import judge_recalled, left_out, recall_folder, report
 from .forward import Workers
 from .loop import Run, judge_all, train
 from .model import Reranker
@@ -27,7 +27,7 @@ from .prepare import digest, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
 from .settings import Settings
-from .validate import Judged, measured_with
+from .validate import measured_with
 from .write import write_record, write_weights
 
 log = logging.getLogger(__name__)
@@ -139,14 +139,9 @@ def _finish(
         "test": {},
     }
     for folder in tests:
-        found: Judged = judge_folder(
-            scorer,
-            base,
-            folder,
-            questions=test_questions,
-            max_length=run.max_length,
-            seed=settings.seed,
-            workers=run.workers,
+        recalled = recall_folder(base, folder, questions=test_questions, seed=settings.seed, workers=run.workers)
+        found = judge_recalled(
+            scorer, base, recalled, max_length=run.max_length, pad_id=run.pad_id, workers=run.workers
         )
         results["test"][folder.name] = report(found, scorer, fusion.recall_weight)
         log.info("test %s: %s", folder.name, results["test"][folder.name])

@@ -39,6 +39,19 @@ def test_logits_stay_the_same(traced, target):
     assert np.allclose(before(batch), after(batch), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_last_normalisation_sees_one_token(traced, target):
+    file, config = traced
+    graph = fused.fuse(file, config, target)
+    assert keep_first_token(graph)
+    kinds = ("LayerNormalization", "SkipLayerNormalization")
+    last = [node for node in graph.graph.node if node.op_type in kinds][-1].output[0]
+    del graph.graph.output[:]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None))
+    batch = pack([np.arange(5, 40), np.arange(5, 10)]).pad(config.pad_token_id)
+    assert onnx_forward(graph.SerializeToString())(batch).shape == (2, 1, config.hidden_size)
+
+
 def test_a_bi_encoder_needs_all_its_tokens(tmp_path):
     source = tiny_model(tmp_path / "source", "bert", "bi-encoder")
     model = torch_model.load(Origin("tiny", source), "bi-encoder")

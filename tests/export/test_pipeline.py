@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from functools import partial
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 from tandem.engine.artifact import MANIFEST, Artifact
-from tandem.engine.errors import ExportError, StorageError
-from tandem.export import export_model, pipeline
+from tandem.engine.errors import ArtifactError, ExportError, StorageError
+from tandem.export import export_model, pipeline, verify_artifact
+from tandem.export.graph_file import save_graph
 from tandem.export.samples import docstrings
 
 from ..tiny import tiny_model
@@ -80,7 +82,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_no_litter(source, tmp_path, m
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline.onnx, "save", full)
+    monkeypatch.setattr(pipeline, "save_graph", full)
     with pytest.raises(StorageError, match="No space left on device"):
         export(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -115,6 +117,20 @@ def test_occupied_places_are_left_alone(source, tmp_path):
     with pytest.raises(ExportError, match="is a link"):
         export(source, tmp_path / "link")
     assert (tmp_path / "notes" / "diary.txt").read_text() == "dear diary"
+
+
+def test_a_graph_too_large_for_one_file_keeps_its_weights_beside_it(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "save_graph", partial(save_graph, largest=10_000))
+    artifact = export(source, tmp_path / "out")
+    data = artifact.path / "onnx/model.onnx.data"
+    assert "onnx/model.onnx.data" in artifact.manifest.files
+    assert data.stat().st_size > artifact.graph("fp32").stat().st_size
+    verify_artifact(artifact.path)
+    content = bytearray(data.read_bytes())
+    content[100] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data is damaged"):
+        Artifact.open(artifact.path).graph("fp32")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def test_a_prompt_left_out_of_the_mean_is_refused(tmp_path):
         read(origin(tmp_path), "bi-encoder")
 
 
+def test_lowercasing_outside_the_tokenizer_is_refused(tmp_path):
+    tiny_model(tmp_path)
+    edit(tmp_path / "sentence_bert_config.json", do_lower_case=True)
+    edit(tmp_path / "tokenizer_config.json", do_lower_case=False)
+    with pytest.raises(ExportError, match="lower-cases outside its tokenizer"):
+        read(origin(tmp_path), "bi-encoder")
+
+
 def test_a_dense_layer_is_refused(tmp_path):
     tiny_model(tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())

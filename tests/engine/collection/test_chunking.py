@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tandem.engine.collection.chunking import QUERY_TOKENS, Limits, chunk, limits
-from tandem.engine.collection.corpus import Document
+from tandem.engine.collection.document import Document
 from tandem.engine.collection.manifest import IndexSettings
 from tandem.engine.collection.passages import Preparer
 from tandem.engine.errors import InputError

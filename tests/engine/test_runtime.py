@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.engine.artifact import Artifact
+from tandem.engine.cross_encoder import CrossEncoder
+from tandem.engine.device import Device
+from tandem.engine.encoder import BiEncoder
+from tandem.engine.errors import ArtifactError
+from tandem.engine.runtime.onnx import OnnxRuntime, mean_pool, shares
+
+
+def cpu(threads: int) -> Device:
+    return Device("cpu", "a test", threads)
+
+
+TEXTS = ["a", "the list is sorted in place", "returns a new string " * 12, "file", "open the file and read it " * 5]
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=60), st.integers(1, 8))
+def test_shares_cover_every_row_once_and_none_is_empty(lengths: list[int], count: int):
+    parts = shares(np.array(lengths), count)
+    assert np.concatenate(parts).tolist() == list(range(len(lengths)))
+    assert 1 <= len(parts) <= count
+    assert all(len(part) for part in parts)
+    heaviest = max(sum(lengths[row] for row in part) for part in parts)
+    assert heaviest <= sum(lengths) / count + max(lengths)
+
+
+def test_mean_pool_ignores_padding():
+    random = np.random.default_rng(0)
+    hidden = random.normal(size=(3, 7, 5)).astype(np.float32)
+    mask = np.array([[1] * 7, [1] * 3 + [0] * 4, [1] + [0] * 6])
+    expected = np.stack([hidden[i, : mask[i].sum()].astype(np.float64).mean(axis=0) for i in range(3)])
+    np.testing.assert_allclose(mean_pool(hidden, mask), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_score_does_not_depend_on_the_batch_or_the_threads(tiny_cross_encoder: Path, threads: int):
+    """FP32: each sequence alone is the oracle."""
+    alone = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(1), "fp32")
+    together = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(threads), "fp32")
+    expected = np.concatenate([alone.score("sort a list", [text]) for text in TEXTS])
+    np.testing.assert_allclose(together.score("sort a list", TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("split", ["operators", "sequences"])
+def test_vectors_do_not_depend_on_the_batch_or_the_split(tiny_bi_encoder: Path, split: str):
+    one = BiEncoder(Artifact.open(tiny_bi_encoder), cpu(1), "fp32")
+    many = BiEncoder(Artifact.open(tiny_bi_encoder), cpu(2), "fp32", split=split)
+    expected = np.concatenate([one.encode(one.tokenizer.encode_many([text])) for text in TEXTS])
+    np.testing.assert_allclose(many.encode(many.tokenizer.encode_many(TEXTS)), expected, atol=1e-5)
+
+
+def test_a_graph_that_is_none_is_an_artifact_error(tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactError, match="export the model again"):
+        OnnxRuntime(tmp_path / "model.onnx", pad_id=0, head="logit", device=cpu(1), split="sequences")
