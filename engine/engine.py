@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -150,7 +150,7 @@ class Engine:
         truncate: bool = True,
         passage_tokens: int | None = None,
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts each passage; without `truncate`, a pair too long is an InputError."""
+        """`rerank`, awaited. `passage_tokens` cuts each passage; without `truncate` a long pair is an InputError."""
         story = self._rerank(query, texts, ids, truncate=truncate, passage_tokens=passage_tokens)
         return await _drive_async(story, self._steps)
 
@@ -380,7 +380,7 @@ async def _drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:
     """Run a story to its end, its own work on `steps`, awaiting each device stage; cancelling it drops what waits."""
     served: Served | None = None
     while True:
-        step = steps.submit(_advance, story, served)
+        step: Future[Future[Served] | T] = steps.submit(_advance, story, served)
         try:
             outcome = await asyncio.wrap_future(step)
         except asyncio.CancelledError:
@@ -388,7 +388,7 @@ async def _drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:
             raise
         if not isinstance(outcome, Future):
             return outcome
-        served = await asyncio.wrap_future(outcome)
+        served = await asyncio.wrap_future(cast(Future[Served], outcome))
 
 
 def _advance(story: Story[T], served: Served | None) -> Future[Served] | T:

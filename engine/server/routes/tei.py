@@ -135,7 +135,7 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
         raise Failure(
             "validation", "the model reads pairs of texts: [first, second], or a list of those", param="inputs"
         )
-    texts = [(str(first), str(second)) for first, second in pairs]
+    texts = [(str(pair[0]), str(pair[1])) for pair in pairs]
     scores, tokens, timings = await _score_pairs(service, request, texts, body)
     answer = [[{"score": value, "label": "LABEL_0"}] for value in scores]
     characters = sum(len(first) + len(second) for first, second in texts)
