@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
+from ..engine.cross_encoder import CrossEncoder
+from ..engine.errors import InputError
 from .environment import card
-from .rivals import PlainOnnx, SentenceTransformers, System, Tandem
+from .rivals import RIVALS, System, Tandem
 
 RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 
@@ -33,7 +35,12 @@ def latency(
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
 ) -> dict[str, Any]:
     """Measure each question on each system, and with the budget; returns the document that the command prints."""
-    systems = _systems(engine, rivals)
+    if engine.reranker is None:
+        raise InputError(f"{engine.collection.path} has no reranker, so there are no two stages to time")
+    if unknown := set(rivals) - set(RIVALS):
+        raise InputError(f"unknown rival {', '.join(sorted(unknown))}; there are {', '.join(RIVALS)}")
+    candidates = min(candidates, len(engine.collection))
+    systems = [Tandem(engine, "tandem"), *_rivals(engine, engine.reranker, rivals)]
     stages: dict[str, dict[str, list[float]]] = {system.name: {} for system in systems}
     shuffle = random.Random(seed)
     for system in systems:
@@ -43,9 +50,9 @@ def latency(
         for system in shuffle.sample(systems, len(systems)):
             for stage, value in system.answer(question, candidates).stages.items():
                 stages[system.name].setdefault(stage, []).append(value)
-        budgeted.append(engine.search(question, candidates=candidates, budget_ms=budget_ms))
+        budgeted.append(engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=budget_ms))
         progress(done, len(questions), "questions")
-    lengths = _pair_lengths(engine, questions, candidates)
+    lengths = _pair_lengths(engine, engine.reranker, questions, candidates)
     medians = {
         name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()
     }
@@ -59,9 +66,9 @@ def latency(
             "questions": len(questions),
             "candidates": candidates,
             "pair_tokens": {"mean": round(float(lengths.mean()), 1), "p95": float(np.percentile(lengths, 95))},
-            "reranker": engine.reranker.precision if engine.reranker else None,
+            "reranker": engine.reranker.precision,
         },
-        "floor_ms": floor(engine, lengths, candidates),
+        "fp32_floor_ms": floor(engine.reranker, lengths, candidates),
         "systems": {name: _summary(each) for name, each in stages.items()},
         "ratios": {
             name: {stage: round(value / ours[stage], 2) for stage, value in each.items() if stage in ours}
@@ -79,16 +86,17 @@ def latency(
     }
 
 
-def floor(engine: Engine, lengths: npt.NDArray[np.int64], candidates: int) -> float | None:
+def floor(reranker: CrossEncoder, lengths: npt.NDArray[np.int64], candidates: int) -> float:
     """Milliseconds of the reranker's matrix products for one query, at this machine's FP32 rate in a 1024³ product.
 
-    FLOPs a token and layer: 2 × (4 d² + 2 d f) for the projections, 4 × length × d for the attention.
+    FLOPs of a pair of n tokens and a BERT layer: 2n (4 d² + 2 d f) for the projections, 4 n² d for the attention. Of
+    the last layer only [CLS] is needed after the attention: 2n · 2 d² there, and 4 n d. An INT8 graph may go below.
     """
-    if engine.reranker is None:
-        return None
-    shape = engine.reranker.artifact.architecture()
+    shape = reranker.artifact.architecture()
     d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
-    flops = float((lengths * (2 * (4 * d * d + 2 * d * f) + 4 * lengths * d)).mean()) * layers * candidates
+    whole = 2 * lengths * (4 * d * d + 2 * d * f) + 4 * lengths**2 * d
+    last = 2 * lengths * (2 * d * d) + 4 * lengths * d
+    flops = float((whole * (layers - 1) + last).mean()) * candidates
     return float(round(flops / _matmul_rate() * 1e3, 1))
 
 
@@ -102,30 +110,27 @@ def _matmul_rate(size: int = 1024, repeats: int = 10) -> float:
     return 2 * size**3 / best
 
 
-def _systems(engine: Engine, rivals: Sequence[str]) -> list[System]:
-    collection, reranker = engine.collection, engine.reranker
-    systems: list[System] = [Tandem(engine, "tandem")]
-    if reranker is None:
-        return systems
-    parts = (
-        engine.encoder.artifact,
-        reranker.artifact,
-        collection.index.vectors,
-        collection.texts(np.arange(len(collection))),
-    )
-    if "sentence-transformers" in rivals:
-        systems.append(SentenceTransformers(*parts))
-    if "plain-onnx" in rivals:
-        systems.append(PlainOnnx(*parts))
-    return systems
+def _rivals(engine: Engine, reranker: CrossEncoder, names: Sequence[str]) -> list[System]:
+    """Each rival with the same weights, texts (titles before them where the collection has it so) and threads."""
+    collection = engine.collection
+    texts = collection.texts(np.arange(len(collection)))
+    if collection.manifest.settings.rerank_title:
+        titles = collection.titles(np.arange(len(collection)))
+        texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+    return [
+        RIVALS[name](engine.encoder.artifact, reranker.artifact, collection.index.vectors, texts, engine.device.threads)
+        for name in names
+    ]
 
 
-def _pair_lengths(engine: Engine, questions: Sequence[str], candidates: int) -> npt.NDArray[np.int64]:
+def _pair_lengths(
+    engine: Engine, reranker: CrossEncoder, questions: Sequence[str], candidates: int
+) -> npt.NDArray[np.int64]:
     lengths = []
     for question in questions:
         found = engine.search(question, top_k=candidates, candidates=candidates, rerank=False)
         rows = [engine.collection.row_of(hit.id) for hit in found.hits]
-        tokenizer = (engine.reranker or engine.encoder).tokenizer
+        tokenizer = reranker.tokenizer
         lengths.append(tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(np.array(rows))).lengths)
     return np.concatenate(lengths)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import ir_measures
 import numpy as np
@@ -30,6 +31,7 @@ METRICS = {
     "nDCG@10": ir_measures.nDCG @ 10,
 }
 ORDERS = ("recall", "rerank", "fused")
+_PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
 """query id → document ids, best first"""
 
@@ -70,6 +72,7 @@ def evaluate(
     Raises CorpusError when no judged document is in the collection: then the judgements are another corpus's.
     """
     _check_same_corpus(engine, judged.qrels)
+    rerank = rerank and engine.reranker is not None
     questions = sorted(judged.queries)
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
@@ -121,9 +124,9 @@ def percentiles(results: Sequence[SearchResult]) -> dict[str, dict[str, float]]:
 
 
 def write_trec_run(path: Path, run: Run, tag: str) -> None:
-    """A TREC run file: `query Q0 document rank score tag`."""
+    """A TREC run file: `query Q0 document rank score tag`, ids percent-encoded where they hold blanks."""
     lines = [
-        f"{query} Q0 {name} {place} {-place} {tag}\n"
+        f"{query} Q0 {quote(name, safe=_PRINTABLE)} {place} {-place} {tag}\n"
         for query, names in run.items()
         for place, name in enumerate(names, 1)
     ]

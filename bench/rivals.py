@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from ..engine import Engine
 from ..engine.artifact import Artifact
-from ..engine.device import available_cores
 from ..engine.errors import InputError
 
 Vectors = npt.NDArray[np.float32]
@@ -61,24 +60,27 @@ class SentenceTransformers:
 
     name = "sentence-transformers"
 
-    def __init__(self, encoder: Artifact, reranker: Artifact, vectors: Vectors, texts: Sequence[str]) -> None:
+    def __init__(
+        self, encoder: Artifact, reranker: Artifact, vectors: Vectors, texts: Sequence[str], threads: int
+    ) -> None:
         try:
             import torch
             from sentence_transformers import CrossEncoder, SentenceTransformer, models
         except ImportError as error:
             raise InputError(f"the rival sentence-transformers needs tandem[export] ({error})") from error
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(threads)
         transformer = models.Transformer(str(encoder.path), max_seq_length=encoder.manifest.max_length)
         pooling = models.Pooling(transformer.get_word_embedding_dimension(), encoder.manifest.pooling)
         self._encoder = SentenceTransformer(modules=[transformer, pooling, models.Normalize()], device="cpu")
         self._reranker = CrossEncoder(str(reranker.path), max_length=reranker.manifest.max_length, device="cpu")
         self._vectors = torch.from_numpy(np.ascontiguousarray(vectors))
         self._texts = texts
+        self._prompt = encoder.manifest.prompts.query
 
     def answer(self, query: str, candidates: int) -> Answer:
         """Recall by one matrix product, rerank by `predict` on text pairs."""
         start = time.perf_counter()
-        vector = self._encoder.encode(query, convert_to_tensor=True, show_progress_bar=False)
+        vector = self._encoder.encode(self._prompt + query, convert_to_tensor=True, show_progress_bar=False)
         rows = (self._vectors @ vector).topk(candidates).indices.tolist()
         recalled = time.perf_counter()
         scores = self._reranker.predict([(query, self._texts[row]) for row in rows], show_progress_bar=False)
@@ -90,15 +92,18 @@ class PlainOnnx:
 
     name = "plain ONNX loop"
 
-    def __init__(self, encoder: Artifact, reranker: Artifact, vectors: Vectors, texts: Sequence[str]) -> None:
-        self._encoder, self._reranker = _Plain(encoder), _Plain(reranker)
+    def __init__(
+        self, encoder: Artifact, reranker: Artifact, vectors: Vectors, texts: Sequence[str], threads: int
+    ) -> None:
+        self._encoder, self._reranker = _Plain(encoder, threads), _Plain(reranker, threads)
         self._vectors = np.ascontiguousarray(vectors)
         self._texts = texts
+        self._prompt = encoder.manifest.prompts.query
 
     def answer(self, query: str, candidates: int) -> Answer:
         """Recall by one matrix product, rerank in one padded batch."""
         start = time.perf_counter()
-        hidden, mask = self._encoder.run([query])
+        hidden, mask = self._encoder.run([self._prompt + query])
         pooled = (hidden * mask[:, :, None]).sum(axis=1)[0]
         scores = self._vectors @ (pooled / np.linalg.norm(pooled))
         rows = np.argsort(-scores)[:candidates].tolist()
@@ -108,9 +113,9 @@ class PlainOnnx:
 
 
 class _Plain:
-    """A tokenizer that truncates and pads by itself, and a session with ONNX Runtime's defaults."""
+    """A tokenizer that truncates and pads by itself, and a session with ONNX Runtime's defaults but for the threads."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, threads: int) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -118,7 +123,9 @@ class _Plain:
         self._tokenizer.enable_truncation(artifact.manifest.max_length)
         self._tokenizer.enable_padding(pad_id=artifact.manifest.pad_id)
         graph: Path = artifact.graph("fp32")
-        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def run(self, texts: Sequence[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -137,3 +144,9 @@ def _answer(rows: list[int], scores: npt.NDArray[Any], start: float, recalled: f
     end = time.perf_counter()
     stages = {"recall": recalled - start, "rerank": end - recalled, "total": end - start}
     return Answer([rows[place] for place in order], {stage: seconds * 1e3 for stage, seconds in stages.items()})
+
+
+RIVALS: dict[str, Callable[[Artifact, Artifact, Vectors, Sequence[str], int], System]] = {
+    "sentence-transformers": SentenceTransformers,
+    "plain-onnx": PlainOnnx,
+}

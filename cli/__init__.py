@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
-from ..engine.errors import TandemError
+from ..engine.errors import StorageError, TandemError
 from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, serve, verify
 from .console import err
 
@@ -36,5 +37,23 @@ def main() -> None:
     except TandemError as error:
         if debug:
             raise
-        err().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _fail(f"{error}; install the part of Tandem that needs it, as in pip install 'tandem[{_extra(error.name)}]'", 1)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(str(error), StorageError.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    err().print(f"error: {message}", style="red", soft_wrap=True)
+    sys.exit(code)
+
+
+def _extra(module: str | None) -> str:
+    """The extra that brings a module."""
+    extras = {"onnxruntime": "cpu", "faiss": "cpu", "ir_measures": "bench", "fastapi": "serve", "uvicorn": "serve"}
+    return extras.get((module or "").split(".")[0], "export")

@@ -25,8 +25,8 @@ def group() -> None:
 def latency_command(
     collection: Path = typer.Argument(help="The collection's folder."),
     beir: Path = typer.Option(..., "--questions", help="A BEIR folder with queries.jsonl[.gz] and qrels/."),
-    sample: int = typer.Option(20, help="Questions to ask, drawn with --seed."),
-    candidates: int = typer.Option(100, help="Passages to rerank."),
+    sample: int = typer.Option(20, min=1, help="Questions to ask, drawn with --seed."),
+    candidates: int = typer.Option(100, min=1, help="Passages to rerank."),
     budget_ms: float = typer.Option(250.0, help="The budget that the budgeted searches must keep."),
     rival: list[str] = typer.Option(["sentence-transformers", "plain-onnx"], help="Rivals; repeat for several."),
     precision: str = typer.Option("auto", help="Precision of our cross-encoder."),
@@ -50,11 +50,11 @@ def latency_command(
             seed=seed, progress=progress,
         )  # fmt: skip
     _show(document)
+    print_json(document)
     if save is not None:
         import json
 
         save.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print_json(document)
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def _show(document: dict[str, Any]) -> None:
     workload, budget = document["workload"], document["budget"]
     note(
         f"{workload['questions']} questions, {workload['candidates']} candidates of {workload['pair_tokens']['mean']} "
-        f"tokens with the query; floor of the reranker's arithmetic in FP32 {document['floor_ms']} ms"
+        f"tokens with the query; floor of the reranker's arithmetic in FP32 {document['fp32_floor_ms']} ms"
     )
     note(
         f"with a budget of {budget['ms']:.0f} ms: p50 {budget['total']['p50']:.0f}, p95 {budget['total']['p95']:.0f}, "

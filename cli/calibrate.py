@@ -16,18 +16,19 @@ def command(
     collection: Path = typer.Argument(help="The collection's folder."),
     beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
-    sample: int = typer.Option(500, help="Questions to fit on at most, drawn with a fixed seed."),
+    sample: int = typer.Option(500, min=1, help="Questions to fit on at most, drawn with a fixed seed."),
     reset: bool = typer.Option(
         False, help="Forget the collection's own weight: the reranker's fitted one applies again."
     ),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
     """Fit how much the recall score counts in the final order, and keep it with the collection."""
-    from ..engine import Engine
+    from ..engine import Collection, Engine
     from ..engine.calibration import calibrate
     from ..engine.collection import forget_fusion
 
     if reset:
+        Collection.open(collection)  # refuses a folder that is none
         forget_fusion(collection)
         out().print(f"{collection}: the reranker's own weight applies")
         return

@@ -18,13 +18,13 @@ from ..engine.collection.report import Progress
 @cache
 def out() -> Console:
     """Where results go. Made when first used: a console reads the environment (COLUMNS, NO_COLOR)."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, markup=False)
 
 
 @cache
 def err() -> Console:
     """Where everything else goes."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(document: Any) -> None:
@@ -34,7 +34,7 @@ def print_json(document: Any) -> None:
 
 def note(message: str) -> None:
     """A line about the work, on stderr."""
-    err().print(message, style="dim", markup=False, soft_wrap=True)
+    err().print(message, style="dim", soft_wrap=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ..engine.artifact import Kind
 from ..engine.result import Hit
@@ -45,11 +46,11 @@ def command(
         )
         for text in question or QUESTIONS:
             result = engine.search(text, budget_ms=budget_ms)
-            out().print(f"\n[bold]{text}[/bold]")
+            out().print(Text(f"\n{text}", "bold"))
             out().print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
             timings = result.timings
             table.add_row(
-                text[:40], *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
+                Text(text[:40]), *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
                 f"{result.reranked}/{result.candidates}",
             )  # fmt: skip
     out().print("")
@@ -63,11 +64,14 @@ _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
 
 def _model(name: str, kind: Kind, folder: Path) -> Path:
     """The bundled model's artifact, exported the first time."""
-    from ..engine.artifact import MANIFEST
+    from ..engine.artifact import MANIFEST, Artifact
     from ..export import export_model
+    from ..export.bundled import BUNDLED, adapter_mark
 
     path = folder / "models" / name
-    if (path / MANIFEST).exists():
+    if (path / MANIFEST).exists() and Artifact.open(path).manifest.source.adapter == adapter_mark(
+        BUNDLED[name].adapter
+    ):
         note(f"{name}: already exported")
     else:
         note(f"{name}: exporting to ONNX and proving it equal to PyTorch (about a minute)")
@@ -96,6 +100,5 @@ def _side_by_side(recalled: list[Hit], reranked: list[Hit]) -> Table:
     return table
 
 
-def _name(hit: Hit) -> str:
-    text = " ".join(hit.text.split())[:70].replace("[", r"\[")
-    return f"[bold]{(hit.title or hit.id)}[/bold] {text}"
+def _name(hit: Hit) -> Text:
+    return Text.assemble((f"{hit.title or hit.id} ", "bold"), " ".join(hit.text.split())[:70])

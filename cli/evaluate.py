@@ -8,6 +8,7 @@ from typing import Literal
 import typer
 from rich.table import Table
 
+from ..bench.quality import Quality
 from .console import note, out, print_json, progress_bar
 
 NAME = "eval"
@@ -21,12 +22,12 @@ def command(
     candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(0.0, help="Milliseconds a search may take; 0: no limit."),
     rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
-    sample: int | None = typer.Option(None, help="Ask this many questions, drawn with --seed, instead of all."),
+    sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Of the sample."),
     recall_weight: float | None = typer.Option(None, help="Weight of the recall score in the fused order."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
-    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, or another with its tokenizer."),
+    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
     runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
@@ -49,13 +50,17 @@ def command(
             engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
             progress=progress,
         )  # fmt: skip
+    if json_output:
+        print_json(quality.to_dict())
+    else:
+        _show(quality)
     if runs is not None:
         runs.mkdir(parents=True, exist_ok=True)
         for order, run in quality.runs.items():
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
-    if json_output:
-        print_json(quality.to_dict())
-        return
+
+
+def _show(quality: Quality) -> None:
     orders = list(quality.metrics)
     table = Table("", *orders, *(["gain"] if "fused" in orders else []), box=None)
     for metric, base in quality.metrics["recall"].items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from .console import note, out, print_json
 
@@ -36,8 +37,8 @@ def command(
     table = Table("", "was", "score", "passage", box=None, pad_edge=False)
     for place, hit in enumerate(result.hits, start=1):
         text = " ".join(hit.text.split())
-        title = f"[bold]{_plain(hit.title)}[/bold]  " if hit.title else ""
-        table.add_row(str(place), str(hit.recall_rank), f"{hit.score:.2f}", f"{title}{_plain(text[:160])}")
+        passage = Text.assemble((f"{hit.title}  " if hit.title else "", "bold"), text[:160])
+        table.add_row(str(place), str(hit.recall_rank), f"{hit.score:.2f}", passage)
     out().print(table)
     timings = result.timings
     note(
@@ -49,7 +50,3 @@ def command(
         note(f"degraded: {result.degraded}")
     if result.truncated:
         note("the query was longer than the models read, and was cut")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

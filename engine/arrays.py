@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class ArrayWriter:
 
     def abandon(self) -> None:
         """Close the file as it is: the job failed."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # closing flushes: on a full disk it fails again, and the first error counts
+            self._file.close()
 
     def _header(self) -> bytes:
         shape = (self._rows, *self._row_shape)

@@ -8,6 +8,7 @@ cursor remembers how far it was served. Jobs take turns, so three passages do no
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -25,9 +26,10 @@ from .tokens import TokenBatch, concatenate
 
 log = logging.getLogger(__name__)
 
-# A job with a deadline is served in blocks of its order, longest first inside each: what the deadline cuts off is then
-# the tail of the order. Within 32 sequences of one corpus, padding of micro-batches of 4 stays under 5 %.
-BLOCK = 32
+# A job with a deadline is served in blocks of its order, longest first inside each. A block that the deadline cuts is
+# dropped whole, or the longest of it would stand before the best. Sorting 16 passages of one corpus already keeps the
+# padding of micro-batches of 4 under 10 %.
+BLOCK = 16
 
 
 class Model(Protocol):
@@ -87,7 +89,9 @@ class Job:
             self.results[row] = result
 
     def finish(self) -> None:
-        """Hand what was served to the waiting caller."""
+        """Hand what was served to the waiting caller; of a block that was cut, nothing."""
+        for row in self.order[self.cursor - self.cursor % BLOCK : self.cursor] if self.waiting else ():
+            self.results[row] = None
         now = time.monotonic()
         started = now if self.started_at is None else self.started_at
         self._settle(lambda: self.future.set_result(Served(self.results, started - self.queued_at, now - started)))
@@ -165,13 +169,26 @@ class Batcher:
         self._thread.join()
 
     def _serve(self) -> None:
+        try:
+            self._serve_until_closed()
+        except BaseException as error:
+            # Nothing of a request reaches here; if it is a fault of ours, nobody may wait for ever.
+            self._fail_all(EngineClosed(f"the device thread ended on an internal error: {error!r}"))
+            raise
+
+    def _serve_until_closed(self) -> None:
         while shares := self._next():
             if self.on_batch is not None:
-                tokens = sum(int(share.job.batch.lengths[share.rows].sum()) for share in shares)
+                tokens = sum(share.job.lengths[row] for share in shares for row in share.rows)
                 self.on_batch(sum(len(share.rows) for share in shares), tokens)
             run_isolated(shares)
-        for job in [*self._urgent, *self._normal]:
-            job.fail(EngineClosed("the engine was closed before this request was served"))
+        self._fail_all(EngineClosed("the engine was closed before this request was served"))
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._condition:
+            self._closed = True
+            for job in [*self._urgent, *self._normal]:
+                job.fail(error)
 
     def _next(self) -> list[_Share]:
         """Answer what is done, wait for work, form the next micro-batch; empty when the batcher was closed."""
@@ -184,7 +201,7 @@ class Batcher:
                     return []
                 queue = self._urgent or self._normal
                 if queue:
-                    shares = form(queue)
+                    shares = form(queue, time.monotonic())
                     queue.rotate(-1)
                     return shares
                 self._condition.wait()
@@ -205,22 +222,27 @@ def _late(job: Job, now: float) -> bool:
     return now + job.model.cost.seconds(1, job.lengths[job.order[job.cursor]]) > job.deadline
 
 
-def form(queue: Sequence[Job]) -> list[_Share]:
+def form(queue: Sequence[Job], now: float) -> list[_Share]:
     """Take the next sequences of the first job, then of the next jobs on the same model, up to the token budget.
 
-    The cost of a micro-batch is its longest sequence times their number: what a padded runtime computes.
+    The cost of a micro-batch is its longest sequence times their number: what a padded runtime computes. It is also to
+    end before the earliest deadline among its jobs.
     """
     model = queue[0].model
     shares: list[_Share] = []
     count, longest = 0, 0
+    limit = math.inf
     for job in queue:
         if job.model is not model:
             continue
         start = job.cursor
         for row in job.order[start:]:
             wider = max(longest, job.lengths[row])
-            if count and wider * (count + 1) > model.cost.tokens:
+            end = now + model.cost.seconds(count + 1, wider)
+            soonest = limit if job.deadline is None else min(limit, job.deadline)
+            if count and (wider * (count + 1) > model.cost.tokens or end > soonest):
                 break
+            limit = soonest
             longest, count, job.cursor = wider, count + 1, job.cursor + 1
         if job.cursor > start:
             shares.append(_Share(job, job.order[start : job.cursor]))
@@ -239,6 +261,8 @@ def run_isolated(shares: Sequence[_Share]) -> None:
     batch = concatenate([share.job.batch.select(share.rows) for share in shares])
     try:
         results = model.run(batch)
+        if len(results) != len(batch):
+            raise InferenceError(f"the model gave {len(results)} results for {len(batch)} sequences")
     except Exception as error:  # whatever a runtime raises belongs to the requests of this batch, never to the thread
         if len(batch) == 1:
             shares[0].job.fail(_blame(error))

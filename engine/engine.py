@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +23,15 @@ from .errors import InputError
 from .fusion import Fusion
 from .opening import artifact_of
 from .ranking import Ranking, rank
-from .result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
+from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
+from .story import Clock, Story, advance, drive, drive_async, served_to
 from .text import checked, checked_all
 from .tokenizer import Tokenizer
 from .tokens import Ids, TokenBatch, cumulative
 
-T = TypeVar("T")
-# What a request does between its device stages: it yields a future of the device thread and is resumed with its result.
-# Written once, driven by blocking (`search`) or by awaiting (`asearch`).
-Story = Generator[Future[Served], Served | None, T]
-# Kept back from a search's budget for fusing the scores and fetching ten texts: 0.3 ms measured, and scheduling noise.
-FINISH_SECONDS = 0.002
+# Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
+WINDOW = 32
 NO_RERANKER = "the collection has no reranker: hits are in recall's order"
 
 
@@ -102,20 +98,24 @@ class Engine:
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
-        return _drive(self._search(query, SearchSettings(**settings)))
+        return drive(self._search(query, SearchSettings(**settings)))
 
     async def asearch(self, query: str, **settings: Any) -> SearchResult:
         """`search`, awaited: any number may be in flight, without a thread each."""
-        return await _drive_async(self._search(query, SearchSettings(**settings)), self._steps)
+        return await drive_async(self._search(query, SearchSettings(**settings)), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
-        """`search` for each query, in flight together; without `budget_ms` given, none applies."""
+        """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
         chosen = SearchSettings(**{"budget_ms": None, **settings})
+        parts = [queries[start : start + WINDOW] for start in range(0, len(queries), WINDOW)]
+        return [result for part in parts for result in self._together(part, chosen)]
+
+    def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
         stories = [self._search(query, chosen) for query in queries]
         first = [next(story) for story in stories]
-        second = [_advance(story, future.result()) for story, future in zip(stories, first, strict=True)]
+        second = [advance(story, future.result()) for story, future in zip(stories, first, strict=True)]
         return [
-            step if isinstance(step, SearchResult) else _drive(story, step)
+            step if isinstance(step, SearchResult) else drive(story, step)
             for story, step in zip(stories, second, strict=True)
         ]
 
@@ -123,14 +123,14 @@ class Engine:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return _drive(self._embed(texts, kind, truncate=True)).vectors
+        return drive(self._embed(texts, kind, truncate=True)).vectors
 
     async def aembed(self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True) -> Embedded:
         """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
 
         Raises InputError, also for a text longer than the model reads when `truncate` is off.
         """
-        return await _drive_async(self._embed(texts, kind, truncate=truncate), self._steps)
+        return await drive_async(self._embed(texts, kind, truncate=truncate), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -139,7 +139,7 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        return _drive(self._rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
+        return drive(self._rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
 
     async def arerank(
         self,
@@ -150,9 +150,9 @@ class Engine:
         truncate: bool = True,
         passage_tokens: int | None = None,
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts each passage; without `truncate` a long pair is an InputError."""
+        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError."""
         story = self._rerank(query, texts, ids, truncate=truncate, passage_tokens=passage_tokens)
-        return await _drive_async(story, self._steps)
+        return await drive_async(story, self._steps)
 
     @property
     def batcher(self) -> Batcher:
@@ -173,11 +173,11 @@ class Engine:
         self.close()
 
     def _search(self, query: str, settings: SearchSettings) -> Story[SearchResult]:
-        clock = _Clock(settings.budget_ms)
+        clock = Clock(settings.budget_ms)
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
-        served = _served((yield self._submit_recall(encoder_ids, settings.candidates)))
+        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
@@ -185,8 +185,9 @@ class Engine:
         if settings.rerank and self.reranker is None:
             degraded = NO_RERANKER
         elif settings.rerank:
-            job, degraded = self._rerank_job(reranker_ids, recalled, clock)
-            served = _served((yield self._batcher.submit(job)))
+            job, degraded, cut = self._rerank_job(reranker_ids, recalled, clock)
+            truncated |= cut
+            served = served_to((yield self._batcher.submit(job)))
             clock.spent(queue=served.queued, rerank=served.running)
             logits[: len(served.results)] = [np.nan if logit is None else logit for logit in served.results]
             degraded = degraded or _cut_short(served)
@@ -195,6 +196,8 @@ class Engine:
         clock.mark()
         hits = self._hits(recalled, ranking, settings.top_k)
         clock.lap("fetch")
+        if degraded is None and (late := clock.late()) > 0:
+            degraded = f"budget: answered {late * 1e3:.0f} ms late"
         return SearchResult(
             query=query,
             hits=hits,
@@ -207,7 +210,7 @@ class Engine:
         )
 
     def _embed(self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool) -> Story[Embedded]:
-        clock = _Clock(None)
+        clock = Clock(None)
         tokenizer = self.encoder.tokenizer
         prompted = [self.encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
         if not prompted:
@@ -220,7 +223,7 @@ class Engine:
         batch = tokenizer.single(ids)
         clock.lap("tokenize")
 
-        served = _served((yield self._batcher.submit(Job(self.encoder, batch))))
+        served = served_to((yield self._batcher.submit(Job(self.encoder, batch))))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
@@ -236,7 +239,7 @@ class Engine:
         reranker = self._needed_reranker()
         if (texts is None) == (ids is None):
             raise InputError("rerank takes texts or ids of stored passages: give one of the two")
-        clock = _Clock(None)
+        clock = Clock(None)
         tokenizer = reranker.tokenizer
         text, cut = tokenizer.cut(checked(query, "the query"))
         query_ids = tokenizer.encode(text)
@@ -252,7 +255,7 @@ class Engine:
         pairs = tokenizer.pairs(query_ids, passages)
         clock.lap("tokenize")
 
-        served = _served((yield self._batcher.submit(Job(reranker, pairs))))
+        served = served_to((yield self._batcher.submit(Job(reranker, pairs))))
         clock.spent(queue=served.queued, rerank=served.running)
         logits = np.array(served.results, dtype=np.float32)
         ranked = [
@@ -294,22 +297,24 @@ class Engine:
         k = min(candidates, len(self.collection))
         return self._batcher.submit(Job(self._recall(k), tokenizer.single(_one(ids)), urgent=True))
 
-    def _rerank_job(self, query: Ids, recalled: Recalled, clock: _Clock) -> tuple[Job, str | None]:
-        """The pairs that fit into the time left, in recall's order, and the reason when these are not all."""
+    def _rerank_job(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[Job, str | None, bool]:
+        """The pairs that fit into the time left, in recall's order; why these are not all; was the query cut in one."""
         reranker = self._needed_reranker()
         clock.mark()
-        pairs = reranker.tokenizer.pairs(query, self.collection.tokens(recalled.rows))
+        passages = self.collection.tokens(recalled.rows)
+        pairs = reranker.tokenizer.pairs(query, passages)
         deadline, degraded = clock.deadline, None
         if deadline is not None:
             left = deadline - time.monotonic()
-            fits = reranker.cost.fitting(pairs.lengths, left)
+            # Jobs take turns, so each has its share of the device.
+            fits = reranker.cost.fitting(pairs.lengths, left / (1 + self._batcher.waiting_jobs))
             if fits < len(pairs):
                 degraded = (
                     f"budget: {fits} of {len(pairs)} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"
                 )
                 pairs = pairs.select(np.arange(fits))
         clock.lap("fetch")
-        return Job(reranker, pairs, deadline=deadline), degraded
+        return Job(reranker, pairs, deadline=deadline), degraded, reranker.tokenizer.cuts_query(query, passages)
 
     def _hits(self, recalled: Recalled, ranking: Ranking, top_k: int) -> list[Hit]:
         places = ranking.places[:top_k]
@@ -336,79 +341,6 @@ class Engine:
         if self.reranker is None:
             raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
         return self.reranker
-
-
-class _Clock:
-    """Stopwatch of one search: laps of the caller's own work, seconds that the device thread reports, one deadline."""
-
-    def __init__(self, budget_ms: float | None) -> None:
-        self._start = self._mark = time.monotonic()
-        self._seconds = dict.fromkeys(("tokenize", "encode", "recall", "fetch", "queue", "rerank"), 0.0)
-        self.deadline = None if budget_ms is None else self._start + budget_ms / 1e3 - FINISH_SECONDS
-
-    def mark(self) -> None:
-        """Begin a lap."""
-        self._mark = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        """End the lap and count it for `stage`."""
-        self.spent(**{stage: time.monotonic() - self._mark})
-
-    def spent(self, **seconds: float) -> None:
-        """Count seconds for stages."""
-        for stage, value in seconds.items():
-            self._seconds[stage] += value
-
-    def timings(self) -> Timings:
-        """Everything so far, in milliseconds."""
-        total = time.monotonic() - self._start
-        return Timings(**{stage: value * 1e3 for stage, value in self._seconds.items()}, total=total * 1e3)
-
-
-def _drive(story: Story[T], future: Future[Served] | None = None) -> T:
-    """Run a story to its end, blocking on each device stage; `future` is the one it already waits for."""
-    try:
-        waiting = next(story) if future is None else future
-        while True:
-            waiting = story.send(waiting.result())
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-async def _drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:
-    """Run a story to its end, its own work on `steps`, awaiting each device stage; cancelling it drops what waits."""
-    served: Served | None = None
-    while True:
-        step: Future[Future[Served] | T] = steps.submit(_advance, story, served)
-        try:
-            outcome = await asyncio.wrap_future(step)
-        except asyncio.CancelledError:
-            step.add_done_callback(_abandon)  # a step under way may still submit a job that nobody waits for
-            raise
-        if not isinstance(outcome, Future):
-            return outcome
-        served = await asyncio.wrap_future(cast(Future[Served], outcome))
-
-
-def _advance(story: Story[T], served: Served | None) -> Future[Served] | T:
-    """Resume a story (None: begin it): the future it waits for next, or its result when that was all."""
-    try:
-        return next(story) if served is None else story.send(served)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _abandon(step: Future[Any]) -> None:
-    if not step.cancelled() and step.exception() is None and isinstance(step.result(), Future):
-        step.result().cancel()
-
-
-def _served(sent: Served | None) -> Served:
-    if sent is None:
-        raise TypeError("a story is resumed with what the device thread served")
-    return sent
 
 
 def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:

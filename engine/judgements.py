@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -41,9 +43,9 @@ def read_judged(folder: Path, split: str | None = None) -> Judged:
 def read_qrels(path: Path) -> Qrels:
     """query id → document id → grade, of a tab-separated file with the header `query-id corpus-id score`."""
     qrels: Qrels = {}
-    with _open(path) as file:
+    with _readable(path), _open(path) as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-            if number == 1 and row[-1:] == ["score"]:
+            if not row or (number == 1 and row[-1:] == ["score"]):
                 continue
             try:
                 query, document, grade = row
@@ -59,8 +61,10 @@ def read_qrels(path: Path) -> Qrels:
 
 
 def _queries(path: Path) -> Iterator[tuple[str, str]]:
-    with _open(path) as file:
+    with _readable(path), _open(path) as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 yield str(row["_id"]), str(row["text"])
@@ -71,11 +75,10 @@ def _queries(path: Path) -> Iterator[tuple[str, str]]:
 def _qrels_file(folder: Path, split: str | None) -> Path:
     if split is not None:
         return _either(folder / "qrels" / f"{split}.tsv")
-    found = sorted((folder / "qrels").glob("*.tsv*"))
-    if len(found) != 1:
-        names = ", ".join(path.name.split(".")[0] for path in found)
-        raise CorpusError(f"{folder / 'qrels'} has {names or 'no .tsv file'}: name one split")
-    return found[0]
+    splits = sorted({path.name.split(".tsv")[0] for path in (folder / "qrels").glob("*.tsv*")})
+    if len(splits) != 1:
+        raise CorpusError(f"{folder / 'qrels'} has {', '.join(splits) or 'no .tsv file'}: name one split")
+    return _either(folder / "qrels" / f"{splits[0]}.tsv")
 
 
 def _either(path: Path) -> Path:
@@ -84,6 +87,17 @@ def _either(path: Path) -> Path:
     if not path.exists() and not packed.exists():
         raise CorpusError(f"{path} (or .gz) is missing")
     return path if path.exists() else packed
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while reading `path` into a CorpusError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not valid UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise CorpusError(f"{path} cannot be read to its end ({error}); is it complete?") from error
 
 
 def _open(path: Path) -> TextIO:

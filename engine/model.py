@@ -34,7 +34,12 @@ class LoadedModel:
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
         self._runtime = OnnxRuntime(
-            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, device=device, split=split
+            artifact.graph(precision),
+            pad_id=artifact.manifest.pad_id,
+            head=head,
+            device=device,
+            split=split,
+            alone=precision == "int8",
         )
 
     def warm_up(self) -> None:

@@ -52,7 +52,7 @@ class SearchResult:
 
     reranked:   candidates that the cross-encoder scored (0: recall's order)
     candidates: passages that recall gave
-    degraded:   why fewer than all candidates were reranked, None when all were or reranking was not asked for
+    degraded:   why fewer than all candidates were reranked, or how late the answer is; None when neither applies
     truncated:  whether the query was longer than the models read
     device:     where it ran
     """

@@ -10,7 +10,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
 from .errors import ArtifactError
-from .tokens import Ids, Template, TokenBatch, join_pairs, pack, wrap
+from .tokens import Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
 
 # A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
 # English has four to five characters a WordPiece, so nothing that the model would have read is lost.
@@ -53,7 +53,15 @@ class Tokenizer:
     def cut(self, text: str) -> tuple[str, bool]:
         """`text` without what lies beyond any token the model could read, and whether something was cut."""
         limit = CHARACTERS_A_TOKEN * self.max_length
+        if len(text) <= limit:
+            return text, False
+        text = text.lstrip()  # a screen of blanks must not push the words out
         return text[:limit], len(text) > limit
+
+    def cuts_query(self, query: Ids, passages: TokenBatch) -> bool:
+        """Whether `pairs` drops some of the query's tokens in any pair."""
+        kept, _ = longest_first(len(query), passages.lengths, self.max_length - self._two.special)
+        return bool((kept < len(query)).any())
 
     def encode(self, text: str) -> Ids:
         """int32 [tokens]: ids of `text` without special tokens, not truncated."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..engine.artifact import Kind
 from ..engine.errors import ExportError
+from ..engine.files import sha256
 
 _ADAPTERS = Path(__file__).parent / "adapters"
 
@@ -29,6 +30,11 @@ class Bundled:
         if self.adapter is not None and not self.adapter.is_dir():
             raise ExportError(f"{self.adapter} is missing: this installation came without the bundled adapter")
         return Path(MODEL_DIR)
+
+
+def adapter_mark(adapter: Path | None) -> str | None:
+    """What a manifest says of the adapter merged into its model: the folder's name and the weights' sha256."""
+    return None if adapter is None else f"{adapter.name} {sha256(adapter / 'adapter_model.safetensors')}"
 
 
 BUNDLED: dict[str, Bundled] = {

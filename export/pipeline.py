@@ -28,6 +28,7 @@ from ..engine.files import sha256, write_durably
 from ..engine.fusion import Fusion
 from ..engine.tokenizer import Tokenizer
 from . import torch_model
+from .bundled import adapter_mark
 from .finetune.record import read_record
 from .first_token import NAME as FIRST_TOKEN
 from .first_token import keep_first_token
@@ -113,7 +114,7 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
     return Manifest(
         kind=kind,
         name=origin.name,
-        source=Source(name=origin.name, revision=origin.revision, adapter=_adapter_name(origin)),
+        source=Source(name=origin.name, revision=origin.revision, adapter=adapter_mark(origin.adapter)),
         family=reading.family,
         max_length=min(reading.max_length, record.max_length) if record else reading.max_length,
         segments=segments,
@@ -129,13 +130,6 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
         opset=OPSET,
         tools={name: importlib.metadata.version(name) for name in TOOLS},
     )
-
-
-def _adapter_name(origin: Origin) -> str | None:
-    if origin.adapter is None:
-        return None
-    weights = origin.adapter / "adapter_model.safetensors"
-    return f"{origin.adapter.name} {sha256(weights)}"
 
 
 def _variants(

@@ -1,11 +1,10 @@
 """Micro-benchmarks of what a query costs outside the models, for `make micro`: 100 candidates of 170 tokens.
 
-    pytest bench/micro --benchmark-only --benchmark-autosave; pytest-benchmark compare
+pytest bench/micro --benchmark-only --benchmark-autosave; pytest-benchmark compare
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def test_batch_forming(benchmark: Any, passages: TokenBatch) -> None:
     def serve() -> int:
         waiting = [Job(model, passages)]
         while waiting[0].waiting:
-            form(waiting)
+            form(waiting, 0.0)
         return waiting[0].cursor
 
     assert benchmark(serve) == CANDIDATES

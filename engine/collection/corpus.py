@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def _fault(document: Document, seen: set[str]) -> str:
         return f"the id {document.id!r} occurs a second time; ids must be unique"
     if not document.text.strip():
         return f"document {document.id!r} has no text"
-    for text in (document.id, document.title, document.text):
+    metadata = json.dumps(document.metadata, ensure_ascii=False)
+    for text in (document.id, document.title, document.text, metadata):
         try:
             text.encode()
         except UnicodeEncodeError as error:  # JSON may hold half of a surrogate pair

@@ -94,7 +94,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
 
 def _json_row(line: bytes) -> Row | str:
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         return f"byte {error.start + 1} of the line is not valid UTF-8; save the file as UTF-8"
     except (ValueError, RecursionError) as error:
@@ -102,15 +102,21 @@ def _json_row(line: bytes) -> Row | str:
     return row if isinstance(row, dict) else "the line is JSON, but not an object with fields"
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
     """Rows under a header line. A broken row spoils where the next one starts, so that ends the reading for good."""
     csv.field_size_limit(2**31 - 1)
     with path.open("rb") as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True, restkey="")
+        rows = csv.DictReader(file, strict=True)
         try:
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
-                yield (where, "the row has more values than the header has names") if "" in row else (where, dict(row))
+                surplus = row.pop(None, [])
+                row.pop("", None)  # a column without a name, as pandas writes its index
+                yield where, "the row has more values than the header has names" if any(surplus) else dict(row)
         except csv.Error as error:
             raise CorpusError(f"{path}, line {rows.line_num}: the row is not CSV ({error}); mend the file") from error
         except UnicodeDecodeError as error:
@@ -138,7 +144,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
 def _plain(row: Row) -> Row | str:
     """The row with JSON values only: Parquet also knows dates and bytes."""
     try:
-        plain: Row = json.loads(json.dumps(row, default=str))
+        plain: Row = json.loads(json.dumps(row, default=str, allow_nan=False))
     except ValueError as error:
         return f"the row cannot be kept as JSON ({error})"
     return plain

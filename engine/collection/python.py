@@ -51,4 +51,5 @@ def _documentation(packages: list[str]) -> list[str]:
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise CorpusError(f"cannot read the documentation of {', '.join(packages)}: {reason[0]}; is it installed?")
-    return done.stdout.decode().splitlines()
+    # Not splitlines: documentation may hold other line separators, which JSON does not escape.
+    return done.stdout.decode().rstrip("\n").split("\n") if done.stdout.strip() else []

@@ -22,18 +22,22 @@ Rows = npt.NDArray[np.float32]
 class OnnxRuntime:
     """One graph on one device. Not thread-safe by contract: the engine's device thread is its only caller.
 
-    On a CPU a batch is shared out by whole sequences, one thread to each share, and not by splitting every operator over
-    all threads: no thread waits for another sixty times a layer, and what one operator leaves idle the next sequence
-    uses. A lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
+    On a CPU a batch is shared out by whole sequences, one thread to each share, instead of every operator over all
+    threads: no thread waits for another in each of sixty operators, and what one leaves idle the next sequence uses. A
+    lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
+
+    `alone` runs every sequence by itself: for INT8, whose activations share one scale a run, so that a score would
+    depend on the neighbours. Nothing is padded then, and on one core a run of one is as fast a token as a run of four.
 
     head `mean` or `cls`: the graph gives hidden states [n, width, d], pooled here to [n, d];
     head `logit`:         the graph gives logits [n, 1], returned as [n].
     """
 
-    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device, split: Split) -> None:
+    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device, split: Split, alone: bool) -> None:
         """Raises ArtifactError when ONNX Runtime cannot read `graph`, DeviceError when the device refuses it."""
         self._pad_id = pad_id
         self._head = head
+        self._alone = alone and device.kind == "cpu"
         self._shares = device.threads if split == "sequences" and device.kind == "cpu" else 1
         self._session = _session(graph, device, threads=1 if self._shares > 1 else device.threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
@@ -41,10 +45,11 @@ class OnnxRuntime:
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
-        if self._pool is None or len(batch) < 2:
+        rows = [np.array([row]) for row in range(len(batch))] if self._alone else shares(batch.lengths, self._shares)
+        if len(rows) == 1:
             return self._run(batch)
-        parts = [batch.select(rows) for rows in shares(batch.lengths, self._shares)]
-        return np.concatenate(list(self._pool.map(self._run, parts)))
+        parts = [batch.select(some) for some in rows]
+        return np.concatenate(list(map(self._run, parts) if self._pool is None else self._pool.map(self._run, parts)))
 
     def _run(self, batch: TokenBatch) -> Rows:
         padded = batch.pad(self._pad_id)

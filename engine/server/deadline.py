@@ -54,11 +54,11 @@ class Deadlines:
             raise ClientGone
         if not task.cancelled():
             return task.result()
-        ended = (
+        ending = (
             _late(seconds) if late else Failure("unavailable", "the server is going down", retry_after=5, close=True)
         )
         if not started[0]:
-            await send_failure(ended, scope, send)
+            await send_failure(ending, scope, send)
 
     def _seconds(self, scope: Scope) -> float:
         limit = self._service.settings.timeout_ms / 1e3

@@ -16,7 +16,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
-def demo(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[str, str]:
+def demo(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str
+) -> tuple[str, str]:
     corpus = ("--corpus", "python:json,shutil,zipfile,tempfile")
     monkeypatch.setattr(sys, "argv", ["tandem", "demo", *corpus, "--folder", str(folder), *more])
     try:

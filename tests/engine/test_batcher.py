@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tandem.engine.batcher import BLOCK, Batcher, Job, form, serving_order
 from tandem.engine.budget import CostModel
 from tandem.engine.errors import EngineClosed, InferenceError, Overloaded
@@ -121,21 +122,47 @@ def test_a_row_that_is_not_finite_fails_its_request_only(batcher: Batcher):
         bad.result(10)
 
 
-def test_past_its_deadline_a_job_keeps_what_was_served_and_costs_nothing_more(batcher: Batcher):
+def test_past_its_deadline_a_job_keeps_whole_blocks_of_the_first_of_its_order(batcher: Batcher):
+    clock = iter(range(1000))
+
     class Slow(Echo):
+        """Each micro-batch pushes the deadline nearer by making the job late after the seventh."""
+
         def run(self, batch: TokenBatch) -> list[int | InferenceError]:
-            time.sleep(0.02)
+            if next(clock) == 6:
+                job.deadline = 0.0
             return super().run(batch)
 
-    model = Slow(tokens=8, call=0.02)
-    job = Job(model, sequences(list(range(100))), deadline=time.monotonic() + 0.1)
+    lengths = [3 + (i * 7) % 5 for i in range(100)]
+    model = Slow(tokens=15)
+    job = Job(model, pack([[i] * length for i, length in enumerate(lengths)]), deadline=time.monotonic() + 3600)
     results = batcher.submit(job).result(10).results
     served = [result for result in results if result is not None]
-    assert 0 < len(served) < 20
-    assert served == list(range(len(served)))  # the first of the order, not any
+    assert served == list(range(BLOCK))  # the first of the order, though longer ones of the second block were run
+    assert sum(map(len, model.batches)) > BLOCK
     count = len(model.batches)
     batcher.submit(Job(Echo(), sequences([1]))).result(10)
     assert len(model.batches) == count
+
+
+def test_a_micro_batch_is_made_to_end_before_the_deadline():
+    model = Echo(tokens=10_000)
+    model.cost = CostModel(call=0.0, token=1.0, square=0.0, tokens=10_000)  # a second a token
+    job = Job(model, sequences(list(range(10)), length=10), deadline=35.0)
+    assert [len(share.rows) for share in form([job], 0.0)] == [3]
+    patient = Job(model, sequences([1, 2], length=10))
+    hasty = Job(model, sequences([3], length=10), deadline=25.0)
+    assert [len(share.rows) for share in form([patient, hasty], 0.0)] == [2]
+
+
+def test_a_model_that_forgets_a_sequence_fails_the_request_and_not_the_thread(batcher: Batcher):
+    class Forgetful(Echo):
+        def run(self, batch: TokenBatch) -> list[int | InferenceError]:
+            return super().run(batch)[:-1]
+
+    with pytest.raises(InferenceError, match="0 results for 1"):
+        batcher.submit(Job(Forgetful(), sequences([1, 2]))).result(10)
+    assert batcher.submit(Job(Echo(), sequences([7]))).result(10).results == [7]
 
 
 def test_an_expired_job_is_never_run(batcher: Batcher):
@@ -195,7 +222,7 @@ def test_micro_batches_serve_everything_once_within_the_token_budget(requests: l
     jobs = [Job(model, pack([[1] * length for length in lengths])) for lengths in requests]
     waiting, seen = list(jobs), [[] for _ in jobs]
     while waiting:
-        shares = form(waiting)
+        shares = form(waiting, 0.0)
         lengths = [int(share.job.batch.lengths[row]) for share in shares for row in share.rows]
         assert len(lengths) == 1 or max(lengths) * len(lengths) <= budget
         for share in shares:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tandem.engine.errors import InputError
 from tandem.engine.fusion import WEIGHTS, Domain, Fusion, fit_fusion, fit_over, mean_ndcg
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,10 +42,11 @@ def test_mean_pool_ignores_padding():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_score_does_not_depend_on_the_batch_or_the_threads(tiny_cross_encoder: Path, threads: int):
-    """FP32: each sequence alone is the oracle."""
-    alone = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(1), "fp32")
-    together = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(threads), "fp32")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_score_does_not_depend_on_the_batch_or_the_threads(tiny_cross_encoder: Path, threads: int, precision: Any):
+    """Each sequence alone is the oracle; INT8 too, although its activations have one scale a run."""
+    alone = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(1), precision)
+    together = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(threads), precision)
     expected = np.concatenate([alone.score("sort a list", [text]) for text in TEXTS])
     np.testing.assert_allclose(together.score("sort a list", TEXTS), expected, atol=1e-5)
 
@@ -60,4 +62,4 @@ def test_vectors_do_not_depend_on_the_batch_or_the_split(tiny_bi_encoder: Path, 
 def test_a_graph_that_is_none_is_an_artifact_error(tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match="export the model again"):
-        OnnxRuntime(tmp_path / "model.onnx", pad_id=0, head="logit", device=cpu(1), split="sequences")
+        OnnxRuntime(tmp_path / "model.onnx", pad_id=0, head="logit", device=cpu(1), split="sequences", alone=False)

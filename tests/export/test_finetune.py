@@ -13,6 +13,8 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import BertForSequenceClassification
+
 from tandem.engine.errors import CorpusError, ExportError, InputError
 from tandem.engine.tokenizer import Tokenizer
 from tandem.export.finetune import finetune, loop
@@ -24,13 +26,13 @@ from tandem.export.finetune.record import read_record
 from tandem.export.finetune.scorer import Scorer
 from tandem.export.finetune.settings import Settings
 from tandem.export.finetune.write import write_weights
-from transformers import BertForSequenceClassification
 
 from ..tiny import tiny_model
 
 SETTINGS = Settings(
     steps=6, rank=4, exits=(1, 2), warmup=2, lists=2, negatives=3, max_length=48, mining_length=32, passages=30,
-    questions=24, held_out=6, validation_questions=4, validation_candidates=5, validate_every=0.03, checkpoint_every=0.0,
+    questions=24, held_out=6, validation_questions=4, validation_candidates=5, validate_every=0.03,
+    checkpoint_every=0.0,
     final_questions=4, final_candidates=5, long_every=3, pseudo=(),
 )  # fmt: skip
 

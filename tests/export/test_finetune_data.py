@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tandem.engine.fusion import Domain
 from tandem.engine.tokens import pack
 from tandem.export.finetune.data import Dataset, Passage

@@ -95,7 +95,7 @@ async def rerank_documents(
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
     if not documents:
         raise Failure("empty", "documents is empty; give at least one", param="documents")
-    ids = [document["id"] for document in documents if isinstance(document, dict) and _is_stored(document)]
+    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document)]
     left = remaining(request)
     if ids and len(ids) == len(documents):
         result = await service.rerank(query, ids=ids, truncate=truncate, passage_tokens=passage_tokens, remaining=left)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
 from tandem.engine.collection import BuildReport, IndexSettings, ModelRecord, Models, build
 from tandem.engine.tokenizer import Tokenizer
 from tandem.engine.tokens import TokenBatch
-from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import models, normalizers, pre_tokenizers, processors
 
 DIMENSION = 16
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-'\"()[]{}#/\\_*+=<>@&%$|~^`éüßø漢字"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tandem.engine.collection import Collection, IndexSettings, read_corpus
 from tandem.engine.collection.publish import STAGING, writer_lock
 from tandem.engine.errors import CollectionError, CorpusError, InferenceError, InputError, StorageError

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tandem.engine.collection.chunking import QUERY_TOKENS, Limits, chunk, limits
 from tandem.engine.collection.document import Document
 from tandem.engine.collection.manifest import IndexSettings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tandem.engine.collection import Collection
 from tandem.engine.errors import CollectionError
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tandem.engine.collection import Document, Fields, open_corpus, read_corpus
 from tandem.engine.errors import CorpusError
 

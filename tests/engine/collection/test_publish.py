@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from tandem.engine.collection import Collection, calibration
 from tandem.engine.errors import CollectionError, StorageError
 from tandem.engine.fusion import Fusion

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tandem.engine.arrays import ArrayWriter, open_array
 from tandem.engine.collection.ragged import Ragged, RaggedWriter, encode_strings
 from tandem.engine.errors import CollectionError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tandem.engine.errors import CollectionError
 from tandem.engine.recall import Index, IndexPlan, Plan, build, exact, plan
 from tandem.engine.recall.building import recall

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tandem.engine.errors import CollectionError
 from tandem.engine.recall import Index, Plan, build, exact
 from tandem.engine.recall.codes import coded, coded_queries, residuals

@@ -184,9 +184,9 @@ def test_the_process_serves_drains_and_exits_cleanly(engine: Engine, tmp_path: P
     config = tmp_path / "tandem.toml"
     config.write_text(f"port = {port}\nmetrics_port = 1\ndrain_delay_ms = 0\nwarm_up = false\n")
     environment = {**os.environ, "TANDEM_API_KEYS": KEY, "TANDEM_METRICS_PORT": str(metrics), "TANDEM_DEVICE": "cpu"}
-    command = [sys.executable, "-c", "from tandem.cli import main; main()", "serve"]
     process = subprocess.Popen(
-        [*command, engine.collection.path, "--config", config],
+        [sys.executable, "-c", "from tandem.cli import main; main()", "serve", str(engine.collection.path),
+         "--config", str(config)],
         env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
