@@ -52,12 +52,6 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
-class Stored(Body):
-    """A passage of the collection by its id: its tokens are there already."""
-
-    id: str
-
-
 def service_of(request: Request) -> Service:
     """The service of the application that serves `request`."""
     service: Service = request.app.state.service
@@ -114,8 +108,8 @@ async def rerank_documents(
     return result, texts
 
 
-def _is_stored(document: Document) -> bool:
-    return isinstance(document, dict) and "text" not in document and isinstance(document.get("id"), str)
+def _is_stored(document: dict[str, Any]) -> bool:
+    return "text" not in document and isinstance(document.get("id"), str)
 
 
 def _text(document: Document, place: int, fields: list[str] | None) -> str:
