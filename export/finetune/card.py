@@ -17,7 +17,7 @@ def card(record: AdapterRecord, notes: str = "") -> str:
         "## Training",
         f"{trained['steps']} steps of {settings['lists']} questions with 1 + {settings['negatives']} passages in "
         f"{trained['minutes']} minutes ({trained['machine']}), seed {settings['seed']}; the weights of step "
-        f"{trained['kept_step']} were best on validation. Loss: list-wise softmax, half on the logit and half on logit "
+        f"{trained['kept_step']} were kept by validation. Loss: list-wise softmax, half on the logit and half on logit "
         "+ weighted cosine; the exits learn from the labels and from the last layer.",
         _table(["source", "questions"], trained["data"].items()),
         f"```\n{_command(record)}\n```",

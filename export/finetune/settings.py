@@ -45,7 +45,7 @@ class Settings(BaseModel):
     checkpoint_every: float = Field(default=4.0, ge=0)
     """Minutes between checkpoints."""
     patience: int = 20
-    """Validations in a row without a new best that end the training."""
+    """Validations in a row clearly below the best that end the training."""
     threads: int = Field(default=2, gt=0)
     pseudo: tuple[str, ...] = ("python", "cloze")
     weights: dict[str, float] = Field(
