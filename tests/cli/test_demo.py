@@ -55,5 +55,5 @@ def test_the_bundled_reranker_knows_an_answer_from_a_stranger(folder: Path):
         )
         assert ranked[0].index == 1
         assert engine.fusion.recall_weight > 0  # fitted at validation, carried by the artifact
-        best = engine.search("how do I copy a whole folder", budget_ms=None).hits[0]
-        assert best.id.startswith("shutil.copytree")
+        hits = engine.search("how do I copy a whole folder", budget_ms=None).hits
+        assert "shutil.copytree" in [hit.document for hit in hits[:3]]
