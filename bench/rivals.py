@@ -70,10 +70,10 @@ class SentenceTransformers:
             raise InputError(f"the rival sentence-transformers needs tandem[export] ({error})") from error
         torch.set_num_threads(threads)
         transformer = models.Transformer(str(encoder.path), max_seq_length=encoder.manifest.max_length)
-        pooling = models.Pooling(transformer.get_word_embedding_dimension(), encoder.manifest.pooling)
+        pooling = models.Pooling(encoder.manifest.dimension, encoder.manifest.pooling)
         self._encoder = SentenceTransformer(modules=[transformer, pooling, models.Normalize()], device="cpu")
         self._reranker = CrossEncoder(str(reranker.path), max_length=reranker.manifest.max_length, device="cpu")
-        self._vectors = torch.from_numpy(np.ascontiguousarray(vectors))
+        self._vectors = torch.from_numpy(np.array(vectors))
         self._texts = texts
         self._prompt = encoder.manifest.prompts.query
 
