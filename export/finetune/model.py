@@ -66,7 +66,8 @@ def _attend(attention: BertSelfAttention, asking: Tensor, states: Tensor, bias: 
 
     queries, keys, values = split(attention.query(asking)), split(attention.key(states)), split(attention.value(states))
     weights = (queries @ keys.transpose(2, 3) * width**-0.5 + bias).softmax(dim=-1)
-    return (weights @ values).transpose(1, 2).reshape(*asking.shape)
+    attended: Tensor = (weights @ values).transpose(1, 2).reshape(*asking.shape)
+    return attended
 
 
 class Head(nn.Module):

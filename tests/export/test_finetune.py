@@ -136,7 +136,7 @@ def test_training_moves_the_weights_and_is_recorded(trained: Path) -> None:
 # A training that is killed by SIGKILL in its fifth step.
 KILLED = """
 import os, pathlib, signal, sys
-from tandem.export.finetune import finetune
+from tandem.export.finetune import finetune, loop
 from tandem.export.finetune.settings import Settings
 base, data, out, settings = sys.argv[1:]
 whole = loop._step
