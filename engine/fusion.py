@@ -14,10 +14,10 @@ from .errors import InputError
 Scores = npt.NDArray[np.float32]
 
 DEPTH = 10
-# Without a reranker, nDCG@10 on three collections (Wikipedia questions written with the text in view, typed questions,
-# scientific claims) rose from .734, .901, .570 to .81, .906, .607, and was flat between 0.4 and 0.8; see bench/LOG.md.
-LEXICAL_WEIGHT = 0.5
-LEXICAL_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
+# Up to here it hurt none of eight collections, and helped all but one; most would have liked twice as much, but template
+# questions (MedQuAD), whose words every answer shares, lose from 0.3 on; see bench/LOG.md.
+LEXICAL_WEIGHT = 0.25
+LEXICAL_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
 # Weights tried by `fit_fusion`: none, then 0.25 to 2048 in steps of a fourth of an octave. Cosines of one query's
 # candidates lie within 0.1 to 0.5, logits of a trained reranker within 5 to 15, so the best is well inside.
 WEIGHTS = (0.0, *(float(2.0 ** (step / 4)) for step in range(-8, 45)))
