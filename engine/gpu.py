@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -44,7 +45,7 @@ def _describe(driver: Any) -> Gpu | str:
     device, memory = ctypes.c_int(), ctypes.c_size_t()
     name = ctypes.create_string_buffer(128)
     major, minor = ctypes.c_int(), ctypes.c_int()
-    calls = (
+    calls: tuple[Callable[[], int], ...] = (
         lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
         lambda: driver.cuDeviceGetName(name, len(name), device),
         lambda: driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device),

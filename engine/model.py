@@ -9,7 +9,7 @@ import numpy as np
 
 from .artifact import Artifact, Precision
 from .batcher import serving_order
-from .budget import CostModel, learn
+from .budget import GPU_PROBES, PROBES, CostModel, learn
 from .device import Device
 from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
 from .runtime.choosing import PrecisionWish
@@ -41,19 +41,20 @@ class LoadedModel:
         runtime asked for cannot run it here.
         """
         self.artifact = artifact
+        self._device = device
         self.choice = choose(runtime, artifact, device, precision, cpu_order)
         self.precision: Precision = self.choice.precision
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
         self.runtime: Runtime = open_runtime(self.choice, artifact, head, device, split)
-        log.info(
-            "%s runs on %s in %s: %s", artifact.manifest.name, self.choice.runtime, self.precision, self.choice.reason
-        )
+        choice = self.choice
+        log.info("%s: runtime %s in %s (%s)", artifact.manifest.name, choice.runtime, choice.precision, choice.reason)
 
     def warm_up(self) -> None:
         """Measure micro-batches of several shapes and learn what each costs here; about a second on two cores."""
         self.runtime.warm_up()
-        self.cost = learn(self._measure, self.tokenizer.max_length)
+        probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
+        self.cost = learn(self._measure, self.tokenizer.max_length, probes)
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
     def compute(self, batch: TokenBatch) -> Rows:

@@ -161,7 +161,7 @@ class Bert:
 
     def _embed(self, ids: torch.Tensor, segments: torch.Tensor | None, layout: Layout, buffers: Buffers) -> torch.Tensor:
         return embed_norm(
-            ids, layout.positions, segments, self._word, self._position, self._segment, self._embedded.weight,
+            ids, layout.positions, segments if len(self._segment) > 1 else None, self._word, self._position, self._segment, self._embedded.weight,
             self._embedded.beta, self.shape.eps, out=buffers.hidden[: layout.capacity],
         )  # fmt: skip
 

@@ -41,8 +41,8 @@ class Buckets:
     def assign(self, lengths: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], Bucket]]:
         """Which rows run together in which shape: rows int [m] of each, longest first; every row is in exactly one.
 
-        lengths: int [n], none above the model's limit. Rows of one length bucket fill its largest batches; the rest take
-        the smallest batch that holds them, whose free places go to the next shorter rows.
+        lengths: int [n], none above the model's limit. Rows of one length bucket fill its largest batches; the rest
+        take the smallest batch that holds them, whose free places go to the next shorter rows.
         """
         order = np.argsort(-lengths, kind="stable")
         own = np.searchsorted(self.lengths, lengths[order])

@@ -16,8 +16,8 @@ from .onnx import OnnxRuntime, Split
 RuntimeWish = Literal["auto", "onnx", "packed"]
 PrecisionWish = Precision | Literal["auto"]
 WEIGHTS = "model.safetensors"
-# Widths of a head that the attention kernel is written for: MiniLM's and that of everything larger.
-HEAD_WIDTHS = (32, 64)
+# Widths of a head that the attention knows (`kernels.attention.HEAD_DIMS`, which would import PyTorch).
+HEAD_WIDTHS = (16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def packed_problem(artifact: Artifact, device: Device, precision: PrecisionWish)
     own: Precision = "fp16" if device.kind == "cuda" else "fp32"
     if precision not in ("auto", own):
         return f"it computes in {own} on this device, and {precision} was asked for"
-    if (problem := _shape_problem(artifact, device)) is not None:
+    if (problem := shape_problem(artifact)) is not None:
         return problem
     if device.kind == "cuda":
         return gpu.torch_problem()
@@ -85,7 +85,8 @@ def packed_problem(artifact: Artifact, device: Device, precision: PrecisionWish)
     return None if missing is None else f"{missing} is not installed"
 
 
-def _shape_problem(artifact: Artifact, device: Device) -> str | None:
+def shape_problem(artifact: Artifact) -> str | None:
+    """Why the packed runtime does not know this kind of model, None when it does."""
     config = artifact.architecture()
     family = config.get("model_type")
     if family != "bert":
@@ -97,7 +98,7 @@ def _shape_problem(artifact: Artifact, device: Device) -> str | None:
     if config.get("is_decoder", False):
         return "it is a decoder"
     width = config["hidden_size"] // config["num_attention_heads"]
-    if device.kind == "cuda" and width not in HEAD_WIDTHS:
+    if width not in HEAD_WIDTHS:
         return f"its heads are {width} wide, and the attention kernel takes {' or '.join(map(str, HEAD_WIDTHS))}"
     if WEIGHTS not in artifact.manifest.files:
         return f"the artifact has no {WEIGHTS}"

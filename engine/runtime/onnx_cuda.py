@@ -39,8 +39,9 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class CudaOptions:
     """What ONNX Runtime may use of the card.
 
-    memory: bytes of its arena, None for no limit; stream: the address of a CUDA stream that its work is put on, None for
-    its own; graphs: capture each shape
+    memory: bytes of its arena, None for no limit
+    stream: the address of a CUDA stream that its work is put on, None for its own
+    graphs: capture each shape
     """
 
     memory: int | None = None

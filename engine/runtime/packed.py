@@ -61,7 +61,7 @@ class PackedRuntime:
         self.bert = bert
         self._cuda = bert.device.type == "cuda"
         self._captured: dict[TokenBucket, _Captured] = {}
-        self._buffers = Buffers(bert.shape, BUCKETS[-1].tokens, bert.dtype, bert.device) if self._cuda else None
+        self.buffers = Buffers(bert.shape, BUCKETS[-1].tokens, bert.dtype, bert.device) if self._cuda else None
         self._staging = _Staging(BUCKETS[-1]) if self._cuda else None
         self._pool: Any = torch.cuda.graph_pool_handle() if self._cuda else None
 
@@ -120,10 +120,10 @@ class PackedRuntime:
 
     def _graph(self, bucket: TokenBucket) -> _Captured:
         if bucket not in self._captured:
-            if self._buffers is None:
+            if self.buffers is None:
                 raise RuntimeError("graphs exist on a GPU only")
             with translated(f"capturing a graph of {bucket.tokens} tokens"):
-                self._captured[bucket] = _Captured(self.bert, bucket, self._buffers, self._pool)
+                self._captured[bucket] = _Captured(self.bert, bucket, self.buffers, self._pool)
         return self._captured[bucket]
 
 

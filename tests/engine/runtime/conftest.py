@@ -1,0 +1,49 @@
+"""Tiny BERTs whose heads are wide enough for the attention kernel (16), which those of the other tests are not (8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.engine.artifact import Kind
+
+
+@pytest.fixture(scope="session")
+def packable_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("packable-bi"), "bi-encoder")
+
+
+@pytest.fixture(scope="session")
+def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("packable-cross"), "cross-encoder")
+
+
+def exported(folder: Path, kind: Kind, **sizes: object) -> Path:
+    from tandem.export import export_model
+    from tandem.export.samples import docstrings
+
+    from ...tiny import tiny_model
+
+    source = tiny_model(folder / "source", "bert", kind, hidden=64, **sizes)
+    texts = docstrings()[:60]
+    return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8"), texts=texts).path
+
+
+@pytest.fixture(scope="session")
+def bundled_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2, FP32 only."""
+    return _bundled(tmp_path_factory.mktemp("bundled-bi"), "minilm-l6", "bi-encoder")
+
+
+@pytest.fixture(scope="session")
+def bundled_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reranker that Tandem brings along, FP32 only."""
+    return _bundled(tmp_path_factory.mktemp("bundled-cross"), "minilm-l6-reranker", "cross-encoder")
+
+
+def _bundled(folder: Path, name: str, kind: Kind) -> Path:
+    from tandem.export import export_model
+    from tandem.export.samples import docstrings
+
+    return export_model(name, kind, folder / "artifact", precisions=("fp32",), texts=docstrings()[:20]).path
