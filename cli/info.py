@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Show an artifact's or a collection's manifest, or the device that Tandem would use here and why.
 
-    With --device cuda: the memory plan of a collection on a GPU, whether or not there is one here; nothing is allocated.
+    With --device cuda: the memory plan of a collection on a GPU, whether or not one is here; nothing is allocated.
     """
     if device not in (None, "cuda"):
         raise InputError(f"a memory plan is for --device cuda, not {device}")

@@ -27,7 +27,7 @@ _SCAN_QUERIES = 64
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing on the device: its bytes, and what would make it smaller."""
+    """One thing on the device: its bytes, and what would make it smaller (empty: nothing)."""
 
     what: str
     nbytes: int
@@ -51,7 +51,7 @@ class MemoryPlan:
         """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory."""
         if self.available is None or (self.total <= self.available and not isinstance(self.recall, str)):
             return None
-        largest = max(self.items, key=lambda item: item.nbytes)
+        largest = max((item for item in self.items if item.shrink), key=lambda item: item.nbytes)
         why = f"; {self.recall}" if isinstance(self.recall, str) else ""
         return (
             f"the engine needs {self.total / GIB:.2f} GiB of GPU memory and {self.available / GIB:.2f} GiB are there"
@@ -88,10 +88,10 @@ def plan(
     kernels: bool = True,
     faiss: bool = True,
 ) -> MemoryPlan:
-    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall on the GPU (see `plan_gpu`)."""
+    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`)."""
     items = [
-        Item("the CUDA context", CONTEXT, "it is a fixed cost"),
-        Item("CUDA graphs", GRAPHS, "it is a fixed cost"),
+        Item("the CUDA context", CONTEXT, ""),
+        Item("CUDA graphs", GRAPHS, ""),
         *_model("encoder", encoder, runtime),
     ]
     if reranker is not None:
@@ -99,14 +99,14 @@ def plan(
         ids, offsets = collection.token_arrays()
         items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
     rows, dimension = len(collection), collection.manifest.dimension
-    room = None if available is None else available - sum(item.nbytes for item in items)
+    room = None if available is None else max(0, available - sum(item.nbytes for item in items))
     recall = plan_gpu(rows, dimension, room, kernels=kernels, faiss=faiss)
     wanted = plan_gpu(rows, dimension, None, kernels=kernels, faiss=faiss) if isinstance(recall, str) else recall
     if not isinstance(wanted, str):
         shrink = "use an encoder with fewer dimensions, split the collection, or use a larger card"
         items.append(Item(f"vectors ({wanted.kind})", wanted.nbytes, shrink))
         scratch = wanted.scratch or 4 * _SCAN_QUERIES * rows // 64 + 64 * 2**20
-        items.append(Item("recall's scratch memory", scratch, "it follows the number of vectors"))
+        items.append(Item("recall's scratch memory", scratch, ""))
     return MemoryPlan(tuple(items), recall, available)
 
 
@@ -135,4 +135,3 @@ def _model(what: str, artifact: Artifact, runtime: RuntimeWish) -> list[Item]:
         Item(f"the {what}'s weights", weights, f"use a smaller {what}"),
         Item(f"the {what}'s activations ({name})", each * tokens, f"use a narrower {what}"),
     ]
-

@@ -65,7 +65,9 @@ def place(
         raise InputError(f"the resident pipeline cannot run here: {problem}; use pipeline=auto")
     if memory is None:
         kind = collection.manifest.index.kind
-        pipeline = None if problem is not None or reranker is None else _pipeline(collection, encoder, reranker, fusion, None)
+        pipeline = (
+            None if problem is not None or reranker is None else _pipeline(collection, encoder, reranker, fusion, None)
+        )
         return _reported(collection.index, f"on the CPU, {kind}", pipeline, problem)
     if isinstance(memory.recall, str):
         return _reported(collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)

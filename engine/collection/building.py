@@ -41,8 +41,8 @@ def build(
     """Index the corpus `source` (see `corpus.open_corpus`) into the collection folder `out`.
 
     `tokenizer` and `encode` are the bi-encoder's; `reranker_tokenizer` None leaves the collection without token ids for
-    reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder. `also_index` may
-    add files of its own to the version's folder, once its vectors are there.
+    reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder.
+    `also_index` may add files of its own to the version's folder, once its vectors are there.
 
     Does nothing when `out` already holds this very collection. Raises CorpusError, InferenceError (a vector is not
     finite), StorageError (the disk refused; a second writer), CollectionError (`out` is something else).

@@ -1,4 +1,4 @@
-"""The resident pipeline: vectors, token store and both models on one device; query ids go up, rows and scores come down.
+"""The resident pipeline: vectors, token store and both models on one device; query ids go up, rows and scores down.
 
     store.py     what of a collection lies on the device
     recall.py    queries → their nearest rows: encode, exact scan

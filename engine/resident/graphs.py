@@ -24,7 +24,9 @@ class Graphs(Generic[Step]):
     def __len__(self) -> int:
         return len(self._made)
 
-    def get(self, key: Any, make: Callable[[], Step], forward: Callable[[Step], None]) -> tuple[Step, Callable[[], Any]]:
+    def get(
+        self, key: Any, make: Callable[[], Step], forward: Callable[[Step], None]
+    ) -> tuple[Step, Callable[[], Any]]:
         """The step made for `key`, and what runs it. Made and captured when it is first wanted."""
         if key in self._made:
             self._made.move_to_end(key)

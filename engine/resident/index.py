@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ...kernels import scan as scanning
@@ -25,7 +26,7 @@ class DeviceIndex:
     def dimension(self) -> int:
         return int(self._stored.shape[1])
 
-    def search(self, queries: Floats, k: int, *, allowed: np.ndarray | None = None) -> tuple[Floats, Rows]:  # type: ignore[type-arg]
+    def search(self, queries: Floats, k: int, *, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query, fewer where there are fewer.
 
         queries: float32 [m, d]; allowed: bool [n], rows that may be returned (None: all)

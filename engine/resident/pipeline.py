@@ -1,7 +1,7 @@
 """Searches of one micro-batch on the device.
 
-A lone query with the exact scan is one CUDA graph from its ids to its final order. Several queries share one recall, and
-are reranked in groups as large as the largest buffer holds. Where FAISS recalls, it stands between two graphs.
+A lone query with the exact scan is one CUDA graph from its ids to its final order. Several queries share one recall,
+and are reranked in groups as large as the largest buffer holds. Where FAISS recalls, it stands between two graphs.
 
 How many tokens 100 pairs have is known on the device only, after recall, and asking would cost a round trip. So a
 buffer is guessed from the passages' mean length, large enough in all but one of a thousand searches; what the pairs
@@ -11,7 +11,7 @@ really needed comes down with the result, and where it was more the rerank is ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -157,9 +157,7 @@ class Pipeline:
             if finder is None:
                 step.scan()
 
-        step, run = self._recalls.get(
-            (places, tokens, k), lambda: RecallStep(self.parts, places, tokens, k), forward
-        )
+        step, run = self._recalls.get((places, tokens, k), lambda: RecallStep(self.parts, places, tokens, k), forward)
         step.write(queries.encoder)
         run()
         if finder is not None:
@@ -168,7 +166,13 @@ class Pipeline:
         return step
 
     def _reranked(
-        self, queries: Queries, recalled: RecallStep, group: npt.NDArray[np.int64], k: int, kept: int, tokens: int | None
+        self,
+        queries: Queries,
+        recalled: RecallStep,
+        group: npt.NDArray[np.int64],
+        k: int,
+        kept: int,
+        tokens: int | None,
     ) -> list[Found | None]:
         """Rerank the queries `group` in a buffer of `tokens` (None: as guessed)."""
         some = queries.select(group)
@@ -275,5 +279,3 @@ def _found(out: npt.NDArray[np.float64], kept: int) -> Found:
         logits[real].astype(np.float32),
         finite=not out[-2],
     )
-
-

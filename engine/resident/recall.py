@@ -46,9 +46,7 @@ class RecallStep:
         encoder = self._parts.encoder
         placed = layout(self._layout.cu_seqlens, self._layout.capacity, out=self._layout)
         buffers = self._parts.buffers(encoder, placed.capacity)
-        vectors = encoder.run(
-            self._ids.tensor, self._segments.tensor, placed, buffers, normalize=self._parts.normalize
-        )
+        vectors = encoder.run(self._ids.tensor, self._segments.tensor, placed, buffers, normalize=self._parts.normalize)
         self.vectors.copy_(vectors)
 
     def scan(self) -> None:

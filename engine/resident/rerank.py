@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ...kernels.pack import TokenRows, empty_pairs, pack
 from ...kernels.topk import topk
-from ..tokens import TokenBatch, cumulative
+from ..tokens import TokenBatch
 from .evidence import TERMS, Terms, evidence
 from .parts import Input, Parts
 
@@ -27,7 +28,8 @@ class RerankStep:
 
     def __init__(
         self, parts: Parts, queries: int, k: int, kept: int, tokens: int,
-        *, rows: torch.Tensor | None = None, cosines: torch.Tensor | None = None, lexical: tuple[float, float] | None = None,
+        *, rows: torch.Tensor | None = None, cosines: torch.Tensor | None = None,
+        lexical: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         device = parts.device
         self._parts = parts
@@ -45,7 +47,9 @@ class RerankStep:
             self._terms = Terms(self._term_ids.tensor, self._term_shares.tensor, *lexical)
         self.out = torch.zeros(queries, kept * FIELDS + 2, dtype=torch.float64, device=device)
 
-    def write(self, queries: TokenBatch, terms: tuple[np.ndarray, np.ndarray] | None = None) -> None:  # type: ignore[type-arg]
+    def write(
+        self, queries: TokenBatch, terms: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None = None
+    ) -> None:
         """Hand over the queries' reranker ids, and with a lexical score their terms (see `evidence.Terms`)."""
         cut = queries.heads(LONGEST_QUERY)
         self._ids.write(cut.ids)
@@ -78,17 +82,7 @@ class RerankStep:
             self.cosines.gather(1, chosen),
             torch.where(read, logits, torch.nan).gather(1, chosen),
         )
-        bad = (read & ~torch.isfinite(logits)).any(1)
+        told = ((read & ~torch.isfinite(logits)).any(1), pairs.needed.expand(self.queries))
         self.out.copy_(
-            torch.cat(
-                [*(field.double() for field in fields), bad.double()[:, None], pairs.needed.double().expand(self.queries)[:, None]],
-                dim=1,
-            )
+            torch.cat([*(each.double() for each in fields), *(each.double()[:, None] for each in told)], dim=1)
         )
-
-
-def joined(ids: list[np.ndarray]) -> TokenBatch:  # type: ignore[type-arg]
-    """One batch of the queries' reranker ids."""
-    return TokenBatch(
-        np.concatenate(ids).astype(np.int32) if ids else np.empty(0, np.int32), cumulative([len(each) for each in ids])
-    )

@@ -1,8 +1,9 @@
 """A BERT encoder over packed sequences, written with `kernels`: on CUDA their Triton form, elsewhere the references.
 
-Per layer: one product for queries, keys and values; attention; product, then residual and norm in one pass; product with
-GELU; product, residual and norm. Where a model is read at its first token (every cross-encoder, some bi-encoders), the
-last layer computes keys and values of all tokens and everything else of that token alone, which is exact.
+Per layer: one product for queries, keys and values; attention; product, then residual and norm in one pass; product
+with GELU; product, residual and norm. Where a model is read at its first token (every cross-encoder, some
+bi-encoders), the last layer computes keys and values of all tokens and everything else of that token alone, which is
+exact.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class Buffers:
 class Bert:
     """Weights of an encoder and its head. Nothing in a forward pass waits for the device or depends on values."""
 
-    def __init__(self, tensors: Tensors, shape: Shape, head: Head, dtype: torch.dtype, device: torch.device | str) -> None:
+    def __init__(
+        self, tensors: Tensors, shape: Shape, head: Head, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
         """`tensors` by the names of Hugging Face's BertModel or BertForSequenceClassification.
 
         Raises KeyError naming a tensor that is missing.
@@ -139,7 +142,13 @@ class Bert:
         return len(self._word)
 
     def run(
-        self, ids: torch.Tensor, segments: torch.Tensor | None, layout: Layout, buffers: Buffers, *, normalize: bool = False
+        self,
+        ids: torch.Tensor,
+        segments: torch.Tensor | None,
+        layout: Layout,
+        buffers: Buffers,
+        *,
+        normalize: bool = False,
     ) -> torch.Tensor:
         """float32 [n] logits, or float32 [n, width] pooled hidden states, of the sequences of `layout`.
 
@@ -159,11 +168,13 @@ class Bert:
         pooled = torch.tanh(torch.addmm(self._pooler.bias, first, self._pooler.weight.t()))
         return torch.addmm(self._classifier.bias, pooled.float(), self._classifier.weight.t())[:, 0]
 
-    def _embed(self, ids: torch.Tensor, segments: torch.Tensor | None, layout: Layout, buffers: Buffers) -> torch.Tensor:
-        return embed_norm(
-            ids, layout.positions, segments if len(self._segment) > 1 else None, self._word, self._position, self._segment, self._embedded.weight,
-            self._embedded.beta, self.shape.eps, out=buffers.hidden[: layout.capacity],
-        )  # fmt: skip
+    def _embed(
+        self, ids: torch.Tensor, segments: torch.Tensor | None, layout: Layout, buffers: Buffers
+    ) -> torch.Tensor:
+        known = segments if len(self._segment) > 1 else None
+        tables, norm = (self._word, self._position, self._segment), self._embedded
+        out = buffers.hidden[: layout.capacity]
+        return embed_norm(ids, layout.positions, known, *tables, norm.weight, norm.beta, self.shape.eps, out=out)
 
     def _whole(self, layer: _Layer, hidden: torch.Tensor, layout: Layout, buffers: Buffers) -> torch.Tensor:
         """One layer of every token; the result replaces `hidden`."""

@@ -31,7 +31,7 @@ def translated(what: str) -> Iterator[None]:
             raise OutOfMemory(f"the device's memory does not suffice for {what}: {error}") from error
         if "AcceleratorError" in names or any(word in said for word in _BROKEN):
             raise DeviceError(
-                f"the GPU stopped working during {what} ({error}); the engine refuses further work, since a broken CUDA "
-                "context may answer wrongly: open it again in a new process"
+                f"the GPU stopped working during {what} ({error}); the engine refuses further work, since a broken "
+                "CUDA context may answer wrongly: open it again in a new process"
             ) from error
         raise

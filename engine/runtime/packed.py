@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ...kernels.layout import Layout, empty_layout, layout
@@ -174,8 +175,8 @@ class _Staging:
         to.layout.cu_seqlens.copy_(self._cumulative[:count], non_blocking=True)
 
 
-def split(lengths: np.ndarray[Any, np.dtype[np.int64]], largest: TokenBucket) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Runs of neighbouring rows, each within the tokens and sequences of `largest`; one longer row is a run by itself."""
+def split(lengths: npt.NDArray[np.int64], largest: TokenBucket) -> list[npt.NDArray[np.int64]]:
+    """Runs of neighbouring rows, each within `largest`; a row that alone is longer is a run by itself."""
     bounds = cumulative(lengths)
     parts, start = [], 0
     while start < len(lengths):

@@ -1,4 +1,4 @@
-"""The packed runtime on a CPU, where it runs through the kernels' references in FP32: ONNX Runtime FP32 is its oracle."""
+"""The packed runtime on a CPU, through the kernels' references in FP32: ONNX Runtime FP32 is its oracle."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def test_a_score_does_not_depend_on_the_batch(packable_cross_encoder: Path):
     np.testing.assert_allclose(together, alone, atol=ATOL)
 
 
-def test_a_batch_beyond_the_largest_bucket_runs_in_parts(
-    packable_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_batch_beyond_the_largest_bucket_runs_in_parts(packable_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch):
     model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
     expected = model.score("sort a list", TEXTS * 3)
     monkeypatch.setattr(packed, "BUCKETS", (packed.TokenBucket(64, 4), packed.TokenBucket(128, 3)))
