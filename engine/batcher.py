@@ -153,6 +153,11 @@ class Batcher:
         return job.future
 
     @property
+    def broken(self) -> DeviceError | None:
+        """Why nothing will run any more: the device stopped working. None while it works."""
+        return self._refusal if isinstance(self._refusal, DeviceError) else None
+
+    @property
     def waiting_tokens(self) -> int:
         """Tokens of the jobs that are not done."""
         return self._waiting_tokens

@@ -74,7 +74,8 @@ def _store_for_gpu(folder: Path, progress: Progress) -> None:
     vectors = open_array(folder / VECTORS, np.float32, 2)
     card, can = gpu.find(), gpu.faiss_problem() is None
     room = None if isinstance(card, str) else card.memory // 2
-    plan = plan_gpu(*vectors.shape, room, kernels=gpu.torch_problem() is None, faiss=can)
+    rows, dimension = vectors.shape
+    plan = plan_gpu(rows, dimension, room, kernels=gpu.torch_problem() is None, faiss=can)
     if isinstance(plan, str) or not plan.kind.startswith("ivf"):
         return
     progress(0, None, "training for the GPU")

@@ -19,13 +19,14 @@ def device_ms(run: Callable[[], Any], repeats: int, device: str) -> float:
         run()
     if device == "cpu":
         return float(np.median([_wall(run) for _ in range(repeats)]))
-    starts = [torch.cuda.Event(enable_timing=True) for _ in range(repeats)]
-    ends = [torch.cuda.Event(enable_timing=True) for _ in range(repeats)]
+    event: Any = torch.cuda.Event
+    starts = [event(enable_timing=True) for _ in range(repeats)]
+    ends = [event(enable_timing=True) for _ in range(repeats)]
     torch.cuda.synchronize()
     for start, end in zip(starts, ends, strict=True):
-        start.record()  # type: ignore[no-untyped-call]
+        start.record()
         run()
-        end.record()  # type: ignore[no-untyped-call]
+        end.record()
     torch.cuda.synchronize()
     return float(np.median([start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]))
 

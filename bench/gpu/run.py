@@ -50,7 +50,8 @@ def _sections(settings: Settings, done: dict[str, Any], scratch: Path) -> dict[s
     """What is measured, in order; each imports what it needs when it runs."""
 
     def floors() -> list[dict[str, Any]] | None:
-        return done.get("floors", {}).get("rows")
+        rows: list[dict[str, Any]] | None = done.get("floors", {}).get("rows")
+        return rows
 
     def checks() -> Rows:
         from .checks import checks

@@ -179,7 +179,6 @@ def _moved(resources: Any, index: Any) -> Any:
     import faiss
 
     options = faiss.GpuClonerOptions()
-    options.indicesOptions = faiss.INDICES_64_BIT
     # Inner-product tables in half precision: a fifth faster, and ranks are refined on the host anyway.
     options.useFloat16 = True
     return faiss.index_cpu_to_gpu(resources, 0, index, options)

@@ -41,7 +41,7 @@ class Graphs(Generic[Step]):
 
     def _capture(self, forward: Callable[[], None]) -> Callable[[], Any]:
         # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):

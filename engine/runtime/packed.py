@@ -143,7 +143,7 @@ class _Captured:
             return bert.run(self.ids, self.segments, self.layout, buffers)
 
         # Compiles the kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):

@@ -35,7 +35,7 @@ def test_logits_equal_onnx_runtime_in_fp32(packable_cross_encoder: Path):
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_vectors_equal_onnx_runtime_in_fp32(tmp_path: Path, pooling: str):
-    from .conftest import exported
+    from ..conftest import exported
 
     artifact = Artifact.open(exported(tmp_path, "bi-encoder", pooling=pooling))
     ours, onnx = (BiEncoder(artifact, CPU, runtime=name) for name in ("packed", "onnx"))

@@ -23,7 +23,7 @@ def exported(folder: Path, kind: Kind, **sizes: object) -> Path:
     from tandem.export import export_model
     from tandem.export.samples import docstrings
 
-    from ...tiny import tiny_model
+    from ..tiny import tiny_model
 
     source = tiny_model(folder / "source", "bert", kind, hidden=64, **sizes)
     texts = docstrings()[:60]
