@@ -9,16 +9,14 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from . import bench_kernels
 from .console import err, note, print_json, progress_bar
 
 app = typer.Typer(
     help="Measure speed beside rivals and the floor; the last line of stdout is JSON.", no_args_is_help=True
 )
 
-
-@app.callback()
-def group() -> None:
-    """Keep `latency` a sub-command while it is the only one."""
+app.command(bench_kernels.NAME)(bench_kernels.command)
 
 
 @app.command("latency")
