@@ -60,6 +60,14 @@ def workspace(n: int, queries: int, k: int, device: torch.device | str) -> Works
     )
 
 
+def empty_result(queries: int, k: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Buffers for `scan` to fill: scores float32 and rows int64, [queries, k]."""
+    return (
+        torch.empty(queries, k, dtype=torch.float32, device=device),
+        torch.empty(queries, k, dtype=torch.int64, device=device),
+    )
+
+
 def padded_k(k: int) -> int:
     """The power of two, 16 at least, that a selection for `k` keeps."""
     return max(16, 1 << (k - 1).bit_length())
@@ -99,21 +107,28 @@ def scan(
     if allowed is not None:
         shape = (-(-n // 32),) if allowed.dim() == 1 else (len(queries), -(-n // 32))
         check("allowed", allowed, shape, (torch.int32,), vectors.device)
-    if out is None:
-        out = (
-            queries.new_empty(len(queries), k, dtype=torch.float32),
-            queries.new_empty(len(queries), k, dtype=torch.int64),
-        )
+    out = out or empty_result(len(queries), k, vectors.device)
     check("out[0]", out[0], (len(queries), k), (torch.float32,), vectors.device)
     check("out[1]", out[1], (len(queries), k), (torch.int64,), vectors.device)
     if fused(vectors):
         from .scan_triton import launch
 
         scratch = scratch or workspace(n, len(queries), k, vectors.device)
+        _check_workspace(scratch, workspace(n, len(queries), k, "meta"), vectors.device)
         launch(vectors, queries, allowed, scratch, out)
         return out
     scores, rows = reference(vectors, queries, k, allowed=allowed)
     return out[0].copy_(scores), out[1].copy_(rows)
+
+
+def _check_workspace(scratch: Workspace, least: Workspace, device: torch.device) -> None:
+    """Raise ValueError unless the buffers are at least as large as `least`'s."""
+    for name in ("best", "one", "other", "scored"):
+        have, want = getattr(scratch, name), getattr(least, name)
+        if any(size < needed for size, needed in zip(have.shape, want.shape, strict=True)) or have.device != device:
+            raise ValueError(
+                f"scratch.{name} is {list(have.shape)} on {have.device}; {list(want.shape)} on {device} needed"
+            )
 
 
 def reference(

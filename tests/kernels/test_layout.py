@@ -21,7 +21,7 @@ def expected_blocks(lengths: list[int], capacity: int) -> list[tuple[int, int]]:
     return blocks
 
 
-@settings(max_examples=6 if INTERPRETING else 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3 if INTERPRETING else 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.one_of(st.integers(0, 300), st.sampled_from([63, 64, 65, 128])), min_size=1, max_size=20),
     spare=st.integers(0, 200),

@@ -19,7 +19,7 @@ from tandem.kernels.pool import pool
 from .conftest import INTERPRETING
 from .oracle import assert_as_good, randn
 
-ROWS = [1, 37] if INTERPRETING else [1, 37, 1023]
+ROWS = [37] if INTERPRETING else [1, 37, 1023]
 EPS = 1e-12
 
 
@@ -31,7 +31,7 @@ def normalized(rows: torch.Tensor, weight: torch.Tensor, beta: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("width", [32, 96, 384])
+@pytest.mark.parametrize("width", [96] if INTERPRETING else [32, 96, 384])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_add_norm(device: torch.device, dtype: torch.dtype, rows: int, width: int, with_bias: bool) -> None:
     x, residual = (randn(rows, width, seed=seed, dtype=dtype, device=device) for seed in (1, 2))
@@ -64,10 +64,8 @@ def test_embed_norm(device: torch.device, dtype: torch.dtype, rows: int, segment
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize(("width", "wide"), [(32, 64), (96, 200), (384, 1536)])
+@pytest.mark.parametrize(("width", "wide"), [(96, 200), *([] if INTERPRETING else [(32, 64), (384, 1536)])])
 def test_linear_gelu(device: torch.device, dtype: torch.dtype, rows: int, width: int, wide: int) -> None:
-    if INTERPRETING and wide > 200:
-        pytest.skip("too many programs for the interpreter")
     x, weight = randn(rows, width, dtype=dtype, device=device), randn(wide, width, seed=1, dtype=dtype, device=device)
     weight = weight / width**0.5
     bias = randn(wide, seed=2, dtype=dtype, device=device)
@@ -78,7 +76,7 @@ def test_linear_gelu(device: torch.device, dtype: torch.dtype, rows: int, width:
 
 @pytest.mark.parametrize("mode", ["mean", "cls"])
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("lengths", [[1], [0, 5, 0, 64, 1, 200]], ids=str)
+@pytest.mark.parametrize("lengths", [[0, 5, 0, 64, 1, 20]] if INTERPRETING else [[1], [0, 5, 0, 64, 1, 200]], ids=str)
 def test_pool(
     device: torch.device, dtype: torch.dtype, lengths: list[int], mode: Literal["mean", "cls"], normalize: bool
 ) -> None:
