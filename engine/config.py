@@ -45,7 +45,9 @@ class EngineSettings(_Settings):
     gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """GPU memory that this engine may plan with; None: what is free when it opens."""
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    """Weight of the recall score in the final score; None: the collection's, or else the reranker's fitted one."""
+    """Weight of recall's evidence in the final score; None: the collection's, or else the reranker's fitted one."""
+    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    """Weight of the lexical score beside the cosine in that evidence; None: as above."""
     queue_tokens: int = Field(default=2_000_000, gt=0)
     """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
     warm_up: bool = True

@@ -64,7 +64,7 @@ def build(
         done = job.begin()
         encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
         shards = encoding.run(done)
-        folder = assemble.arrays(job, shards, preparer.token_dtype, progress)
+        folder = assemble.arrays(job, shards, preparer, progress)
         index = assemble.index(folder, encode, tokenizer, threads, progress)
         if also_index is not None:
             also_index(folder, progress)

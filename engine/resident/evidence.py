@@ -1,10 +1,7 @@
-"""What recall says of a candidate beside the cross-encoder's logit: `score = logit + recall_weight * evidence`.
+"""The lexical score on the device (see `engine/lexical.py`), from token ids that are packed for the reranker anyway.
 
-    evidence = cosine + lexical_weight * lexical
-
-`lexical` is BM25 as a share of the most that a passage could have (Robertson & Zaragoza 2009), computed from the token
-ids that are packed for the reranker anyway. Rarities of the query's terms come from the host, where the corpus's
-frequencies are; repeats and lengths are counted here. A passage that the reranker reads cut is counted as it is read.
+Rarities of the query's terms come from the host, where the corpus's frequencies are; repeats and lengths are counted
+here. A passage that the reranker reads cut is counted as it is read, which the host does not do.
 """
 
 from __future__ import annotations
@@ -15,10 +12,10 @@ import torch
 
 from ...kernels.layout import sequence_of
 from ...kernels.pack import Pairs
+from ..lexical import K1, B
 
 TERMS = 64
 """Distinct ids of a query that count: the rarest, should a query have more."""
-K1, B = 0.9, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +24,12 @@ class Terms:
 
     ids:         int32 [queries, TERMS]    distinct token ids, -1 where a query has fewer
     shares:      float32 [queries, TERMS]  inverse document frequencies, of sum 1 a query; 0 beside an id of -1
-    weight:      how much the lexical score counts beside a cosine
     mean_length: tokens of a passage, on average
     """
 
     ids: torch.Tensor
     shares: torch.Tensor
-    weight: float
     mean_length: float
-
-
-def evidence(
-    cosines: torch.Tensor, pairs: Pairs, passage_segment: int, lengths: torch.Tensor, terms: Terms | None
-) -> torch.Tensor:
-    """float32 [queries, k]: the evidence for each candidate; -inf where there is no candidate.
-
-    cosines: float32 [queries, k], -inf for no candidate; lengths: [queries · k] tokens of the stored passages
-    """
-    if terms is None:
-        return cosines
-    return cosines + terms.weight * lexical(pairs, passage_segment, lengths, terms).view_as(cosines)
 
 
 def lexical(pairs: Pairs, passage_segment: int, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:

@@ -31,6 +31,7 @@ def open_pipeline(
         form=form,
         normalize=encoder.artifact.manifest.normalize,
         weight=fusion.recall_weight,
+        lexical_weight=fusion.lexical_weight,
         encoder_buffers=own.buffers,
         reranker_buffers=other.buffers,
     )

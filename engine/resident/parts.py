@@ -18,7 +18,8 @@ class Parts:
     """Everything on the device that searches share.
 
     encoder_buffers, reranker_buffers: activations on CUDA; None on a CPU, where they are made as needed
-    normalize: the encoder's vectors are made unit length; weight: of the recall score in the final one
+    normalize: the encoder's vectors are made unit length
+    weight, lexical_weight: of the evidence in the final score, of the lexical score in the evidence (`fusion.Fusion`)
     """
 
     encoder: Bert
@@ -27,6 +28,7 @@ class Parts:
     form: PairForm
     normalize: bool
     weight: float
+    lexical_weight: float = 0.0
     encoder_buffers: Buffers | None = None
     reranker_buffers: Buffers | None = None
 

@@ -28,7 +28,7 @@ from ..tokens import TokenBatch
 from .graphs import Graphs
 from .parts import Parts
 from .recall import RecallStep
-from .rerank import FIELDS, RerankStep
+from .rerank import FIELDS, QueryTerms, RerankStep
 
 # Kept of each query where no more is asked for; the whole order of the candidates comes down otherwise.
 KEPT = 16
@@ -48,38 +48,39 @@ class Finder(Protocol):
 class Found:
     """The best candidates of a query, best first: `rows` of the collection, `places` in recall's order from 0.
 
-    scores are final, cosines recall's; logits NaN where the reranker did not read a candidate. `finite`: no logit that
-    it gave for any candidate was otherwise. candidates: how many recall gave
+    scores are final, cosines recall's, lexical as `lexical.Lexicon` has them; logits NaN where the reranker did not read
+    a candidate. `finite`: every logit that it gave, for any candidate, was a number.
     """
 
     rows: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     scores: Floats
     cosines: Floats
+    lexical: Floats
     logits: Floats
     finite: bool
 
-    def by_place(self, candidates: int) -> tuple[Recalled, Ranking]:
+    def by_place(self, candidates: int) -> tuple[Recalled, Floats, Ranking]:
         """The same in recall's order, of which only the kept candidates are filled in; `ranking` names no others."""
         rows = np.full(candidates, -1, dtype=np.int64)
-        arrays = [np.full(candidates, np.nan, dtype=np.float32) for _ in range(3)]
+        arrays = [np.full(candidates, np.nan, dtype=np.float32) for _ in range(4)]
         rows[self.places] = self.rows
-        for array, own in zip(arrays, (self.cosines, self.scores, self.logits), strict=True):
+        for array, own in zip(arrays, (self.cosines, self.lexical, self.scores, self.logits), strict=True):
             array[self.places] = own
-        cosines, scores, logits = arrays
-        return Recalled(rows, cosines, 0.0, 0.0), Ranking(self.places, scores, logits)
+        cosines, lexical, scores, logits = arrays
+        return Recalled(rows, cosines, 0.0, 0.0), lexical, Ranking(self.places, scores, logits)
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
     """Queries of one micro-batch: as the encoder reads them, and the reranker's ids without special tokens.
 
-    terms: int32 and float32 [n, TERMS] (see `evidence.Terms`), for a lexical score
+    terms: int32 and float32 [n, TERMS] (see `evidence.Terms`); None: no lexical score counts
     """
 
     encoder: TokenBatch
     reranker: TokenBatch
-    terms: tuple[npt.NDArray[np.int32], Floats] | None = None
+    terms: QueryTerms | None = None
 
     def __len__(self) -> int:
         return len(self.encoder)
@@ -92,11 +93,10 @@ class Queries:
 class Pipeline:
     """One thread at a time: buffers and graphs are used again."""
 
-    def __init__(self, parts: Parts, finder: Finder | None = None, lexical: tuple[float, float] | None = None) -> None:
-        """`finder` recalls in place of the scan; `lexical`: weight and mean length (see `evidence.Terms`)."""
+    def __init__(self, parts: Parts, finder: Finder | None = None) -> None:
+        """`finder` recalls in place of the scan."""
         self.parts = parts
         self._finder = finder
-        self._lexical = lexical
         self._recalls: Graphs[RecallStep] = Graphs(parts.device)
         self._reranks: Graphs[RerankStep] = Graphs(parts.device)
         self._wholes: Graphs[tuple[RecallStep, RerankStep]] = Graphs(parts.device)
@@ -225,7 +225,7 @@ class Pipeline:
         self, queries: int, k: int, kept: int, tokens: int, recall: RecallStep | None = None
     ) -> RerankStep:
         shared = {} if recall is None else {"rows": recall.rows, "cosines": recall.cosines}
-        return RerankStep(self.parts, queries, k, kept, tokens, lexical=self._lexical, **shared)
+        return RerankStep(self.parts, queries, k, kept, tokens, **shared)
 
     def _groups(self, queries: Queries, k: int) -> Iterator[npt.NDArray[np.int64]]:
         """Neighbouring queries whose pairs together are expected to fit into the largest buffer."""
@@ -269,13 +269,14 @@ def _fitting(tokens: int) -> int:
 
 
 def _found(out: npt.NDArray[np.float64], kept: int) -> Found:
-    rows, places, scores, cosines, logits = out[: kept * FIELDS].reshape(FIELDS, kept)
+    rows, places, scores, cosines, lexical, logits = out[: kept * FIELDS].reshape(FIELDS, kept)
     real = rows >= 0
     return Found(
         rows[real].astype(np.int64),
         places[real].astype(np.int64),
         scores[real].astype(np.float32),
         cosines[real].astype(np.float32),
+        lexical[real].astype(np.float32),
         logits[real].astype(np.float32),
         finite=not out[-2],
     )

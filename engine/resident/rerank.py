@@ -9,13 +9,15 @@ import torch
 from ...kernels.pack import TokenRows, empty_pairs, pack
 from ...kernels.topk import topk
 from ..tokens import TokenBatch
-from .evidence import TERMS, Terms, evidence
+from .evidence import TERMS, Terms, lexical
 from .parts import Input, Parts
 
 LONGEST_QUERY = 512
 """Reranker ids of a query that go up; the tokenizer cuts a pair to the model's length anyway."""
-FIELDS = 5
-"""Numbers that come down for each candidate: row, place in recall's order, final score, cosine, logit."""
+QueryTerms = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""int32 and float32 [n, TERMS]: see `evidence.Terms`."""
+FIELDS = 6
+"""Numbers that come down for each candidate: row, place in recall's order, final score, cosine, lexical, logit."""
 
 
 class RerankStep:
@@ -29,7 +31,6 @@ class RerankStep:
     def __init__(
         self, parts: Parts, queries: int, k: int, kept: int, tokens: int,
         *, rows: torch.Tensor | None = None, cosines: torch.Tensor | None = None,
-        lexical: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         device = parts.device
         self._parts = parts
@@ -40,22 +41,18 @@ class RerankStep:
         self.cosines = torch.full((queries, k), -torch.inf, device=device) if cosines is None else cosines
         self._owners = torch.arange(queries, dtype=torch.int32, device=device).repeat_interleave(k)
         self._pairs = empty_pairs(queries * k, tokens, device)
-        self._terms: Terms | None = None
-        if lexical is not None:
-            self._term_ids = Input((queries, TERMS), torch.int32, device, fill=-1)
-            self._term_shares = Input((queries, TERMS), torch.float32, device)
-            self._terms = Terms(self._term_ids.tensor, self._term_shares.tensor, *lexical)
+        self._term_ids = Input((queries, TERMS), torch.int32, device, fill=-1)
+        self._term_shares = Input((queries, TERMS), torch.float32, device)
+        self._terms = Terms(self._term_ids.tensor, self._term_shares.tensor, parts.store.lengths[0])
         self.out = torch.zeros(queries, kept * FIELDS + 2, dtype=torch.float64, device=device)
 
-    def write(
-        self, queries: TokenBatch, terms: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None = None
-    ) -> None:
-        """Hand over the queries' reranker ids, and with a lexical score their terms (see `evidence.Terms`)."""
+    def write(self, queries: TokenBatch, terms: QueryTerms | None = None) -> None:
+        """Hand over the queries' reranker ids and terms (None: no lexical score counts)."""
         cut = queries.heads(LONGEST_QUERY)
         self._ids.write(cut.ids)
         bounds = cut.cu_seqlens.tolist()
         self._offsets.write(bounds + [bounds[-1]] * (self.queries + 1 - len(bounds)))
-        if self._terms is not None and terms is not None:
+        if terms is not None:
             self._term_ids.write(terms[0])
             self._term_shares.write(terms[1])
 
@@ -69,7 +66,8 @@ class RerankStep:
         logits = parts.reranker.run(pairs.ids, pairs.segments, pairs.layout, buffers).view(self.queries, self.k)
         real = rows.clamp(min=0)
         lengths = store.offsets[real + 1] - store.offsets[real]
-        support = evidence(self.cosines, pairs, parts.form.text_segments[1], lengths, self._terms)
+        shared = lexical(pairs, parts.form.text_segments[1], lengths, self._terms).view_as(self.cosines)
+        support = self.cosines + parts.lexical_weight * shared
         bounds = pairs.layout.cu_seqlens
         scores, places = topk(logits, support, parts.weight, self.kept, cu_seqlens=bounds)
         chosen = places.clamp(min=0).long()
@@ -80,6 +78,7 @@ class RerankStep:
             places,
             scores,
             self.cosines.gather(1, chosen),
+            shared.gather(1, chosen),
             torch.where(read, logits, torch.nan).gather(1, chosen),
         )
         told = ((read & ~torch.isfinite(logits)).any(1), pairs.needed.expand(self.queries))

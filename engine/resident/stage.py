@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..budget import CostModel
 from ..errors import InferenceError
+from ..lexical import Lexicon
 from ..tokens import Ids, TokenBatch, cumulative
+from .evidence import TERMS
 from .pipeline import Found, Pipeline, Queries
+from .rerank import QueryTerms
 
 # Query tokens of a micro-batch: some hundred queries, which is more than the scan takes at once.
 TOKENS = 4096
@@ -18,18 +20,17 @@ TOKENS = 4096
 ENCODER, RERANKER = 0, 1
 # Before anything was measured: a millisecond, the order of the floors of a small pair of models.
 _SECONDS = 1e-3
-Terms = Callable[[Sequence[Ids]], tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]
 
 
 class Search:
     """Whole searches with one number of candidates and of hits kept (see `batcher.Model`)."""
 
-    def __init__(self, pipeline: Pipeline, candidates: int, kept: int, terms: Terms | None = None) -> None:
-        """`terms` makes the queries' terms of their reranker ids, for a lexical score."""
+    def __init__(self, pipeline: Pipeline, candidates: int, kept: int, lexicon: Lexicon | None = None) -> None:
+        """`lexicon` of the collection; None: no lexical score counts."""
         self._pipeline = pipeline
         self._candidates = candidates
         self._kept = kept
-        self._terms = terms
+        self._lexicon = lexicon
         self.cost = CostModel(call=_SECONDS, token=0.0, square=0.0, tokens=TOKENS)
 
     def run(self, batch: TokenBatch) -> Sequence[Found | InferenceError | None]:
@@ -45,8 +46,19 @@ class Search:
             TokenBatch(batch.ids[marks == mark], cumulative(np.bincount(owners[marks == mark], minlength=len(batch))))
             for mark in (ENCODER, RERANKER)
         ]
-        terms = None if self._terms is None else self._terms([sides[1][row] for row in range(len(batch))])
+        terms = None if self._lexicon is None else terms_of(self._lexicon, sides[1])
         return Queries(sides[0], sides[1], terms)
+
+
+def terms_of(lexicon: Lexicon, queries: TokenBatch) -> QueryTerms:
+    """What the queries look for: of one with more distinct ids than TERMS the rarest."""
+    ids = np.full((len(queries), TERMS), -1, dtype=np.int32)
+    shares = np.zeros((len(queries), TERMS), dtype=np.float32)
+    for row in range(len(queries)):
+        terms, own = lexicon.terms(queries[row])
+        rarest = np.argsort(-own, kind="stable")[:TERMS]
+        ids[row, : len(rarest)], shares[row, : len(rarest)] = terms[rarest], own[rarest]
+    return ids, shares
 
 
 def joined(encoder: Ids, reranker: Ids) -> TokenBatch:

@@ -76,6 +76,7 @@ class ServerSettings(BaseSettings):
     pipeline: Literal["auto", "staged", "resident"] = "auto"
     gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     warm_up: bool = True
 
     @classmethod

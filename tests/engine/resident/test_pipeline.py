@@ -62,7 +62,7 @@ def test_hits_are_those_of_the_stages(staged: Engine, resident: Engine, candidat
         ours, theirs = resident.search(question, **asked), staged.search(question, **asked)
         assert [hit.id for hit in ours.hits] == [hit.id for hit in theirs.hits]
         assert [hit.recall_rank for hit in ours.hits] == [hit.recall_rank for hit in theirs.hits]
-        for name in ("score", "recall_score", "rerank_score"):
+        for name in ("score", "recall_score", "rerank_score", "lexical_score"):
             mine, other = ([getattr(hit, name) for hit in result.hits] for result in (ours, theirs))
             np.testing.assert_allclose(mine, other, atol=1e-4)
         assert (ours.reranked, ours.candidates, ours.degraded) == (theirs.reranked, theirs.candidates, None)
