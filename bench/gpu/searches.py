@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.batcher import Batcher, Job
+from ...engine.tokens import concatenate
 from . import data
 from .clock import percentiles, wall_ms
 from .floors import rates
@@ -50,8 +51,9 @@ def random_pipeline(
         models.append(PackedRuntime(Bert(tensors, sizes, head, dtype, device)))  # type: ignore[arg-type]
     encoder, reranker = models
     parts = Parts(
-        encoder.bert, reranker.bert, stored, PairForm.of(data.Template(), MAX_LENGTH, device), True, 1.0,
-        encoder.buffers, reranker.buffers,
+        encoder=encoder.bert, reranker=reranker.bert, store=stored, normalize=True, weight=1.0, lexical_weight=0.5,
+        form=PairForm.of(data.Template(), MAX_LENGTH, device), encoder_buffers=encoder.buffers,
+        reranker_buffers=reranker.buffers,
     )  # fmt: skip
     return Pipeline(parts), stored
 
@@ -95,8 +97,8 @@ def throughput(settings: Settings, floors: Floors) -> Iterator[dict[str, Any]]:
     asked = data.queries(256, shape, settings, random)
     jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
     search = Search(pipeline, settings.candidates, 10)
-    for job in jobs[:8]:
-        search.run(job)
+    for callers in settings.concurrency * 3:  # captures what batches of these sizes need, before anything is timed
+        search.run(concatenate([jobs[place] for place in random.integers(0, len(jobs), callers)]))
     for callers in settings.concurrency:
         batcher = Batcher(queue_tokens=10_000_000)
         try:

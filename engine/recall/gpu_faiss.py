@@ -98,6 +98,10 @@ class GpuFaiss:
         scores, rows = self.search(vectors.cpu().numpy(), k)
         return torch.from_numpy(scores).to(vectors.device), torch.from_numpy(rows).to(vectors.device)
 
+    def hand_over(self) -> None:
+        """Let the next thread that searches own the index: the one that warmed it up has ended its work."""
+        self._owner = None
+
     def _refined(self, queries: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
         """The best of the candidate `rows` by exact cosines."""
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)

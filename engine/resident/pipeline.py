@@ -43,13 +43,17 @@ class Finder(Protocol):
         """Cosines float32 [n, k] and rows int64 [n, k] for float32 [n, d] on the same device; -inf and -1 for none."""
         ...
 
+    def hand_over(self) -> None:
+        """The next thread that searches will be its only one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The best candidates of a query, best first: `rows` of the collection, `places` in recall's order from 0.
 
-    scores are final, cosines recall's, lexical as `lexical.Lexicon` has them; logits NaN where the reranker did not read
-    a candidate. `finite`: every logit that it gave, for any candidate, was a number.
+    scores are final, cosines recall's, lexical as `lexical.Lexicon` has them; logits NaN where none was
+    given. `finite`: every logit of every candidate was a number.
     """
 
     rows: npt.NDArray[np.int64]
@@ -134,6 +138,8 @@ class Pipeline:
         for count in (1, 4, 16):
             query = TokenBatch(np.zeros(12 * count, np.int32), np.arange(0, 12 * count + 1, 12), None)
             self.search(Queries(query, query), candidates, KEPT)
+        if self._finder is not None:
+            self._finder.hand_over()
 
     def _search(self, queries: Queries, k: int, kept: int) -> list[Found | None]:
         if len(queries) == 1 and self._captures and self._finder is None:

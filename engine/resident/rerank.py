@@ -79,7 +79,8 @@ class RerankStep:
             scores,
             self.cosines.gather(1, chosen),
             shared.gather(1, chosen),
-            torch.where(read, logits, torch.nan).gather(1, chosen),
+            # Not `where` with a number: that is copied up from the host, which a graph cannot hold.
+            logits.masked_fill(~read, torch.nan).gather(1, chosen),
         )
         told = ((read & ~torch.isfinite(logits)).any(1), pairs.needed.expand(self.queries))
         self.out.copy_(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .. import gpu
 from ..artifact import Artifact, Precision
@@ -105,6 +105,17 @@ def shape_problem(artifact: Artifact) -> str | None:
     return None
 
 
+def arena_limit(graph_bytes: int, config: dict[str, Any]) -> int:
+    """Bytes that ONNX Runtime's arena may grow to: a bound against runaway growth, some twice what batches need.
+
+    Weights twice (they are packed when a session opens), 16k tokens of every intermediate of a layer in FP32, scores of
+    an attention that is not fused, and a gibibyte.
+    """
+    tokens, longest = 16_384, 512
+    width, wide, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    return 2 * graph_bytes + 4 * tokens * (12 * width + 2 * wide) + 4 * tokens * longest * heads + 2**30
+
+
 def open_runtime(choice: Choice, artifact: Artifact, head: Head, device: Device, split: Split) -> Runtime:
     """The runtime that was chosen, with the artifact's verified files.
 
@@ -117,8 +128,11 @@ def open_runtime(choice: Choice, artifact: Artifact, head: Head, device: Device,
         return PackedRuntime.open(artifact, head=head, device=device)
     graph = artifact.graph(choice.precision)
     if device.kind == "cuda":
-        from .onnx_cuda import OnnxCudaRuntime
+        from .onnx_cuda import CudaOptions, OnnxCudaRuntime
 
+        variant = manifest.variants[choice.precision].file
+        size = sum(record.size for name, record in manifest.files.items() if name.startswith(variant))
+        options = CudaOptions(memory=arena_limit(size, artifact.architecture()))
         return OnnxCudaRuntime(
             graph,
             pad_id=manifest.pad_id,
@@ -126,6 +140,7 @@ def open_runtime(choice: Choice, artifact: Artifact, head: Head, device: Device,
             width=1 if head == "logit" else manifest.dimension or 0,
             max_length=manifest.max_length,
             device=device,
+            options=options,
         )
     return OnnxRuntime(
         graph, pad_id=manifest.pad_id, head=head, device=device, split=split, alone=choice.precision == "int8"

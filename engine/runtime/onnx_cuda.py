@@ -11,6 +11,8 @@ how it is tested.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +173,7 @@ def _session(graph: Path, device: Device, options: CudaOptions) -> tuple[Any, bo
     """A session on the device, and whether its shapes may be captured."""
     if device.kind == "cpu":
         return _open(graph, ["CPUExecutionProvider"], fallback=True), False
+    _find_libraries()
     provider: list[Any] = [("CUDAExecutionProvider", options.provider())]
     try:
         return _open(graph, provider, fallback=False), options.graphs
@@ -180,6 +183,14 @@ def _session(graph: Path, device: Device, options: CudaOptions) -> tuple[Any, bo
         session = _open(graph, [("CUDAExecutionProvider", plain), "CPUExecutionProvider"], fallback=True)
         log.warning("%s runs without CUDA graphs and with some nodes on the CPU: %s", graph, refused)
         return session, False
+
+
+def _find_libraries() -> None:
+    """Load CUDA's libraries: the provider does not know where pip puts them, and PyTorch does."""
+    if importlib.util.find_spec("torch") is not None:
+        importlib.import_module("torch")
+    elif hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
 
 
 def _open(graph: Path, providers: list[Any], *, fallback: bool) -> Any:
