@@ -13,6 +13,7 @@ NAME = "gpu"
 
 def command(
     output: Path = typer.Option(..., "--out", help="Folder for gpu-<card>.md and gpu-<card>.json."),
+    collection: Path | None = typer.Option(None, help="A collection with its models: measured end to end as well."),
     minutes: float = typer.Option(25.0, help="Time for everything; what does not fit is left out, and said."),
     seed: int = typer.Option(0, help="Of weights, vectors and texts."),
     dry_run: bool = typer.Option(False, "--dry-run", help="On the CPU at tiny sizes, to see that everything runs."),
@@ -30,7 +31,7 @@ def command(
     settings = replace(dry() if dry_run else Settings(), seed=seed)
     if not dry_run:
         settings = replace(settings, minutes=minutes)
-    document = run(settings, output, note)
+    document = run(settings, output, collection=collection, progress=note)
     for name, section in document["sections"].items():
         said = section["error"] or f"{len(section['rows'])} rows"
         note(f"{name}: {said} ({section['seconds']:.1f} s)")

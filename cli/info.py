@@ -80,6 +80,8 @@ def _machine() -> dict[str, Any]:
     card = gpu.find()
     return {
         "gpu": card if isinstance(card, str) else card.name,
+        "packed_runtime": gpu.torch_problem() or "ready",
+        "faiss_gpu": gpu.faiss_problem() or "ready",
         "device": device.kind,
         "reason": device.reason,
         "threads": device.threads,

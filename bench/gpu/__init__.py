@@ -10,6 +10,7 @@
     floors.py      what the card can do: copy and matrix product
     ops.py         each kernel against PyTorch
     searches.py    latency of a query, throughput of many, memory
+    engine.py      a real collection with its own models, end to end
     rivals.py      the same rerank by others
     report.py      the tables
 

@@ -21,9 +21,16 @@ log = logging.getLogger(__name__)
 Rows = Iterable[dict[str, Any]]
 
 
-def run(settings: Settings, out: Path, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    collection: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """Measure, write `gpu-<card>.md` and `.json` into the folder `out`, and return the document.
 
+    `collection`: one with its own models, for the section `engine`; without it that section says so.
     Raises DeviceError when there is no GPU and this is not a dry run.
     """
     found = gpu.find()
@@ -37,7 +44,7 @@ def run(settings: Settings, out: Path, progress: Callable[[str], None] = lambda 
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
     end = time.monotonic() + settings.minutes * 60
     with tempfile.TemporaryDirectory() as scratch:
-        for section, rows in _sections(settings, document["sections"], Path(scratch)).items():
+        for section, rows in _sections(settings, document["sections"], Path(scratch), collection).items():
             progress(section)
             document["sections"][section] = _measured(rows, end)
             _write(base, document)  # after each, so that a run that is cut short leaves what it had
@@ -46,7 +53,9 @@ def run(settings: Settings, out: Path, progress: Callable[[str], None] = lambda 
     return document
 
 
-def _sections(settings: Settings, done: dict[str, Any], scratch: Path) -> dict[str, Callable[[], Rows]]:
+def _sections(
+    settings: Settings, done: dict[str, Any], scratch: Path, collection: Path | None
+) -> dict[str, Callable[[], Rows]]:
     """What is measured, in order; each imports what it needs when it runs."""
 
     def floors() -> list[dict[str, Any]] | None:
@@ -78,6 +87,11 @@ def _sections(settings: Settings, done: dict[str, Any], scratch: Path) -> dict[s
 
         return throughput(settings, floors())
 
+    def engine() -> Rows:
+        from .engine import engine
+
+        return engine(settings, collection)
+
     def rivals() -> Rows:
         from .rivals import rivals
 
@@ -85,7 +99,7 @@ def _sections(settings: Settings, done: dict[str, Any], scratch: Path) -> dict[s
 
     return {
         "checks": checks, "floors": floor_rates, "kernels": kernels, "latency": latency, "throughput": throughput,
-        "rivals": rivals,
+        "engine": engine, "rivals": rivals,
     }  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def arena_limit(graph_bytes: int, config: dict[str, Any]) -> int:
     an attention that is not fused, and a gibibyte.
     """
     tokens, longest = 16_384, 512
-    width, wide, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    width, wide, heads = (int(config[name]) for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
     return 2 * graph_bytes + 4 * tokens * (12 * width + 2 * wide) + 4 * tokens * longest * heads + 2**30
 
 

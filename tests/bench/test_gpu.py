@@ -21,16 +21,19 @@ from tandem.engine.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.device import Device  # noqa: E402
 from tandem.engine.encoder import BiEncoder  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
+from tandem.engine.indexing import index_corpus  # noqa: E402
 
 CPU = Device("cpu", "a test", 1)
-SECTIONS = ["checks", "floors", "kernels", "latency", "throughput", "rivals"]
+SECTIONS = ["checks", "floors", "kernels", "latency", "throughput", "engine", "rivals"]
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
+def document(tmp_path_factory: pytest.TempPathFactory, packable_bi_encoder: Path, packable_cross_encoder: Path) -> dict:
     out = tmp_path_factory.mktemp("out")
+    collection = tmp_path_factory.mktemp("collection") / "c"
+    index_corpus("python:json", collection, encoder=packable_bi_encoder, reranker=packable_cross_encoder, device="cpu")
     settings = replace(dry_run(), passages=(300,), base_passages=300, concurrency=(2,), concurrency_seconds=0.05)
-    document = running.run(settings, out)
+    document = running.run(settings, out, collection=collection)
     assert json.loads((out / "gpu-dry-run.json").read_text()) == document
     text = (out / "gpu-dry-run.md").read_text()
     assert "no number here means anything" in text
@@ -47,6 +50,18 @@ def test_every_section_runs_and_every_check_that_can_run_passes(document: dict):
     passed = {row["check"]: row["passed"] for row in document["sections"]["checks"]["rows"]}
     assert sum(value is True for value in passed.values()) >= 6
     assert passed["FAISS against numpy"] is None or gpu.faiss_problem() is None
+
+
+def test_a_real_collection_gives_the_hits_of_the_cpu(document: dict):
+    (row,) = document["sections"]["engine"]["rows"]
+    assert row["overlap@10"] >= row["wanted"]
+    assert row["pipeline"].startswith("resident")
+
+
+def test_without_a_collection_that_section_says_so():
+    from tandem.bench.gpu.engine import engine
+
+    assert "--collection" in running._measured(lambda: engine(dry_run(), None), float("inf"))["error"]
 
 
 def test_rivals_are_rows_with_times_or_reasons(document: dict):

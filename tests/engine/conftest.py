@@ -1,4 +1,4 @@
-"""Tiny BERTs whose heads are wide enough for the attention kernel (16), which those of the other tests are not (8)."""
+"""The bundled models, exported: a minute on two cores, so only where nothing smaller will do."""
 
 from __future__ import annotations
 
@@ -7,27 +7,6 @@ from pathlib import Path
 import pytest
 
 from tandem.engine.artifact import Kind
-
-
-@pytest.fixture(scope="session")
-def packable_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("packable-bi"), "bi-encoder")
-
-
-@pytest.fixture(scope="session")
-def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("packable-cross"), "cross-encoder")
-
-
-def exported(folder: Path, kind: Kind, **sizes: object) -> Path:
-    from tandem.export import export_model
-    from tandem.export.samples import docstrings
-
-    from ..tiny import tiny_model
-
-    source = tiny_model(folder / "source", "bert", kind, hidden=64, **sizes)
-    texts = docstrings()[:60]
-    return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8"), texts=texts).path
 
 
 @pytest.fixture(scope="session")

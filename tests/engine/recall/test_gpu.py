@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.engine import gpu
+from tandem.engine import gpu, indexing
 from tandem.engine.errors import DeviceError, InputError
 from tandem.engine.recall import codes, exact
 from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss, _read, _set_probes, build
@@ -137,6 +137,21 @@ def test_without_a_gpu_faiss_is_never_asked(vectors: np.ndarray, tmp_path: Path)
     plan = GpuPlan(kind="flat", reason="a test", nbytes=0)
     with pytest.raises(DeviceError, match="cannot search on a GPU"):
         GpuFaiss.open(tmp_path, vectors, plan, probes=8)
+
+
+@pytest.mark.parametrize("wanted", ["ivf-flat", "scan"])
+def test_indexing_on_a_gpu_stores_an_inverted_file_and_nothing_else(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
+):
+    """The plan and the GPU are pretended; the index is built by the same function, on the CPU."""
+    plan = GpuPlan(kind=wanted, reason="a test", nbytes=0, lists=16)  # type: ignore[arg-type]
+    monkeypatch.setattr(indexing, "plan_gpu", lambda *arguments, **settings: plan)
+    monkeypatch.setattr(indexing.gpu_faiss, "build", lambda rows, plan, on_gpu: build(rows, plan, on_gpu=False))
+    np.save(tmp_path / "vectors.npy", vectors)
+    indexing._store_for_gpu(tmp_path, lambda done, total, what: None)
+    assert (tmp_path / STORED).is_file() == (wanted == "ivf-flat")
+    if wanted == "ivf-flat":
+        assert _read(tmp_path / STORED, plan).ntotal == len(vectors)
 
 
 @pytest.mark.gpu

@@ -35,9 +35,9 @@ def test_logits_equal_onnx_runtime_in_fp32(packable_cross_encoder: Path):
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_vectors_equal_onnx_runtime_in_fp32(tmp_path: Path, pooling: str):
-    from ..conftest import exported
+    from ...conftest import exported
 
-    artifact = Artifact.open(exported(tmp_path, "bi-encoder", pooling=pooling))
+    artifact = Artifact.open(exported(tmp_path, "bi-encoder", pooling=pooling, hidden=64))
     ours, onnx = (BiEncoder(artifact, CPU, runtime=name) for name in ("packed", "onnx"))
     ids = ours.tokenizer.encode_many(TEXTS)
     np.testing.assert_allclose(ours.encode(ids), onnx.encode(ids), atol=ATOL)
@@ -96,6 +96,30 @@ def test_the_heads_that_are_supported_are_those_of_the_kernel():
     assert set(choosing.HEAD_WIDTHS) == set(HEAD_DIMS)
 
 
+def test_the_bundled_encoder_gives_the_vectors_of_pytorch():
+    """Trained weights, six layers, twelve heads of 32: Hugging Face's forward pass over padded texts is the oracle."""
+    from safetensors.torch import load_file
+    from transformers import AutoModel, AutoTokenizer
+
+    from tandem.engine.runtime.bert import Bert, Shape
+    from tandem.export.source import resolve
+
+    folder = resolve("minilm-l6", "bi-encoder").folder
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    batch = AutoTokenizer.from_pretrained(folder, local_files_only=True)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][:, :, None]
+    expected = (hidden * mask).sum(1) / mask.sum(1)
+
+    shape = Shape.of(json.loads((folder / "config.json").read_text()))
+    runtime = packed.PackedRuntime(Bert(load_file(folder / "model.safetensors"), shape, "mean", torch.float32, "cpu"))
+    lengths = batch["attention_mask"].sum(1)
+    ids = batch["input_ids"][batch["attention_mask"].bool()].numpy().astype(np.int32)
+    np.testing.assert_allclose(runtime.run(TokenBatch(ids, cumulative(lengths.numpy()))), expected.numpy(), atol=2e-5)
+
+
+@pytest.mark.slow
 def test_the_bundled_reranker_scores_as_its_onnx_graph(bundled_reranker: Path):
     artifact = Artifact.open(bundled_reranker)
     ours, onnx = (CrossEncoder(artifact, CPU, "fp32", runtime=name) for name in ("packed", "onnx"))
@@ -103,6 +127,7 @@ def test_the_bundled_reranker_scores_as_its_onnx_graph(bundled_reranker: Path):
     np.testing.assert_allclose(ours.score("parse json", texts), onnx.score("parse json", texts), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_bundled_encoder_gives_the_vectors_of_its_onnx_graph(bundled_encoder: Path):
     artifact = Artifact.open(bundled_encoder)
     ours, onnx = (BiEncoder(artifact, CPU, runtime=name) for name in ("packed", "onnx"))
