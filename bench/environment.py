@@ -19,6 +19,7 @@ PACKAGES = (
     "faiss-gpu",
     "tokenizers",
     "torch",
+    "triton",
     "sentence-transformers",
 )
 

@@ -1,0 +1,258 @@
+"""The workloads of `tandem bench kernels`: each op at the sizes of a search, beside what PyTorch offers for it.
+
+Sizes are MiniLM-L6's (384 wide, 12 heads of 32, feed-forward 1536) and BERT-base's (768, 12 of 64, 3072), with 100
+candidates of 128 tokens on average: lengths are spread evenly between half and one and a half times that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
+from ..kernels.layout import Layout, layout
+
+EPS = 1e-12
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another way to the same result. `captured`: whether a CUDA graph can hold it (nothing waits for the host)."""
+
+    call: Call
+    captured: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One op at one size. `moved`: bytes that must be read and written; `flops`: of its matrix products."""
+
+    name: str
+    ours: Call
+    rivals: dict[str, Rival]
+    moved: int
+    flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large: `whole` on a GPU, `tiny` to see on a CPU that everything runs."""
+
+    candidates: int
+    tokens: int
+    stored: int
+    vectors: tuple[int, ...]
+    models: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Name → hidden size, heads, feed-forward size."""
+
+
+WHOLE = Sizes(100, 128, 100_000, (1_000_000, 10_000_000), {"L6": (384, 12, 1536), "base": (768, 12, 3072)})
+TINY = Sizes(4, 24, 50, (3000,), {"tiny": (64, 2, 128)})
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """BERT's pair: [CLS] query [SEP] passage [SEP]."""
+
+    parts: tuple[tuple[int, ...], ...] = ((101,), (102,), (102,))
+    part_segments: tuple[tuple[int, ...], ...] = ((0,), (0,), (1,))
+    text_segments: tuple[int, ...] = (0, 1)
+
+
+def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Case]:
+    """Every case, made when it is reached so that the memory of one is free before the next.
+
+    On `meta` the tensors have shapes and no values, which is enough to record the launches.
+    """
+    where = _layout(sizes, device)
+    yield _pack(sizes, device)
+    for model, (width, heads, wide) in sizes.models.items():
+        yield _embed_norm(model, where, width, device, dtype)
+        yield from _attention(model, where, width, heads, device, dtype)
+        yield _add_norm(model, where.capacity, width, device, dtype)
+        for rows in (where.capacity, where.sequences):
+            yield _linear_gelu(model, rows, width, wide, device, dtype)
+        yield _pool(model, where, width, device, dtype)
+    yield _topk(sizes, device)
+    for n in sizes.vectors:
+        for queries in (1, 16, 64):
+            yield _scan(n, min(sizes.models.values())[0], queries, device)
+
+
+def _random(*shape: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, device=device, dtype=dtype)
+
+
+def _lengths(sizes: Sizes) -> torch.Tensor:
+    """int64 [candidates]: whole pairs' lengths, of mean `tokens`."""
+    spread = torch.linspace(0.5, 1.5, sizes.candidates)
+    order = torch.randperm(sizes.candidates, generator=torch.Generator().manual_seed(0))
+    return (spread[order] * sizes.tokens).long()
+
+
+def _layout(sizes: Sizes, device: torch.device) -> Layout:
+    lengths = _lengths(sizes)
+    cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device)
+    return layout(cu_seqlens, -(-int(lengths.sum()) // 64) * 64) if device.type != "meta" else _empty(lengths, device)
+
+
+def _empty(lengths: torch.Tensor, device: torch.device) -> Layout:
+    from ..kernels.layout import empty_layout
+
+    return empty_layout(len(lengths), -(-int(lengths.sum()) // 64) * 64, device)
+
+
+def _pack(sizes: Sizes, device: torch.device) -> Case:
+    lengths = torch.full((sizes.stored,), sizes.tokens - 15)
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(device)
+    store = pack.TokenRows(torch.randint(0, 30_000, (int(lengths.sum()),)).to(torch.uint16).to(device), offsets)
+    queries = pack.TokenRows(torch.arange(12, dtype=torch.int32, device=device), torch.tensor([0, 12], device=device))
+    rows = torch.randint(0, sizes.stored, (sizes.candidates,), device=device)
+    owners = torch.zeros(sizes.candidates, dtype=torch.int32, device=device)
+    form = pack.PairForm.of(Template(), 512, device)
+    capacity = sizes.candidates * sizes.tokens
+    out = pack.empty_pairs(sizes.candidates, capacity, device)
+    args = (queries, store, rows, owners, form, capacity)
+    # Ids read and written, segment and position written: 2 + 4 + 1 + 4 bytes a token.
+    return Case(
+        f"pack {sizes.candidates} × {sizes.tokens}",
+        lambda: pack.pack(*args, out=out),
+        {"pytorch": Rival(lambda: pack.reference(*args), captured=False)},
+        moved=11 * capacity,
+    )
+
+
+def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+    tokens = where.capacity
+    ids = torch.randint(0, 30_000, (tokens,), dtype=torch.int32, device=device)
+    segments = torch.zeros(tokens, dtype=torch.uint8, device=device)
+    word, position, segment = (_random(rows, width, device=device, dtype=dtype) for rows in (30_000, 512, 2))
+    weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(2))
+    args = (ids, where.positions, segments, word, position, segment, weight, beta, EPS)
+    out = _random(tokens, width, device=device, dtype=dtype)
+    return Case(
+        f"embed_norm {model}",
+        lambda: embed_norm.embed_norm(*args, out=out),
+        _pytorch(embed_norm.reference, device, *args),
+        moved=2 * out.nbytes,
+    )
+
+
+def _attention(
+    model: str, where: Layout, width: int, heads: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[Case]:
+    head_dim = width // heads
+    qkv = _random(where.capacity, 3, heads, head_dim, device=device, dtype=dtype)
+    out = _random(where.capacity, heads, head_dim, device=device, dtype=dtype)
+    # A meta tensor has no lengths; there the bench only wants the launches.
+    lengths = torch.diff(where.cu_seqlens).tolist() if device.type != "meta" else [0]
+    longest = max(lengths)
+    rivals = {"padded sdpa": Rival(lambda: attention.padded_reference(qkv, where, longest))}
+    if device.type == "cuda":
+        rivals["torch varlen"] = _varlen(qkv, where, longest)
+    yield Case(
+        f"attention {model}",
+        lambda: attention.attention(qkv, where, out=out),
+        rivals,
+        moved=qkv.nbytes + out.nbytes,
+        flops=sum(4 * length * length * width for length in lengths),
+    )
+    q = _random(where.sequences, heads, head_dim, device=device, dtype=dtype)
+    kv = qkv[:, 1:].contiguous()
+    first = torch.empty_like(q)
+    yield Case(
+        f"first_attention {model}",
+        lambda: attention.first_attention(q, kv, where, out=first),
+        {"all tokens, ours": Rival(lambda: attention.attention(qkv, where, out=out))},
+        moved=kv.nbytes,
+        flops=sum(4 * length * width for length in lengths),
+    )
+
+
+def _varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Its sequences must cover the buffer, so the tail is one more.
+    ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
+    longest = max(longest, where.capacity - int(where.cu_seqlens[-1]))
+    q, k, v = (part.contiguous() for part in qkv.unbind(1))
+    return Rival(lambda: varlen_attn(q, k, v, ends, ends, longest, longest))
+
+
+def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+    x, residual, out = (_random(rows, width, device=device, dtype=dtype) for _ in range(3))
+    bias, weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(3))
+    args = (x, residual, bias, weight, beta, EPS)
+    return Case(
+        f"add_norm {model}",
+        lambda: add_norm.add_norm(*args, out=out),
+        _pytorch(add_norm.reference, device, *args),
+        moved=3 * x.nbytes,
+    )
+
+
+def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.device, dtype: torch.dtype) -> Case:
+    x, weight = _random(rows, width, device=device, dtype=dtype), _random(wide, width, device=device, dtype=dtype)
+    bias, out = _random(wide, device=device, dtype=dtype), _random(rows, wide, device=device, dtype=dtype)
+    args = (x, weight, bias)
+    return Case(
+        f"linear_gelu {model} {rows} rows",
+        lambda: linear_gelu.linear_gelu(*args, out=out),
+        _pytorch(linear_gelu.reference, device, *args),
+        moved=x.nbytes + weight.nbytes + out.nbytes,
+        flops=2 * rows * width * wide,
+    )
+
+
+def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+    hidden = _random(where.capacity, width, device=device, dtype=dtype)
+    out = _random(where.sequences, width, device=device)
+    return Case(
+        f"pool {model}",
+        lambda: pool.pool(hidden, where.cu_seqlens, "mean", normalize=True, out=out),
+        {"pytorch": Rival(lambda: pool.reference(hidden, where.cu_seqlens, "mean", normalize=True))},
+        moved=hidden.nbytes + out.nbytes,
+    )
+
+
+def _topk(sizes: Sizes, device: torch.device) -> Case:
+    logits, recall = (_random(1, sizes.candidates, device=device) for _ in range(2))
+    k = min(10, sizes.candidates)
+    out = (logits.new_empty(1, k), logits.new_empty(1, k, dtype=torch.int32))
+    return Case(
+        f"topk {k} of {sizes.candidates}",
+        lambda: topk.topk(logits, recall, 5.0, k, out=out),
+        {"pytorch": Rival(lambda: topk.reference(logits, recall, 5.0, k))},
+        moved=2 * logits.nbytes,
+    )
+
+
+def _scan(n: int, width: int, queries: int, device: torch.device) -> Case:
+    vectors = torch.nn.functional.normalize(_random(n, width, device=device, dtype=torch.float16))
+    asked, k = vectors[:queries].clone(), min(100, n)
+    scratch = scan.workspace(n, queries, k, device)
+    out = scan.empty_result(queries, k, device)
+
+    def plain() -> Any:
+        return (asked @ vectors.T).float().topk(k, dim=1)
+
+    return Case(
+        f"scan {n:,} × {width}, {queries} queries",
+        lambda: scan.scan(vectors, asked, k, scratch=scratch, out=out),
+        {"matmul and topk": Rival(plain)},
+        moved=vectors.nbytes,
+        flops=2 * n * width * queries,
+    )
+
+
+def _pytorch(function: Callable[..., Any], device: torch.device, *args: Any) -> dict[str, Rival]:
+    """`function` as it is and, on a GPU, through torch.compile, which compiles at its first call."""
+    rivals = {"pytorch": Rival(lambda: function(*args))}
+    if device.type == "cuda":
+        compiled = torch.compile(function, dynamic=False)
+        rivals["torch.compile"] = Rival(lambda: compiled(*args))
+    return rivals

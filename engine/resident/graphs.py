@@ -1,0 +1,53 @@
+"""A step that is run again and again: on CUDA a graph captured once, on a CPU the step itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+
+Step = TypeVar("Step")
+# Graphs kept. Each holds its inputs, its pairs and small temporaries (some MB); activations are shared by all.
+LIMIT = 96
+
+
+class Graphs(Generic[Step]):
+    """Steps by what they were made for; the least recently used one goes when there are too many."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._captures = device.type == "cuda"
+        self._pool: Any = torch.cuda.graph_pool_handle() if self._captures else None
+        self._made: OrderedDict[Any, tuple[Step, Callable[[], Any]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def get(
+        self, key: Any, make: Callable[[], Step], forward: Callable[[Step], None]
+    ) -> tuple[Step, Callable[[], Any]]:
+        """The step made for `key`, and what runs it. Made and captured when it is first wanted."""
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key]
+        step = make()
+        run: Callable[[], Any] = self._capture(lambda: forward(step)) if self._captures else lambda: forward(step)
+        if self._captures:
+            self._made[key] = step, run
+            if len(self._made) > LIMIT:
+                self._made.popitem(last=False)
+        return step, run
+
+    def _capture(self, forward: Callable[[], None]) -> Callable[[], Any]:
+        # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                forward()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            forward()
+        return graph.replay

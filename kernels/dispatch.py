@@ -1,0 +1,17 @@
+"""Which implementation answers: Triton for CUDA tensors, the PyTorch reference for all others.
+
+There is no fallback in between: on a CUDA tensor a Triton that cannot be imported or launched is an error. Whoever
+wants the reference on a GPU, a test or a benchmark, calls it by its name.
+"""
+
+from __future__ import annotations
+
+import torch
+
+interpreting = False
+"""Set by the interpreter tests, in a process started with TRITON_INTERPRET=1: kernels run on CPU tensors then."""
+
+
+def fused(tensor: torch.Tensor) -> bool:
+    """Whether the Triton kernel computes on this tensor."""
+    return tensor.is_cuda or interpreting

@@ -1,0 +1,126 @@
+"""The scan finds what sorting all scores finds: order, ties, deletes and filters included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tandem.kernels import scan as scan_op
+from tandem.kernels.scan import bitmap, scan, workspace
+
+from .conftest import INTERPRETING
+
+N = 1100 if INTERPRETING else 70_003
+K = 10 if INTERPRETING else 40
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small groups and chunks in the interpreter, which sorts element by element: several levels at small sizes."""
+    if INTERPRETING:
+        from tandem.kernels import scan_triton
+
+        for module in (scan_op, scan_triton):
+            monkeypatch.setattr(module, "GROUP", 16)
+            monkeypatch.setattr(module, "CHUNK", 32)
+
+
+def integers(n: int, d: int, seed: int, device: torch.device) -> torch.Tensor:
+    """Small whole numbers in half precision: their products are exact, so ties are ties in any order of summation."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, (n, d)).astype(np.float16)).to(device)
+
+
+def sorted_search(
+    vectors: torch.Tensor, queries: torch.Tensor, k: int, allowed: torch.Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every score in float64, stably sorted; -inf and -1 where fewer than k rows are left."""
+    scores = queries.double().cpu().numpy() @ vectors.double().cpu().numpy().T
+    scores[np.isnan(scores)] = -np.inf
+    if allowed is not None:
+        scores[~np.broadcast_to(allowed.cpu().numpy(), scores.shape)] = -np.inf
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    best = np.take_along_axis(scores, rows, axis=1)
+    missing = np.full((len(scores), max(0, k - rows.shape[1])), -1)
+    rows = np.concatenate([np.where(np.isneginf(best), -1, rows), missing], axis=1)
+    return np.concatenate([best, np.where(missing, -np.inf, 0)], axis=1), rows
+
+
+def assert_found(found: tuple[torch.Tensor, torch.Tensor], expected: tuple[np.ndarray, np.ndarray]) -> None:
+    np.testing.assert_array_equal(found[1].cpu(), expected[1])
+    np.testing.assert_array_equal(found[0].cpu(), expected[0])
+
+
+@pytest.mark.parametrize("n", [1, 64, N] if INTERPRETING else [1, 63, 64, 129, N])
+@pytest.mark.parametrize(("queries", "k"), [(1, 1), (3, 10), *([] if INTERPRETING else [(1, 100)])])
+def test_equals_sorting(device: torch.device, n: int, queries: int, k: int) -> None:
+    vectors, asked = integers(n, 32, 1, device), integers(queries, 32, 2, device)
+    assert_found(scan(vectors, asked, k), sorted_search(vectors, asked, k))
+
+
+@pytest.mark.parametrize(
+    ("queries", "k", "d"), [(5, 17, 48)] if INTERPRETING else [(17, 20, 48), (64, 256, 384), (5, 128, 64)]
+)
+def test_many_queries_and_odd_widths(device: torch.device, queries: int, k: int, d: int) -> None:
+    vectors, asked = integers(min(N, 9000), d, 3, device), integers(queries, d, 4, device)
+    assert_found(scan(vectors, asked, k), sorted_search(vectors, asked, k))
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("share", [0.01, 0.7] if INTERPRETING else [0.0, 0.01, 0.7])
+def test_only_allowed_rows(device: torch.device, own: bool, share: float) -> None:
+    vectors, asked = integers(N, 32, 5, device), integers(3, 32, 6, device)
+    random = torch.Generator().manual_seed(0)
+    allowed = (torch.rand((3, N) if own else (N,), generator=random) < share).to(device)
+    found = scan(vectors, asked, K, allowed=bitmap(allowed))
+    assert_found(found, sorted_search(vectors, asked, K, allowed))
+
+
+def test_real_vectors_score_within_half_precision(device: torch.device) -> None:
+    random = np.random.default_rng(7)
+    vectors = random.standard_normal((N, 64)).astype(np.float32)
+    vectors = torch.from_numpy(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).half().to(device)
+    asked = vectors[:3].clone()
+    scores, rows = scan(vectors, asked, K)
+    exact = asked.double() @ vectors.double().T
+    best = exact.sort(dim=1, descending=True).values[:, :K]
+    torch.testing.assert_close(scores.double(), exact.gather(1, rows), rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores.double(), best, rtol=0, atol=1e-6)
+    assert rows[:, 0].tolist() == [0, 1, 2]
+    assert all(len(set(row)) == K for row in rows.tolist())
+
+
+def test_a_broken_vector_is_never_found(device: torch.device) -> None:
+    vectors, asked = integers(80, 32, 8, device)[: 2 * K], integers(2, 32, 9, device)
+    vectors[3, 5], vectors[7] = torch.nan, torch.nan
+    scores, rows = scan(vectors, asked, 2 * K)
+    assert_found((scores, rows), sorted_search(vectors, asked, 2 * K))
+    assert (rows[:, -2:] == -1).all()
+    assert not ({3, 7} & set(rows.flatten().tolist()))
+
+
+def test_buffers_are_reused(device: torch.device) -> None:
+    vectors, scratch = integers(N, 32, 1, device), workspace(N, 2, K, device)
+    out = (torch.empty(2, K, device=device), torch.empty(2, K, dtype=torch.int64, device=device))
+    for seed in (2, 3):
+        asked = integers(2, 32, seed, device)
+        scores, rows = scan(vectors, asked, K, scratch=scratch, out=out)
+        assert rows is out[1]
+        assert_found((scores, rows), sorted_search(vectors, asked, K))
+
+
+def test_bitmap_is_little_endian() -> None:
+    allowed = torch.zeros(70, dtype=torch.bool)
+    allowed[[0, 31, 32, 69]] = True
+    assert bitmap(allowed).tolist() == [1 - 2**31, 1, 1 << 5]
+    assert bitmap(allowed[None].expand(2, -1)).shape == (2, 3)
+
+
+def test_bounds(device: torch.device) -> None:
+    vectors = integers(100, 32, 1, device)
+    with pytest.raises(ValueError, match="k is 300"):
+        scan(vectors, vectors[:1], 300)
+    with pytest.raises(ValueError, match="65 queries"):
+        scan(vectors, vectors[:65], 3)
+    with pytest.raises(ValueError, match=r"allowed has shape \[3\], not \[4\]"):
+        scan(vectors, vectors[:1], 3, allowed=torch.zeros(3, dtype=torch.int32, device=device))
