@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from .errors import InputError
 from .fusion import Fusion
 from .opening import artifact_of
 from .ranking import Ranking, rank
+from .recall import Allowed
 from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
 from .story import Clock, Story, advance, drive, drive_async, served_to
@@ -32,6 +33,8 @@ from .tokens import Ids, TokenBatch, cumulative
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
+# First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
+RECALLS = 128
 NO_RERANKER = "the collection has no reranker: hits are in recall's order"
 
 
@@ -53,7 +56,7 @@ class Engine:
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
-        self._recall = cache(lambda k: Recall(encoder, collection.index, k))
+        self._recall = lru_cache(RECALLS)(lambda k, allowed: Recall(encoder, collection.index, k, allowed))
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -92,9 +95,9 @@ class Engine:
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
 
-        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True.
-        Within the budget as many candidates as fit are reranked, in recall's order; `result.degraded` tells when that
-        was not all of them.
+        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True,
+        filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
+        fit are reranked, in recall's order; `result.degraded` tells when that was not all of them.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
@@ -177,7 +180,10 @@ class Engine:
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
-        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates)))
+        clock.mark()
+        allowed = None if (wanted := settings.filter()) is None else self.collection.allowed(wanted)
+        clock.lap("recall")
+        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
@@ -292,10 +298,10 @@ class Engine:
             reranker_ids = self.reranker.tokenizer.encode(self.reranker.tokenizer.cut(query)[0])
         return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
 
-    def _submit_recall(self, ids: Ids, candidates: int) -> Future[Served]:
+    def _submit_recall(self, ids: Ids, candidates: int, allowed: Allowed | None) -> Future[Served]:
         tokenizer = self.encoder.tokenizer
         k = min(candidates, len(self.collection))
-        return self._batcher.submit(Job(self._recall(k), tokenizer.single(_one(ids)), urgent=True))
+        return self._batcher.submit(Job(self._recall(k, allowed), tokenizer.single(_one(ids)), urgent=True))
 
     def _rerank_job(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[Job, str | None, bool]:
         """The pairs that fit into the time left, in recall's order; why these are not all; was the query cut in one."""

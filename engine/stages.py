@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .encoder import BiEncoder
 from .errors import InferenceError
-from .recall import Index
+from .recall import Allowed, Index
 from .tokens import TokenBatch
 
 
@@ -29,12 +29,16 @@ class Recalled:
 
 
 class Recall:
-    """Encode and search for `k` passages: queries that wait together share one encoding and one search."""
+    """Encode and search for `k` passages: queries that wait together share one encoding and one search.
 
-    def __init__(self, encoder: BiEncoder, index: Index, k: int) -> None:
+    `allowed`: the only passages that may be found; queries of another filter are another Recall.
+    """
+
+    def __init__(self, encoder: BiEncoder, index: Index, k: int, allowed: Allowed | None = None) -> None:
         self._encoder = encoder
         self._index = index
         self._k = k
+        self._allowed = allowed
         self.cost = replace(encoder.cost)
 
     def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
@@ -53,6 +57,6 @@ class Recall:
         if not vectors:
             return []
         start = time.perf_counter()
-        scores, rows = self._index.search(np.stack(vectors), self._k)
+        scores, rows = self._index.search(np.stack(vectors), self._k, self._allowed)
         spent = time.perf_counter() - start
         return [Recalled(row, score, encode_seconds, spent) for row, score in zip(rows, scores, strict=True)]

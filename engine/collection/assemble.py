@@ -21,6 +21,7 @@ from ..tokens import TokenBatch, pack
 from . import publish
 from .collection import ORDER, PLACES, TOKENS, open_version
 from .encoding import Encode, Vectors
+from .facets import Facets
 from .manifest import Counts, Manifest, Models
 from .passages import STORES
 from .ragged import Ragged, RaggedWriter
@@ -62,6 +63,7 @@ def arrays(job: Job, shards: Sequence[Finished], token_dtype: str | None, progre
         for writer in writers:
             writer.abandon()
     _write_order(folder)
+    Facets.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
     return folder
 
 

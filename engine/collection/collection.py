@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from ..arrays import open_array
 from ..errors import CollectionError, InputError
 from ..files import sha256
+from ..filters import Filter
 from ..fusion import Fusion
-from ..recall import Index
+from ..recall import Allowed, Index
 from ..tokens import TokenBatch, cumulative
 from . import calibration, publish
+from .facets import Facets
 from .manifest import MANIFEST, Manifest
 from .ragged import Ragged
 
@@ -28,6 +30,8 @@ PLACES = "places.npy"
 ORDER = "ids.order.npy"
 HASHED_BY_DEFAULT = 256_000_000
 """Bytes up to which opening also hashes every file: a fifth of a second."""
+FILTERS = 128
+"""Filters whose passages are remembered: 16 MB for a million passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Collection:
         dtype = manifest.token_dtype
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._check_counts()
+        self.allowed = lru_cache(FILTERS)(self._allowed)
+        """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool | None = None, threads: int | None = None) -> Collection:
@@ -96,6 +102,14 @@ class Collection:
     def fusion(self) -> Fusion | None:
         """The collection's own weight of the recall score (see `calibration`), None where its models have none."""
         return calibration.read(self.path, self.manifest)
+
+    @cached_property
+    def facets(self) -> Facets:
+        """The values of the passages' metadata."""
+        return Facets.open(self.folder, self._metadata)
+
+    def _allowed(self, filters: Filter) -> Allowed:
+        return Allowed(filters.mask(self.facets))
 
     def __len__(self) -> int:
         return self.manifest.counts.passages
