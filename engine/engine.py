@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batcher import Batcher, Job, Served
-from .collection import Collection
+from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
 from .cross_encoder import CrossEncoder
 from .device import Device, choose
@@ -67,18 +67,20 @@ class Engine:
         *,
         encoder: str | Path | None = None,
         reranker: str | Path | None = None,
+        version: Pointer | None = None,
         **settings: Any,
     ) -> Engine:
         """Open a collection with the models it was indexed with.
 
         `encoder` and `reranker` say where the artifacts are when they are no longer where the collection remembers
-        them; `settings` are those of `EngineSettings` (device, threads, precisions, recall_weight, …).
+        them; `version` is another than the collection's current one; `settings` are those of `EngineSettings` (device,
+        threads, precisions, recall_weight, …).
 
         Raises CollectionError, ArtifactError, DeviceError or InputError.
         """
         chosen = EngineSettings(**settings)
         device = choose(chosen.device, chosen.threads)
-        opened = Collection.open(collection, threads=device.threads)
+        opened = Collection.open(collection, version=version, threads=device.threads)
         models = opened.manifest.models
         bi_encoder = BiEncoder(
             artifact_of(opened, models.encoder, encoder, "bi-encoder"), device, chosen.encoder_precision
@@ -103,9 +105,9 @@ class Engine:
         """
         return drive(self._search(query, SearchSettings(**settings)))
 
-    async def asearch(self, query: str, **settings: Any) -> SearchResult:
-        """`search`, awaited: any number may be in flight, without a thread each."""
-        return await drive_async(self._search(query, SearchSettings(**settings)), self._steps)
+    async def asearch(self, query: str, *, client: str = "", **settings: Any) -> SearchResult:
+        """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device."""
+        return await drive_async(self._search(query, SearchSettings(**settings), client), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
@@ -128,12 +130,14 @@ class Engine:
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
         return drive(self._embed(texts, kind, truncate=True)).vectors
 
-    async def aembed(self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True) -> Embedded:
+    async def aembed(
+        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, client: str = ""
+    ) -> Embedded:
         """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
 
         Raises InputError, also for a text longer than the model reads when `truncate` is off.
         """
-        return await drive_async(self._embed(texts, kind, truncate=truncate), self._steps)
+        return await drive_async(self._embed(texts, kind, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -152,9 +156,17 @@ class Engine:
         ids: Sequence[str] | None = None,
         truncate: bool = True,
         passage_tokens: int | None = None,
+        budget_ms: float | None = None,
+        client: str = "",
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError."""
-        story = self._rerank(query, texts, ids, truncate=truncate, passage_tokens=passage_tokens)
+        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError.
+
+        Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
+        that was given, and `degraded` says so.
+        """
+        story = self._rerank(
+            query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
+        )
         return await drive_async(story, self._steps)
 
     @property
@@ -175,7 +187,7 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _search(self, query: str, settings: SearchSettings) -> Story[SearchResult]:
+    def _search(self, query: str, settings: SearchSettings, client: str = "") -> Story[SearchResult]:
         clock = Clock(settings.budget_ms)
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
@@ -183,7 +195,7 @@ class Engine:
         clock.mark()
         allowed = None if (wanted := settings.filter()) is None else self.collection.allowed(wanted)
         clock.lap("recall")
-        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed)))
+        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed, client)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
@@ -191,7 +203,7 @@ class Engine:
         if settings.rerank and self.reranker is None:
             degraded = NO_RERANKER
         elif settings.rerank:
-            job, degraded, cut = self._rerank_job(reranker_ids, recalled, clock)
+            job, degraded, cut = self._rerank_job(reranker_ids, recalled, clock, client)
             truncated |= cut
             served = served_to((yield self._batcher.submit(job)))
             clock.spent(queue=served.queued, rerank=served.running)
@@ -213,9 +225,12 @@ class Engine:
             degraded=degraded,
             truncated=truncated,
             device=self.device.kind,
+            version=self.collection.version,
         )
 
-    def _embed(self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool) -> Story[Embedded]:
+    def _embed(
+        self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool, client: str = ""
+    ) -> Story[Embedded]:
         clock = Clock(None)
         tokenizer = self.encoder.tokenizer
         prompted = [self.encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
@@ -229,7 +244,7 @@ class Engine:
         batch = tokenizer.single(ids)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(self.encoder, batch))))
+        served = served_to((yield self._batcher.submit(Job(self.encoder, batch, client=client))))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
@@ -241,11 +256,13 @@ class Engine:
         *,
         truncate: bool,
         passage_tokens: int | None,
+        budget_ms: float | None = None,
+        client: str = "",
     ) -> Story[RerankResult]:
         reranker = self._needed_reranker()
         if (texts is None) == (ids is None):
             raise InputError("rerank takes texts or ids of stored passages: give one of the two")
-        clock = Clock(None)
+        clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
         text, cut = tokenizer.cut(checked(query, "the query"))
         query_ids = tokenizer.encode(text)
@@ -261,9 +278,11 @@ class Engine:
         pairs = tokenizer.pairs(query_ids, passages)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(reranker, pairs))))
+        served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
         clock.spent(queue=served.queued, rerank=served.running)
-        logits = np.array(served.results, dtype=np.float32)
+        logits = _filled(served.results)
+        if ids is not None:
+            texts = self.collection.texts([self.collection.row_of(name) for name in ids])
         ranked = [
             Reranked(
                 index=int(row),
@@ -274,7 +293,7 @@ class Engine:
             )
             for row in np.argsort(-logits, kind="stable")
         ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings())
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), _cut_short(served))
 
     def _passages(
         self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
@@ -298,12 +317,13 @@ class Engine:
             reranker_ids = self.reranker.tokenizer.encode(self.reranker.tokenizer.cut(query)[0])
         return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
 
-    def _submit_recall(self, ids: Ids, candidates: int, allowed: Allowed | None) -> Future[Served]:
+    def _submit_recall(self, ids: Ids, candidates: int, allowed: Allowed | None, client: str) -> Future[Served]:
         tokenizer = self.encoder.tokenizer
         k = min(candidates, len(self.collection))
-        return self._batcher.submit(Job(self._recall(k, allowed), tokenizer.single(_one(ids)), urgent=True))
+        batch = tokenizer.single(_one(ids))
+        return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
 
-    def _rerank_job(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[Job, str | None, bool]:
+    def _rerank_job(self, query: Ids, recalled: Recalled, clock: Clock, client: str) -> tuple[Job, str | None, bool]:
         """The pairs that fit into the time left, in recall's order; why these are not all; was the query cut in one."""
         reranker = self._needed_reranker()
         clock.mark()
@@ -320,7 +340,8 @@ class Engine:
                 )
                 pairs = pairs.select(np.arange(fits))
         clock.lap("fetch")
-        return Job(reranker, pairs, deadline=deadline), degraded, reranker.tokenizer.cuts_query(query, passages)
+        job = Job(reranker, pairs, deadline=deadline, client=client)
+        return job, degraded, reranker.tokenizer.cuts_query(query, passages)
 
     def _hits(self, recalled: Recalled, ranking: Ranking, top_k: int) -> list[Hit]:
         places = ranking.places[:top_k]
@@ -359,6 +380,12 @@ def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> Non
 
 def _one(ids: Ids) -> TokenBatch:
     return TokenBatch(ids, cumulative([len(ids)]))
+
+
+def _filled(results: list[Any]) -> npt.NDArray[np.float32]:
+    """float32 [n]: the logits, the lowest of them where the deadline came first (0 where it left none)."""
+    lowest = min((logit for logit in results if logit is not None), default=0.0)
+    return np.array([lowest if logit is None else logit for logit in results], dtype=np.float32)
 
 
 def _cut_short(served: Served) -> str | None:

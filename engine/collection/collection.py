@@ -69,15 +69,22 @@ class Collection:
         """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool | None = None, threads: int | None = None) -> Collection:
-        """The current version of the collection folder `path`.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        version: publish.Pointer | None = None,
+        verify: bool | None = None,
+        threads: int | None = None,
+    ) -> Collection:
+        """The current version of the collection folder `path`, or the one that `version` points to.
 
         Always checked: the pointer's hash of the manifest, the manifest, that every file is there, a plain file and of
         its size, and that counts agree. `verify` hashes all contents too (None: when that takes a moment only).
         `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
         """
         path = Path(path)
-        pointer = publish.read_pointer(path)
+        pointer = version or publish.read_pointer(path)
         if pointer is None:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")

@@ -17,16 +17,6 @@ from .service import Service
 
 log = logging.getLogger(__name__)
 _SENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_REASONS = {
-    401: "key",
-    403: "origin",
-    413: "size",
-    415: "size",
-    422: "content",
-    429: "overloaded",
-    503: "unavailable",
-    504: "deadline",
-}
 _CLIENT_GONE = 499
 _HARDENING = [
     (b"x-content-type-options", b"nosniff"),
@@ -77,8 +67,8 @@ class Access:
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
         self._service.metrics.answered(route, status, seconds)
-        if status in _REASONS:
-            self._service.metrics.rejected.labels(_REASONS[status]).inc()
+        if status >= 400 and (reason := scope["state"].get("reason")):
+            self._service.metrics.rejected.labels(reason).inc()
         fields = {"id": request_id, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
         log.info("request", extra={"method": scope["method"], **fields})
 
