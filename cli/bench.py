@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from . import bench_serve
 from .console import err, note, print_json, progress_bar
 
 app = typer.Typer(
@@ -16,9 +17,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def group() -> None:
-    """Keep `latency` a sub-command while it is the only one."""
+app.command(bench_serve.NAME)(bench_serve.command)
 
 
 @app.command("latency")
