@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Engine
+from ..engine import Engine, EngineError
 from .environment import card
 from .load import Client, Outcome, closed_loop, open_loop
 from .served import HOST, Served, served
@@ -47,7 +47,7 @@ def serve_bench(
     `settings` are the server's. Raises what opening the collection raises.
     """
     settings = settings or {}
-    bodies = [_body(question, candidates=candidates) for question in questions]
+    bodies = [_body(question, candidates=candidates, top_k=min(10, candidates)) for question in questions]
     with served(collection, **settings) as server:
         client = Client(HOST, server.port)
         steps = len(multiples) + 2
@@ -57,11 +57,17 @@ def serve_bench(
         before = server.resident()
         closed = _run(client, closed_loop, bodies, clients=CLOSED_CLIENTS, seconds=seconds, deadline_ms=deadline_ms)
         capacity = sum(outcome.status == 200 for outcome in closed) / seconds
+        if not capacity:
+            told = dict(Counter(outcome.status for outcome in closed))
+            raise EngineError(
+                f"no search was answered in {seconds:g} s (statuses {told}); allow more time or a deadline"
+            )
         progress(2, steps, "load")
         loads: dict[str, Any] = {}
         for place, multiple in enumerate(multiples, start=3):
-            told = {"rate": max(capacity, 0.1) * multiple, "seconds": seconds, "seed": seed}
-            outcomes = _run(client, open_loop, bodies, deadline_ms=deadline_ms, **told)
+            outcomes = _run(
+                client, open_loop, bodies, rate=capacity * multiple, seconds=seconds, seed=seed, deadline_ms=deadline_ms
+            )
             loads[f"{multiple:g}x"] = {**_summary(outcomes, seconds, deadline_ms), "resident_mb": server.resident()}
             progress(place, steps, "load")
         goodput = {name: load["goodput"] for name, load in loads.items()}

@@ -55,8 +55,8 @@ def command(
 
 def _show(document: dict[str, Any]) -> None:
     table = Table(
-        "load", "offered/s", "good/s", "of peak", "accepted p50", "p95", "p99 ms", "refused p50", "p99 ms", "MB",
-        box=None,
+        "load", "in/s", "good/s", "peak", "ok p50", "p95", "p99", "no p50", "p99 ms", "MB",
+        box=None, pad_edge=False,
     )  # fmt: skip
     for name, load in document["loads"].items():
         accepted, refused = load["accepted_ms"] or {}, load["refused_ms"] or {}

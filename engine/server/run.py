@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from ..collection import Pointer
 from ..engine import Engine
 from ..errors import InputError
+from . import telemetry
 from .app import create_admin, create_app
 from .backend import Backend, Local
 from .host import Host
@@ -53,6 +54,8 @@ class Serving:
     async def run(self) -> None:
         """Listen, load, serve, drain."""
         settings, host = self._settings, self.service.host
+        if settings.trace_endpoint is not None:
+            telemetry.export_to(settings.trace_endpoint)
         sockets = [_listen(settings.host, settings.port)]
         applications = [create_app(self.service)]
         if settings.admin_port is not None:

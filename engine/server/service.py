@@ -14,7 +14,8 @@ import numpy.typing as npt
 from ..config import SearchSettings
 from ..encoder import TextKind
 from ..engine import Engine
-from ..result import Embedded, RerankResult, SearchResult
+from ..result import Embedded, RerankResult, SearchResult, Timings
+from . import telemetry
 from .admission import Admission, Work, lengths_of, work_of
 from .backend import Local
 from .calls import Embed, Rerank, Search
@@ -81,8 +82,7 @@ class Service:
         with self.admission.reserve(work, remaining):
             call = Search(client=client, query=query, settings=chosen.model_dump())
             result = await lease.run(call, remaining)
-        self.metrics.timings(result.timings)
-        self.metrics.degrade(result.degraded)
+        self._answered(result.timings, None, result.degraded)
         return result
 
     async def rerank(
@@ -115,8 +115,7 @@ class Service:
                 budget_ms=budget_ms,
             )  # fmt: skip
             result = await lease.run(call, remaining)
-        self.metrics.timings(result.timings, result.tokens)
-        self.metrics.degrade(result.degraded)
+        self._answered(result.timings, result.tokens, result.degraded)
         return result
 
     async def embed(
@@ -137,7 +136,7 @@ class Service:
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining):
             call = Embed(client=client, texts=texts, kind=kind, truncate=truncate)
             result = await lease.run(call, remaining)
-        self.metrics.timings(result.timings, result.tokens)
+        self._answered(result.timings, result.tokens, None)
         return result
 
     def check_inputs(self, texts: Sequence[str], limit: int) -> None:
@@ -155,6 +154,11 @@ class Service:
             if len(text) > limit:
                 which = what if what == "the query" else f"{what} {place}"
                 raise Failure("validation", f"{which} has {len(text)} characters; the limit is {limit}", param=what)
+
+    def _answered(self, timings: Timings, tokens: int | None, degraded: str | None) -> None:
+        self.metrics.timings(timings, tokens)
+        self.metrics.degrade(degraded)
+        telemetry.stages(timings, degraded)
 
     def _gauges(self) -> None:
         def load(name: str) -> float:

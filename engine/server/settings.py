@@ -73,6 +73,8 @@ class ServerSettings(BaseSettings):
     """Longest that a worker may take to open the collection and measure the machine."""
     swap_poll_ms: float = Field(default=1_000, ge=0, allow_inf_nan=False)
     """How often to look whether the collection has a new version, which then is loaded and served; 0: never."""
+    trace_endpoint: str | None = None
+    """An OTLP collector's URL for spans (http://127.0.0.1:4318/v1/traces); needs OpenTelemetry's SDK and exporter."""
 
     encoder: Path | None = None
     reranker: Path | None = None
