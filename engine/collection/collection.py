@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from ..arrays import open_array
 from ..errors import CollectionError, InputError
 from ..files import sha256
-from ..filters import Filter
 from ..fusion import Fusion
 from ..recall import Allowed, Index
 from ..tokens import TokenBatch, cumulative
@@ -65,7 +64,9 @@ class Collection:
         dtype = manifest.token_dtype
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._check_counts()
-        self.allowed = lru_cache(FILTERS)(self._allowed)
+        # Neither holds this object, which would keep a closed version in memory until the collector comes.
+        facets = self._facets = cache(partial(Facets.open, folder, self._metadata))
+        self.allowed = lru_cache(FILTERS)(lambda filters: Allowed(filters.mask(facets())))
         """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
 
     @classmethod
@@ -110,13 +111,10 @@ class Collection:
         """The collection's own weight of the recall score (see `calibration`), None where its models have none."""
         return calibration.read(self.path, self.manifest)
 
-    @cached_property
+    @property
     def facets(self) -> Facets:
         """The values of the passages' metadata."""
-        return Facets.open(self.folder, self._metadata)
-
-    def _allowed(self, filters: Filter) -> Allowed:
-        return Allowed(filters.mask(self.facets))
+        return self._facets()
 
     def __len__(self) -> int:
         return self.manifest.counts.passages
