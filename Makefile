@@ -32,15 +32,12 @@ micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 	$(BIN)/python -m pytest bench/micro --benchmark-only
 
 MINUTES ?= 30
-soak: $(INSTALLED)  ## A mixed load on the server, 30 minutes or MINUTES=…: faults, bad input, new versions; memory must not grow.
+soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30: bad input, clients that leave, new versions; memory must not grow.
 	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/engine/server/test_soak.py
 
-# Their own environment: the clients bring two hundred packages, some of which disagree with those of the exporter.
-clients: $(INSTALLED)  ## The server tests with the real clients (openai, cohere, LangChain, LlamaIndex, rerankers) and the schema fuzz.
-	$(PYTHON) -m venv $(VENV)-clients
-	$(VENV)-clients/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-clients/bin/python -m pip install --quiet --editable '.[cpu,serve,dev,clients]'
-	$(VENV)-clients/bin/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py
+clients: $(INSTALLED)  ## Install the clients the server speaks to (some 70 packages) and run them, and the schema fuzz, against it.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
+	$(BIN)/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py
 
 clean:  ## Remove what the targets made (the collection of the demo too).
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

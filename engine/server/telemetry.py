@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -17,6 +18,9 @@ from starlette.types import Scope
 
 from ..errors import InputError
 from ..result import Timings
+
+# Ours: inside it FastAPI makes spans of its own, and the current one is theirs.
+_request: ContextVar[Any] = ContextVar("tandem-span", default=None)
 
 
 @contextmanager
@@ -33,7 +37,11 @@ def request_span(scope: Scope) -> Iterator[Any]:
         scope["method"], context=propagate.extract(carried), kind=trace.SpanKind.SERVER,
         record_exception=False, set_status_on_exception=False,  # a message may quote what the user sent
     ) as span:  # fmt: skip
-        yield span
+        token = _request.set(span)
+        try:
+            yield span
+        finally:
+            _request.reset(token)
 
 
 def answered(span: Any, method: str, route: str, status: int, request_id: str) -> None:
@@ -55,11 +63,11 @@ def answered(span: Any, method: str, route: str, status: int, request_id: str) -
 
 def stages(timings: Timings, degraded: str | None = None) -> None:
     """The stages of a call, in milliseconds, on the current request's span."""
-    trace = _api()
-    if trace is None:
+    span = _request.get()
+    if span is None:
         return
     attributes: dict[str, Any] = {f"tandem.{stage}_ms": value for stage, value in asdict(timings).items()}
-    trace.get_current_span().set_attributes(attributes | {"tandem.degraded": degraded is not None})
+    span.set_attributes(attributes | {"tandem.degraded": degraded is not None})
 
 
 def export_to(endpoint: str) -> None:

@@ -224,12 +224,13 @@ def test_a_request_is_a_span_where_the_sdk_is_installed(server: Running):
     trace.set_tracer_provider(provider)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     server.client.post("/v1/search", json={"query": "secret words"}, headers={"traceparent": parent})
-    (span,) = exporter.get_finished_spans()
+    spans = exporter.get_finished_spans()  # FastAPI makes some of its own inside ours
+    assert "secret" not in " ".join(span.to_json() for span in spans)
+    (span,) = [span for span in spans if span.instrumentation_scope.name == "tandem"]
     assert span.name == "POST /v1/search"
     assert format(span.context.trace_id, "032x") in parent
     assert span.attributes["http.response.status_code"] == 200
     assert span.attributes["tandem.total_ms"] > 0
-    assert "secret" not in str(span.to_json())
 
 
 @pytest.mark.parametrize(
