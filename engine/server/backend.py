@@ -18,6 +18,10 @@ class WorkerLost(Exception):
     """The worker ended before it answered; the same call may be made once more of another."""
 
 
+class WorkerFault(Exception):
+    """An error of the worker's own; its log says which."""
+
+
 class Backend(Protocol):
     """An open engine, wherever it is."""
 

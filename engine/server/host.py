@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from ..collection import Pointer, read_pointer
 from ..errors import TandemError
-from .backend import Backend, WorkerLost
+from .backend import Backend, WorkerFault, WorkerLost
 from .calls import Call, Search
 from .errors import Failure
 from .facts import Facts, Load
@@ -68,7 +68,7 @@ class Host:
     """The current backend and its successors. Belongs to the event loop."""
 
     def __init__(self, collection: Path | None, opener: Opener | None, metrics: Metrics, *, close_after: float) -> None:
-        """`opener` opens a version (None: the current one); without it there is only what `adopt` brings.
+        """`opener` opens a version (None: the current one) or raises TandemError; None: only `adopt` brings a backend.
 
         `close_after`: seconds that leases on a replaced backend may last.
         """
@@ -181,7 +181,7 @@ class Host:
                 return False
             try:
                 await fresh.run(PROBE)
-            except (TandemError, WorkerLost) as error:
+            except (TandemError, WorkerLost, WorkerFault) as error:
                 await fresh.close()
                 self._refuse(pointer, str(error))
                 return False

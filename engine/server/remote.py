@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ..collection import Pointer
 from ..errors import EngineError
 from . import wire
-from .backend import OnBatch, WorkerLost
+from .backend import OnBatch, WorkerFault, WorkerLost
 from .calls import Call
 from .facts import Facts, Load
 from .settings import ServerSettings
@@ -64,13 +64,14 @@ class Remote:
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C in a terminal is for the parent, which drains first.
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise EngineError(f"a worker process cannot be started ({error.strerror}); see ulimit -u") from error
         remote = cls(process, await asyncio.open_unix_connection(sock=ours, limit=2**20))
         try:
             async with asyncio.timeout(settings.open_timeout_ms / 1e3):
@@ -138,7 +139,10 @@ class Remote:
                 f"the worker ended with {_ending(code)} while it opened {collection}; its log says more"
             ) from None
         if "error" in document:
-            raise wire.error_of(document["error"])
+            error = wire.error_of(document["error"])
+            if isinstance(error, WorkerFault):
+                raise EngineError(f"the worker could not open {collection}: {error}; its log says more")
+            raise error
         return wire.facts_of(document["answer"])
 
     async def _listen(self, on_batch: OnBatch | None) -> None:

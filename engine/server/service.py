@@ -111,9 +111,14 @@ class Service:
         most = None if budget_ms is None else budget_ms / 1e3
         with self.admission.reserve(work_of(estimated, reranker.cost, at_most=most), remaining):
             call = Rerank(
-                client=client, query=query, texts=texts, ids=ids, truncate=truncate, passage_tokens=passage_tokens,
+                client=client,
+                query=readable(query, reranker),
+                texts=None if texts is None else [readable(text, reranker) for text in texts],
+                ids=ids,
+                truncate=truncate,
+                passage_tokens=passage_tokens,
                 budget_ms=budget_ms,
-            )  # fmt: skip
+            )
             result = await lease.run(call, remaining)
         self._answered(result.timings, result.tokens, result.degraded)
         return result
@@ -134,7 +139,8 @@ class Service:
         self._check_characters(texts, "input")
         estimated = lengths_of(_characters(texts), 2, encoder.max_length)
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining):
-            call = Embed(client=client, texts=texts, kind=kind, truncate=truncate)
+            read = [readable(text, encoder) for text in texts]
+            call = Embed(client=client, texts=read, kind=kind, truncate=truncate)
             result = await lease.run(call, remaining)
         self._answered(result.timings, result.tokens, None)
         return result
@@ -176,6 +182,16 @@ def needed_reranker(facts: Facts) -> ModelFacts:
     if facts.reranker is None:
         raise Failure("validation", "this server's collection has no reranker", status_override=422)
     return facts.reranker
+
+
+def readable(text: str, model: ModelFacts) -> str:
+    """What a model reads of a text and one character more, so that the engine sees that it was longer.
+
+    The rest of a megabyte is neither written to the worker nor read by it (see `Tokenizer.cut`).
+    """
+    if len(text) <= model.characters:
+        return text
+    return text.lstrip()[: model.characters + 1]
 
 
 def _stored(facts: Facts, reranker: ModelFacts, count: int, query: str) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from .. import errors
 from ..budget import CostModel
 from ..result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
 from . import calls
+from .backend import WorkerFault
 from .calls import Call
 from .facts import Facts, ModelFacts
 
@@ -28,10 +29,6 @@ _CALLS: dict[str, type[Call[Any]]] = {
     made.__name__: made for made in (calls.Search, calls.Rerank, calls.Embed, calls.Tokenize, calls.Decode)
 }
 Document = dict[str, Any]
-
-
-class WorkerFault(Exception):
-    """An error of the worker's own; its log says which."""
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[Document, bytes]:
@@ -63,6 +60,8 @@ def answer_frame(number: int, answer: Any) -> bytes:
         fields: Document = {"tokens": answer.tokens, "truncated": answer.truncated, "timings": answer.timings}
         shape = answer.vectors.shape
         return frame({"id": number, "answer": {**fields, "shape": shape}}, answer.vectors.astype("<f4").tobytes())
+    if isinstance(answer, RerankResult):
+        return frame({"id": number, "answer": _columns(answer)})
     return frame({"id": number, "answer": answer})
 
 
@@ -101,9 +100,27 @@ def _search(document: Document, _: bytes) -> SearchResult:
     return SearchResult(**{**document, "hits": hits, "timings": Timings(**document["timings"])})
 
 
+def _columns(answer: RerankResult) -> Document:
+    """Column by column; texts only of stored passages, since the caller has the others."""
+    passages = answer.passages
+    stored = bool(passages) and passages[0].id is not None
+    return {
+        "columns": [
+            [passage.index for passage in passages],
+            [passage.score for passage in passages],
+            [passage.text if stored else None for passage in passages],
+            [passage.id for passage in passages],
+            [passage.truncated for passage in passages],
+        ],
+        "tokens": answer.tokens,
+        "timings": answer.timings,
+        "degraded": answer.degraded,
+    }
+
+
 def _rerank(document: Document, _: bytes) -> RerankResult:
-    passages = [Reranked(**passage) for passage in document["passages"]]
-    return RerankResult(**{**document, "passages": passages, "timings": Timings(**document["timings"])})
+    passages = [Reranked(*values) for values in zip(*document.pop("columns"), strict=True)]
+    return RerankResult(passages=passages, **{**document, "timings": Timings(**document["timings"])})
 
 
 def _embed(document: Document, blob: bytes) -> Embedded:

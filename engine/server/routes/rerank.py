@@ -121,7 +121,7 @@ async def _tei(body: TeiBody, request: Request, service: Service) -> Json:
     result = await rerank_request(service, request, body.query, body.texts, truncate=body.cut())
     ranked = [
         {"index": passage.index, "score": score(passage, body.raw_scores)}
-        | ({"text": passage.text} if body.return_text else {})
+        | ({"text": body.texts[passage.index]} if body.return_text else {})
         for passage in result.passages
     ]
     characters = len(body.query) + sum(map(len, body.texts))

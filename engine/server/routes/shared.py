@@ -121,6 +121,8 @@ async def rerank_documents(
     result = await rerank_request(
         service, request, query, texts, ids=ids or None, truncate=truncate, passage_tokens=passage_tokens
     )
+    if texts is not None:
+        return result, texts
     by_place = {passage.index: passage.text or "" for passage in result.passages}
     return result, [by_place[place] for place in range(len(documents))]
 
