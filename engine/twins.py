@@ -1,6 +1,6 @@
 """Sequences that wait more than once: scored once, and every request that has them is served.
 
-A lone request costs nothing here: sequences are compared only while two jobs wait, 0.6 us for each.
+A lone request costs nothing here: sequences are compared only while two jobs wait, 1 us for each.
 """
 
 from __future__ import annotations

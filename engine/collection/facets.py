@@ -55,7 +55,7 @@ class Facets:
 
     @classmethod
     def of(cls, metadata: Ragged) -> Facets:
-        """The values in `metadata` (JSON of each passage, or nothing); 3 s for a million passages of two fields."""
+        """The values in `metadata` (JSON of each passage, or nothing); 10 us a passage of three fields."""
         codes: dict[Key, int] = {}
         found, rows = array("q"), array("i")
         before, keys = b"", []

@@ -79,7 +79,7 @@ class Inverted:
         """The `allowed` rows with the best codes, of all clusters, and a ceiling on the cosine of every other one.
 
         A filter may leave nothing in the clusters near a query, so which to read cannot be told: all codes are compared
-        (15 ns for an allowed row, 1 ns for another), and the result is exact, as in a scan.
+        (see `index.FEW`), and the result is exact, as in a scan.
         queries: float32 [m, d] of unit length
         returns: rows int64 [m, min(4 k, count)]; ceilings float64 [m]
         """
