@@ -54,8 +54,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
-def service_of(request: Request) -> Service:
-    """The service of the application that serves `request`."""
+async def service_of(request: Request) -> Service:
+    """The service of the application that serves `request`. A coroutine, since FastAPI calls others in a thread each."""
     service: Service = request.app.state.service
     return service
 
