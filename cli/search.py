@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..engine.errors import InputError
 from .console import note, out, print_json
 
 NAME = "search"
+_OPERATORS = {"=": "$in", "!=": "$nin", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
 def command(
@@ -20,6 +25,9 @@ def command(
     candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(250.0, help="Milliseconds for the whole search; 0: no limit."),
     rerank: bool = typer.Option(True, help="Rerank, or show recall's order."),
+    filters: list[str] = typer.Option(
+        [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
+    ),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
@@ -30,9 +38,12 @@ def command(
     """Answer a question from a collection."""
     from ..engine import Engine
 
-    settings = {"device": device, "runtime": runtime, "threads": threads}
+    settings: dict[str, Any] = {"device": device, "runtime": runtime, "threads": threads}
     with Engine.open(collection, encoder=encoder, reranker=reranker, **settings) as engine:
-        result = engine.search(query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank)
+        result = engine.search(
+            query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
+            filters={"$and": [parsed_filter(text) for text in filters]} if filters else None,
+        )  # fmt: skip
     if json_output:
         print_json(result.to_dict())
         return
@@ -52,3 +63,33 @@ def command(
         note(f"degraded: {result.degraded}")
     if result.truncated:
         note("the query was longer than the models read, and was cut")
+
+
+def parsed_filter(text: str) -> dict[str, Any]:
+    """`year>=2020` or a JSON object as a filter. A value that reads as a number or a boolean is one, and for = and !=
+    also the text it is written as: a CSV corpus holds texts only.
+
+    Raises InputError.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            document: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"--filter {text}: it is not JSON ({error})") from error
+        return document
+    match = re.fullmatch(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", text, re.DOTALL)
+    if match is None:
+        raise InputError(f"--filter {text}: write KEY=VALUE, KEY!=VALUE, KEY>=VALUE and the like, or a JSON filter")
+    name, operator, written = match[1].strip(), match[2], match[3].strip()
+    value = _scalar(written)
+    if operator in ("=", "!="):
+        return {name: {_OPERATORS[operator]: [value] if value == written else [value, written]}}
+    return {name: {_OPERATORS[operator]: value}}
+
+
+def _scalar(written: str) -> bool | int | float | str:
+    try:
+        value = json.loads(written)
+    except ValueError:
+        return written
+    return value if isinstance(value, bool | int | float | str) else written

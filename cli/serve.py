@@ -16,8 +16,13 @@ def command(
     config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
     host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
     port: int | None = typer.Option(None, help="Port (default: 8080)."),
-    metrics_port: int | None = typer.Option(None, help="Port of the second listener, for metrics (default: 9000)."),
+    admin_port: int | None = typer.Option(
+        None, help="Port of the second listener, for metrics, reload and drain (default: 9000)."
+    ),
     api_key_file: Path | None = typer.Option(None, help="A file with one bearer key a line."),
+    supervise: bool | None = typer.Option(
+        None, "--supervise/--no-supervise", help="Run the engine in a worker process that is replaced when it dies."
+    ),
     timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
@@ -35,8 +40,8 @@ def command(
     except ImportError as error:
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
-        config, host=host, port=port, metrics_port=metrics_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        encoder=encoder, reranker=reranker, device=device, threads=threads,
+        config, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
+        supervise=supervise,         encoder=encoder, reranker=reranker, device=device, threads=threads,
     )  # fmt: skip
     logs.set_up()
     serve(collection, settings)

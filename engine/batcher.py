@@ -2,7 +2,8 @@
 
 No timer and no sleep: the thread takes what is queued as soon as the device is free, so a lone request starts at once
 and batches grow by themselves under load. A request is one job with one future, however many sequences it has; a
-cursor remembers how far it was served. Jobs take turns, so three passages do not wait for a thousand.
+cursor remembers how far it was served. Clients take turns, and so do their jobs: three passages do not wait for a
+thousand, nor one caller for another's hundred requests. A sequence that waits more than once is scored once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ import numpy.typing as npt
 from .budget import CostModel
 from .errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded, TandemError
 from .tokens import TokenBatch, concatenate
+from .turns import Turns
+from .twins import Owner, Twins
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Job:
     deadline: float | None = None
     urgent: bool = False
     """Served before every job that is not: recall goes before rerank."""
+    client: str = ""
+    """Whose it is: clients take turns."""
     future: Future[Served] = field(default_factory=Future)
     lengths: list[int] = field(init=False)
     order: list[int] = field(init=False)
@@ -81,6 +85,11 @@ class Job:
         """Sequences not yet run."""
         return len(self.order) - self.cursor
 
+    def skip_answered(self) -> None:
+        """Move the cursor past sequences whose results came from their twins."""
+        while self.waiting and self.results[self.order[self.cursor]] is not None:
+            self.cursor += 1
+
     def store(self, rows: Sequence[int], results: Sequence[Any]) -> None:
         """Keep the results of the sequences `rows`, or fail with the first exception among them."""
         for row, result in zip(rows, results, strict=True):
@@ -89,8 +98,8 @@ class Job:
             self.results[row] = result
 
     def finish(self) -> None:
-        """Hand what was served to the waiting caller; of a block that was cut, nothing."""
-        for row in self.order[self.cursor - self.cursor % BLOCK : self.cursor] if self.waiting else ():
+        """Hand what was served to the waiting caller; of a block that was cut, and of what lies behind it, nothing."""
+        for row in self.order[self.cursor - self.cursor % BLOCK :] if self.waiting else ():
             self.results[row] = None
         now = time.monotonic()
         started = now if self.started_at is None else self.started_at
@@ -113,10 +122,15 @@ def serving_order(lengths: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """The sequences that one job has in a micro-batch."""
+    """The sequences that one job has in a micro-batch, and by row the same sequences of other jobs."""
 
     job: Job
     rows: list[int]
+    twins: Mapping[int, list[Owner]] = field(default_factory=dict)
+
+    def owners(self, row: int) -> list[Owner]:
+        """Everybody who waits for this row."""
+        return [(self.job, row), *self.twins.get(row, ())]
 
 
 class Batcher:
@@ -126,13 +140,16 @@ class Batcher:
         """`queue_tokens`: tokens that may wait before `submit` refuses."""
         self._limit = queue_tokens
         self._waiting_tokens = 0
-        self._urgent: deque[Job] = deque()
-        self._normal: deque[Job] = deque()
+        self._urgent = Turns()
+        self._normal = Turns()
+        self._twins = Twins()
         self._condition = threading.Condition()
         self._closed = False
         self._refusal: TandemError = EngineClosed("the engine is closed; open it again to search")
         self.on_batch: Callable[[int, int], None] | None = None
         """Told sequences and tokens of each micro-batch before it runs, on the device thread."""
+        self.busy_since: float | None = None
+        """When the micro-batch that runs now began (`time.monotonic`), None between two: a watchdog reads it."""
         self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
         self._thread.start()
 
@@ -191,7 +208,9 @@ class Batcher:
             if self.on_batch is not None:
                 tokens = sum(share.job.lengths[row] for share in shares for row in share.rows)
                 self.on_batch(sum(len(share.rows) for share in shares), tokens)
+            self.busy_since = time.monotonic()
             run_isolated(shares)
+            self.busy_since = None
         self._fail_all(EngineClosed("the engine was closed before this request was served"))
 
     def _fail_all(self, error: Exception) -> None:
@@ -204,24 +223,31 @@ class Batcher:
         """Answer what is done, wait for work, form the next micro-batch; empty when the batcher was closed."""
         with self._condition:
             while True:
-                queues = (self._urgent, self._normal)
-                for queue in queues:
+                for queue in (self._urgent, self._normal):
+                    self._compare(queue)
                     self._drop_done(queue)
                 if self._closed:
                     return []
                 queue = self._urgent or self._normal
                 if queue:
-                    shares = form(queue, time.monotonic())
-                    queue.rotate(-1)
-                    return shares
+                    shares = form(list(queue), time.monotonic())
+                    queue.rotate()
+                    return with_twins(shares, self._twins)
                 self._condition.wait()
 
-    def _drop_done(self, queue: deque[Job]) -> None:
+    def _compare(self, queue: Turns) -> None:
+        """With more than one job waiting, find out which of their sequences are the same."""
+        for job in queue if len(queue) > 1 else ():
+            self._twins.add(job)
+
+    def _drop_done(self, queue: Turns) -> None:
         """Before they cost anything: abandoned jobs, and jobs whose next micro-batch would end past their deadline."""
         now = time.monotonic()
         for job in list(queue):
+            job.skip_answered()
             if job.future.done() or not job.waiting or _late(job, now):
                 queue.remove(job)
+                self._twins.discard(job)
                 self._waiting_tokens -= len(job.batch.ids)
                 job.finish()
 
@@ -245,8 +271,9 @@ def form(queue: Sequence[Job], now: float) -> list[_Share]:
     for job in queue:
         if job.model is not model:
             continue
-        start = job.cursor
-        for row in job.order[start:]:
+        rows: list[int] = []
+        while job.waiting:
+            row = job.order[job.cursor]
             wider = max(longest, job.lengths[row])
             end = now + model.cost.seconds(count + 1, wider)
             soonest = limit if job.deadline is None else min(limit, job.deadline)
@@ -254,19 +281,44 @@ def form(queue: Sequence[Job], now: float) -> list[_Share]:
                 break
             limit = soonest
             longest, count, job.cursor = wider, count + 1, job.cursor + 1
-        if job.cursor > start:
-            shares.append(_Share(job, job.order[start : job.cursor]))
+            rows.append(row)
+            job.skip_answered()
+        if rows:
+            shares.append(_Share(job, rows))
         if job.waiting:
             break
     return shares
 
 
+def with_twins(shares: Sequence[_Share], twins: Twins) -> list[_Share]:
+    """The micro-batch without what occurs in it twice, and with every other waiting owner of its sequences."""
+    if not len(twins):
+        return list(shares)
+    taken: set[Owner] = set()
+    single: list[_Share] = []
+    for share in shares:
+        rows = [row for row in share.rows if (share.job, row) not in taken]
+        others: dict[int, list[Owner]] = {}
+        kept: list[int] = []
+        for row in rows:
+            if (share.job, row) in taken:  # the same sequence twice in one request
+                continue
+            kept.append(row)
+            same = [owner for owner in twins.of(share.job, row) if owner[0].results[owner[1]] is None]
+            if same:
+                others[row] = same
+                taken.update(same)
+        if kept:
+            single.append(_Share(share.job, kept, others))
+    return single
+
+
 def run_isolated(shares: Sequence[_Share]) -> None:
     """Run a micro-batch; when it fails, halve it until the bad sequence is found, and fail that one's job only."""
     now = time.monotonic()
-    for share in shares:
-        if share.job.started_at is None:
-            share.job.started_at = now
+    for job, _ in (owner for share in shares for row in share.rows for owner in share.owners(row)):
+        if job.started_at is None:
+            job.started_at = now
     model = shares[0].job.model
     batch = concatenate([share.job.batch.select(share.rows) for share in shares])
     try:
@@ -278,18 +330,24 @@ def run_isolated(shares: Sequence[_Share]) -> None:
     except Exception as error:  # whatever a runtime raises belongs to the requests of this batch, never to the thread
         if isinstance(error, OutOfMemory):
             model.cost.tokens = max(1, min(model.cost.tokens, int(batch.lengths.max()) * len(batch)) // 2)
-        if len(batch) == 1:
-            shares[0].job.fail(error if isinstance(error, OutOfMemory) else _blame(error))
-            return
-        log.warning("a micro-batch of %d sequences failed (%s); halving it", len(batch), error)
-        for half in _halves(shares):
-            run_isolated(half)
+        _halve(shares, len(batch), error)
         return
     model.cost.observe(len(batch), int(batch.lengths.max()), time.monotonic() - now)
-    start = 0
-    for share in shares:
-        share.job.store(share.rows, results[start : start + len(share.rows)])
-        start += len(share.rows)
+    rows = [(share, row) for share in shares for row in share.rows]
+    for (share, row), result in zip(rows, results, strict=True):
+        for job, place in share.owners(row):
+            job.store([place], [result])
+
+
+def _halve(shares: Sequence[_Share], count: int, error: Exception) -> None:
+    """Run both halves of a micro-batch of `count` that failed; one sequence alone fails its request."""
+    if count == 1:
+        for job, _ in shares[0].owners(shares[0].rows[0]):
+            job.fail(error if isinstance(error, OutOfMemory) else _blame(error))
+        return
+    log.warning("a micro-batch of %d sequences failed (%s); halving it", count, error)
+    for half in _halves(shares):
+        run_isolated(half)
 
 
 def _blame(error: Exception) -> InferenceError:
@@ -300,8 +358,11 @@ def _blame(error: Exception) -> InferenceError:
 
 def _halves(shares: Sequence[_Share]) -> Iterator[list[_Share]]:
     """Two micro-batches with half of the sequences each."""
-    rows = [(share.job, row) for share in shares for row in share.rows]
+    rows = [(place, row) for place, share in enumerate(shares) for row in share.rows]
     middle = len(rows) // 2
     for part in (rows[:middle], rows[middle:]):
-        jobs = dict.fromkeys(job for job, _ in part)
-        yield [_Share(job, [row for owner, row in part if owner is job]) for job in jobs]
+        places = dict.fromkeys(place for place, _ in part)
+        yield [
+            _Share(shares[place].job, [row for owner, row in part if owner == place], shares[place].twins)
+            for place in places
+        ]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from . import filters as filtering
 from .artifact import Precision
 from .errors import InputError
 from .runtime import RuntimeWish
@@ -62,10 +63,17 @@ class SearchSettings(_Settings):
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False)
     """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
     rerank: bool = True
+    filters: dict[str, Any] | None = None
+    """Which passages may be found, by their metadata (see `filters`); None or {}: all of them."""
 
     def model_post_init(self, context: Any, /) -> None:
-        """Raises InputError when more hits are asked for than candidates recalled."""
+        """Raises InputError when more hits are asked for than candidates recalled, and for what is no filter."""
+        self.filter()
         if self.top_k > self.candidates:
             raise InputError(
                 f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
             )
+
+    def filter(self) -> filtering.Filter | None:
+        """The parsed `filters`."""
+        return filtering.parse(self.filters) if self.filters else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batcher import Batcher, Job, Served
-from .collection import Collection
+from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
 from .cross_encoder import CrossEncoder
 from .device import Device, choose
@@ -24,6 +24,7 @@ from .fusion import Fusion, Scores
 from .opening import artifact_of
 from .placing import Placed, place, plan_memory
 from .ranking import Ranking, rank
+from .recall import Allowed, Filtered
 from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
 from .story import Clock, Story, advance, drive, drive_async, served_to
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
+# First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
+RECALLS = 128
 NO_RERANKER = "the collection has no reranker: hits are in recall's order"
 
 
@@ -63,7 +66,7 @@ class Engine:
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
         self.placed = placed or Placed(collection.index, None, {})
-        self._recall = cache(lambda k: Recall(encoder, self.placed.index, k))
+        self._recall = lru_cache(RECALLS)(self._make_recall)
         self._resident = cache(self._make_resident)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
@@ -75,18 +78,20 @@ class Engine:
         *,
         encoder: str | Path | None = None,
         reranker: str | Path | None = None,
+        version: Pointer | None = None,
         **settings: Any,
     ) -> Engine:
         """Open a collection with the models it was indexed with.
 
         `encoder` and `reranker` say where the artifacts are when they are no longer where the collection remembers
-        them; `settings` are those of `EngineSettings` (device, threads, precisions, recall_weight, …).
+        them; `version` is another than the collection's current one; `settings` are those of `EngineSettings` (device,
+        threads, precisions, recall_weight, …).
 
         Raises CollectionError, ArtifactError, DeviceError or InputError.
         """
         chosen = EngineSettings(**settings)
         device = choose(chosen.device, chosen.threads)
-        opened = Collection.open(collection, threads=device.threads)
+        opened = Collection.open(collection, version=version, threads=device.threads)
         models = opened.manifest.models
         first = artifact_of(opened, models.encoder, encoder, "bi-encoder")
         second = None if models.reranker is None else artifact_of(opened, models.reranker, reranker, "cross-encoder")
@@ -107,17 +112,17 @@ class Engine:
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
 
-        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True.
-        Within the budget as many candidates as fit are reranked, in recall's order; `result.degraded` tells when that
-        was not all of them.
+        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True,
+        filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
+        fit are reranked, in recall's order; `result.degraded` tells when that was not all of them.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
         return drive(self._search(query, SearchSettings(**settings)))
 
-    async def asearch(self, query: str, **settings: Any) -> SearchResult:
-        """`search`, awaited: any number may be in flight, without a thread each."""
-        return await drive_async(self._search(query, SearchSettings(**settings)), self._steps)
+    async def asearch(self, query: str, *, client: str = "", **settings: Any) -> SearchResult:
+        """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device."""
+        return await drive_async(self._search(query, SearchSettings(**settings), client), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
@@ -140,12 +145,14 @@ class Engine:
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
         return drive(self._embed(texts, kind, truncate=True)).vectors
 
-    async def aembed(self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True) -> Embedded:
+    async def aembed(
+        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, client: str = ""
+    ) -> Embedded:
         """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
 
         Raises InputError, also for a text longer than the model reads when `truncate` is off.
         """
-        return await drive_async(self._embed(texts, kind, truncate=truncate), self._steps)
+        return await drive_async(self._embed(texts, kind, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -164,9 +171,17 @@ class Engine:
         ids: Sequence[str] | None = None,
         truncate: bool = True,
         passage_tokens: int | None = None,
+        budget_ms: float | None = None,
+        client: str = "",
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError."""
-        story = self._rerank(query, texts, ids, truncate=truncate, passage_tokens=passage_tokens)
+        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError.
+
+        Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
+        that was given, and `degraded` says so.
+        """
+        story = self._rerank(
+            query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
+        )
         return await drive_async(story, self._steps)
 
     @property
@@ -201,16 +216,21 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _search(self, query: str, settings: SearchSettings) -> Story[SearchResult]:
+    def _search(self, query: str, settings: SearchSettings, client: str = "") -> Story[SearchResult]:
         clock = Clock(settings.budget_ms)
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
         if self._fits_resident(settings, clock):
-            whole = yield from self._search_resident(query, (encoder_ids, reranker_ids), truncated, settings, clock)
+            whole = yield from self._search_resident(
+                query, (encoder_ids, reranker_ids), truncated, settings, clock, client
+            )
             if whole is not None:
                 return whole
-        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates)))
+        clock.mark()
+        allowed = None if (wanted := settings.filter()) is None else self.collection.allowed(wanted)
+        clock.lap("recall")
+        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed, client)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
@@ -221,7 +241,7 @@ class Engine:
         elif settings.rerank:
             passages, lexical = self._read(reranker_ids, recalled, clock)
             evidence = self.fusion.evidence(recalled.scores, lexical)
-            job, read, degraded = self._rerank_job(reranker_ids, passages, evidence, clock)
+            job, read, degraded = self._rerank_job(reranker_ids, passages, evidence, clock, client)
             truncated |= self._needed_reranker().tokenizer.cuts_query(reranker_ids, passages)
             served = served_to((yield self._batcher.submit(job)))
             clock.spent(queue=served.queued, rerank=served.running)
@@ -243,25 +263,34 @@ class Engine:
             degraded=degraded,
             truncated=truncated,
             device=self.device.kind,
+            version=self.collection.version,
         )
 
     def _fits_resident(self, settings: SearchSettings, clock: Clock) -> bool:
         """Whether a whole search on the device can serve this one, in time: it reranks every candidate."""
-        if self.placed.pipeline is None or not settings.rerank or not self.placed.pipeline.takes(settings.candidates):
+        pipeline = self.placed.pipeline
+        if pipeline is None or not settings.rerank or settings.filters or not pipeline.takes(settings.candidates):
             return False
         cost = self._resident_for(settings).cost
         jobs = 1 + self._batcher.waiting_jobs
         return clock.deadline is None or time.monotonic() + cost.seconds(1, 1) * jobs <= clock.deadline
 
     def _search_resident(
-        self, query: str, ids: tuple[Ids, Ids], truncated: bool, settings: SearchSettings, clock: Clock
+        self,
+        query: str,
+        ids: tuple[Ids, Ids],
+        truncated: bool,
+        settings: SearchSettings,
+        clock: Clock,
+        client: str,
     ) -> Generator[Future[Served], Served | None, SearchResult | None]:
         """A whole search on the device; None where its pairs exceed the largest buffer there."""
         from .resident.stage import joined
 
         encoder_ids = self.encoder.tokenizer.single(_one(ids[0])).ids
         search = self._resident_for(settings)
-        served = served_to((yield self._batcher.submit(Job(search, joined(encoder_ids, ids[1]), urgent=True))))
+        job = Job(search, joined(encoder_ids, ids[1]), urgent=True, client=client)
+        served = served_to((yield self._batcher.submit(job)))
         clock.spent(queue=served.queued, rerank=served.running)
         found = served.results[0]
         if found is None:
@@ -281,6 +310,7 @@ class Engine:
             degraded=f"budget: answered {late * 1e3:.0f} ms late" if late > 0 else None,
             truncated=truncated,
             device=self.device.kind,
+            version=self.collection.version,
         )
 
     def _resident_for(self, settings: SearchSettings) -> Search:
@@ -298,7 +328,9 @@ class Engine:
             raise TypeError("there is no pipeline on the device")
         return self.placed.pipeline
 
-    def _embed(self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool) -> Story[Embedded]:
+    def _embed(
+        self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool, client: str = ""
+    ) -> Story[Embedded]:
         clock = Clock(None)
         tokenizer = self.encoder.tokenizer
         prompted = [self.encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
@@ -312,7 +344,7 @@ class Engine:
         batch = tokenizer.single(ids)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(self.encoder, batch))))
+        served = served_to((yield self._batcher.submit(Job(self.encoder, batch, client=client))))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
@@ -324,11 +356,13 @@ class Engine:
         *,
         truncate: bool,
         passage_tokens: int | None,
+        budget_ms: float | None = None,
+        client: str = "",
     ) -> Story[RerankResult]:
         reranker = self._needed_reranker()
         if (texts is None) == (ids is None):
             raise InputError("rerank takes texts or ids of stored passages: give one of the two")
-        clock = Clock(None)
+        clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
         text, cut = tokenizer.cut(checked(query, "the query"))
         query_ids = tokenizer.encode(text)
@@ -344,9 +378,11 @@ class Engine:
         pairs = tokenizer.pairs(query_ids, passages)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(reranker, pairs))))
+        served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
         clock.spent(queue=served.queued, rerank=served.running)
-        logits = np.array(served.results, dtype=np.float32)
+        logits = _filled(served.results)
+        if ids is not None:
+            texts = self.collection.texts([self.collection.row_of(name) for name in ids])
         ranked = [
             Reranked(
                 index=int(row),
@@ -357,7 +393,7 @@ class Engine:
             )
             for row in np.argsort(-logits, kind="stable")
         ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings())
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), _cut_short(served))
 
     def _passages(
         self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
@@ -381,10 +417,16 @@ class Engine:
             reranker_ids = self.reranker.tokenizer.encode(self.reranker.tokenizer.cut(query)[0])
         return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
 
-    def _submit_recall(self, ids: Ids, candidates: int) -> Future[Served]:
+    def _submit_recall(self, ids: Ids, candidates: int, allowed: Allowed | None, client: str) -> Future[Served]:
         tokenizer = self.encoder.tokenizer
         k = min(candidates, len(self.collection))
-        return self._batcher.submit(Job(self._recall(k), tokenizer.single(_one(ids)), urgent=True))
+        batch = tokenizer.single(_one(ids))
+        return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
+
+    def _make_recall(self, k: int, allowed: Allowed | None) -> Recall:
+        """Under a filter on the host, whose indexes honour it: those on a GPU do not."""
+        index = self.placed.index if allowed is None else Filtered(self.collection.index, allowed)
+        return Recall(self.encoder, index, k)
 
     def _read(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
         """The candidates' token ids, and how much of the query's words each holds."""
@@ -395,7 +437,7 @@ class Engine:
         return passages, lexical
 
     def _rerank_job(
-        self, query: Ids, passages: TokenBatch, evidence: Scores, clock: Clock
+        self, query: Ids, passages: TokenBatch, evidence: Scores, clock: Clock, client: str
     ) -> tuple[Job, npt.NDArray[np.int64], str | None]:
         """The pairs that fit into the time left, their places in recall's order, and why these are not all.
 
@@ -417,7 +459,7 @@ class Engine:
                 first = first[:fits]
         pairs = reranker.tokenizer.pairs(query, passages.select(first))
         clock.lap("fetch")
-        return Job(reranker, pairs, deadline=deadline), first, degraded
+        return Job(reranker, pairs, deadline=deadline, client=client), first, degraded
 
     def _hits(self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int) -> list[Hit]:
         places = ranking.places[:top_k]
@@ -457,6 +499,12 @@ def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> Non
 
 def _one(ids: Ids) -> TokenBatch:
     return TokenBatch(ids, cumulative([len(ids)]))
+
+
+def _filled(results: list[Any]) -> npt.NDArray[np.float32]:
+    """float32 [n]: the logits, the lowest of them where the deadline came first (0 where it left none)."""
+    lowest = min((logit for logit in results if logit is not None), default=0.0)
+    return np.array([lowest if logit is None else logit for logit in results], dtype=np.float32)
 
 
 def _cut_short(served: Served) -> str | None:

@@ -62,6 +62,7 @@ class SearchResult:
     degraded:   why fewer than all candidates were reranked, or how late the answer is; None when neither applies
     truncated:  whether the query was longer than the models read
     device:     where it ran
+    version:    of the collection that was searched
     """
 
     query: str
@@ -72,6 +73,7 @@ class SearchResult:
     degraded: str | None
     truncated: bool
     device: str
+    version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -80,7 +82,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Reranked:
-    """One of the caller's passages after `Engine.rerank`: its place in the call, from 0, and its logit."""
+    """One of the caller's passages after `Engine.rerank`: its place in the call, from 0, its logit and its text."""
 
     index: int
     score: float
@@ -91,11 +93,15 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """Passages in the cross-encoder's order, best first; `tokens` that the model read, special ones included."""
+    """Passages in the cross-encoder's order, best first; `tokens` of all pairs, special ones included.
+
+    degraded: why not all of them were scored (only with a budget), None when they were
+    """
 
     passages: list[Reranked]
     tokens: int
     timings: Timings
+    degraded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

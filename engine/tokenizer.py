@@ -57,9 +57,14 @@ class Tokenizer:
         """Special tokens of a pair."""
         return self._two.special
 
+    @property
+    def readable_characters(self) -> int:
+        """Characters of a text beyond which it is cut before it is tokenised."""
+        return CHARACTERS_A_TOKEN * self.max_length
+
     def cut(self, text: str) -> tuple[str, bool]:
         """`text` without what lies beyond any token the model could read, and whether something was cut."""
-        limit = CHARACTERS_A_TOKEN * self.max_length
+        limit = self.readable_characters
         if len(text) <= limit:
             return text, False
         text = text.lstrip()  # a screen of blanks must not push the words out

@@ -31,7 +31,7 @@ def engine(settings: Settings, collection: Path | None) -> Iterator[dict[str, An
         asked = cycle(queries)
         times = wall_ms(lambda: tested.search(next(asked), budget_ms=None), settings.repeats)
         choices, weight, lexical = tested.choices, tested.fusion.recall_weight, tested.fusion.lexical_weight
-    weights = {"recall_weight": weight, "lexical_weight": lexical}
+    weights: dict[str, Any] = {"recall_weight": weight, "lexical_weight": lexical}
     with Engine.open(
         collection, device="cpu", encoder_precision="fp32", reranker_precision="fp32", **weights
     ) as oracle:

@@ -8,6 +8,7 @@ from .corpus import Corpus, open_corpus, read_corpus
 from .document import Document, Fields
 from .encoding import Encode
 from .manifest import IndexSettings, Manifest, ModelRecord, Models
+from .publish import Pointer, read_pointer
 from .report import BuildReport, Progress
 
 __all__ = [
@@ -22,10 +23,12 @@ __all__ = [
     "ModelRecord",
     "Models",
     "Place",
+    "Pointer",
     "Progress",
     "build",
     "forget_fusion",
     "open_corpus",
     "read_corpus",
+    "read_pointer",
     "write_fusion",
 ]

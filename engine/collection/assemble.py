@@ -22,6 +22,7 @@ from ..tokens import TokenBatch, cumulative, pack
 from . import publish
 from .collection import LEXICON, ORDER, PLACES, TOKENS, open_version
 from .encoding import Encode, Vectors
+from .facets import Facets
 from .manifest import Counts, Manifest, Models
 from .passages import STORES, Preparer
 from .ragged import Ragged, RaggedWriter
@@ -72,6 +73,7 @@ def arrays(job: Job, shards: Sequence[Finished], preparer: Preparer, progress: P
         lexicon = ArrayWriter(folder / LEXICON, np.uint32)
         lexicon.append(frequencies)
         lexicon.close()
+    Facets.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from ..errors import CollectionError, InputError
 from ..files import sha256
 from ..fusion import Fusion
 from ..lexical import Lexicon
-from ..recall import Index
+from ..recall import Allowed, Index
 from ..tokens import TokenBatch, cumulative
 from . import calibration, publish
+from .facets import Facets
 from .manifest import MANIFEST, Manifest
 from .ragged import Ragged
 
@@ -30,6 +31,8 @@ PLACES = "places.npy"
 ORDER = "ids.order.npy"
 HASHED_BY_DEFAULT = 256_000_000
 """Bytes up to which opening also hashes every file: a fifth of a second."""
+FILTERS = 128
+"""Filters whose passages are remembered: 16 MB for a million passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,28 @@ class Collection:
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
         self._check_counts()
+        # Neither holds this object, which would keep a closed version in memory until the collector comes.
+        facets = self._facets = cache(partial(Facets.open, folder, self._metadata))
+        self.allowed = lru_cache(FILTERS)(lambda filters: Allowed(filters.mask(facets())))
+        """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool | None = None, threads: int | None = None) -> Collection:
-        """The current version of the collection folder `path`.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        version: publish.Pointer | None = None,
+        verify: bool | None = None,
+        threads: int | None = None,
+    ) -> Collection:
+        """The current version of the collection folder `path`, or the one that `version` points to.
 
         Always checked: the pointer's hash of the manifest, the manifest, that every file is there, a plain file and of
         its size, and that counts agree. `verify` hashes all contents too (None: when that takes a moment only).
         `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
         """
         path = Path(path)
-        pointer = publish.read_pointer(path)
+        pointer = version or publish.read_pointer(path)
         if pointer is None:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
@@ -99,6 +113,11 @@ class Collection:
     def fusion(self) -> Fusion | None:
         """The collection's own weight of the recall score (see `calibration`), None where its models have none."""
         return calibration.read(self.path, self.manifest)
+
+    @property
+    def facets(self) -> Facets:
+        """The values of the passages' metadata."""
+        return self._facets()
 
     def __len__(self) -> int:
         return self.manifest.counts.passages

@@ -36,7 +36,7 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
     threads = threads or len(os.sched_getaffinity(0))
     progress(0, None, "clustering")
     index = inverted.train(vectors, plan.lists, threads=threads)
-    inverted.fill(index, vectors, progress)
+    largest, residual = inverted.fill(index, vectors, progress)
     codes.write(index, folder / INVERTED)
     del index
     sync_file(folder / INVERTED)
@@ -45,12 +45,17 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
     _, truth = exact.search(vectors, queries, depth)
     probes, recall = _tune(
         vectors,
-        inverted.Inverted.open(folder / INVERTED, probes=max(4, plan.lists // 32), threads=threads),
+        inverted.Inverted.open(
+            folder / INVERTED, probes=max(4, plan.lists // 32), largest=largest, residual=residual, threads=threads
+        ),
         queries,
         truth,
     )
     measured = f"{len(queries)} sample queries against exact search over {len(vectors)} passages"
-    return IndexPlan(**plan.model_dump(), probes=probes, recall_at_100=round(recall, 4), measured_on=measured)
+    return IndexPlan(
+        **plan.model_dump(), probes=probes, largest=largest, residual=residual, recall_at_100=round(recall, 4),
+        measured_on=measured,
+    )  # fmt: skip
 
 
 def _tune(vectors: Floats, index: inverted.Inverted, queries: Floats, truth: Rows) -> tuple[int, float]:

@@ -14,6 +14,9 @@ from .exact import Floats
 
 BLOCK = 65_536
 """Vectors coded at a time: 100 MB at 384 dimensions."""
+# Beyond the bound of `ceilings`: rounding of float32 scores and of the bound itself.
+ROUNDING = 1e-6
+LONGEST = 1.01
 REFINE = 4
 """Candidates taken for each passage wanted: codes misplace some by a few ranks, hardly any by 4 times."""
 
@@ -44,6 +47,25 @@ def residuals(vectors: Floats, codes: Floats, largest: npt.ArrayLike) -> npt.NDA
     """float64 [n]: the distance of each vector from what its code stands for."""
     restored = codes.astype(np.float64) / _factor(largest)
     return np.asarray(np.linalg.norm(vectors - restored, axis=1))
+
+
+def ceilings(
+    queries: Floats, coded: Floats, largest_query: Floats, last: Floats, *, largest: float, residual: float
+) -> npt.NDArray[np.float64]:
+    """float64 [m]: cosines that no vector exceeds whose code product is at most `last` (float32 [m]).
+
+    With |v| <= 1.01 (half precision is off by less), q' and v' what the codes stand for, and residuals a >= |q - q'|
+    and b >= |v - v'|:
+
+        q.v = q'.v' + (q - q').v' + q.(v - v') <= q'.v' + a (1.01 + b) + |q| b
+
+    queries, coded, largest_query: float32 [m, d], their codes, and their largest magnitudes [m, 1]; `largest` and
+    `residual` are those of the vectors.
+    """
+    products = last.astype(np.float64) * largest_query[:, 0] * largest / 127**2
+    own = residuals(queries, coded, largest_query)
+    norms = np.linalg.norm(queries, axis=1).astype(np.float64)
+    return np.asarray(products + own * (LONGEST + residual) + norms * residual + ROUNDING)
 
 
 def write(index: Any, path: Path) -> None:

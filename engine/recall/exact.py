@@ -39,6 +39,23 @@ def search(vectors: Floats, queries: Floats, k: int) -> tuple[Floats, Rows]:
     return scores, rows
 
 
+def search_among(vectors: Floats, queries: Floats, k: int, rows: Rows) -> tuple[Floats, Rows]:
+    """`search` among `rows` only (int64 [r], rising); gathers their vectors block by block."""
+    k = min(k, len(rows))
+    found = [
+        _blockwise(vectors, queries[start : start + QUERIES], k, rows) for start in range(0, len(queries), QUERIES)
+    ]
+    ranked = [
+        rank(vectors, query, candidates, k)
+        for query, candidates in zip(queries, (each for part in found for each in part), strict=True)
+    ]
+    empty = np.empty((0, k))
+    return (
+        np.stack([scores for scores, _ in ranked]) if ranked else empty.astype(np.float32),
+        np.stack([best for _, best in ranked]) if ranked else empty.astype(np.int64),
+    )
+
+
 def rank(vectors: Floats, query: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
     """The `k` best of the candidate `rows`, scored in float64, ties by row: the same whatever found the candidates.
 
@@ -75,16 +92,17 @@ def _kth(scores: Floats, k: int) -> np.float32:
     return bound
 
 
-def _blockwise(vectors: Floats, queries: Floats, k: int) -> list[Rows]:
-    """Candidates of each query, keeping after every block only what can still be among the best."""
+def _blockwise(vectors: Floats, queries: Floats, k: int, among: Rows | None = None) -> list[Rows]:
+    """Candidates of each query, keeping after every block only what can still be among the best; `among`: of these."""
     rows = [np.empty(0, dtype=np.int64)] * len(queries)
     scores = [np.empty(0, dtype=np.float32)] * len(queries)
-    for start in range(0, len(vectors), BLOCK):
-        products = queries @ vectors[start : start + BLOCK].T
+    for start in range(0, len(vectors if among is None else among), BLOCK):
+        part = np.arange(start, min(start + BLOCK, len(vectors))) if among is None else among[start : start + BLOCK]
+        products = queries @ (vectors[start : start + BLOCK] if among is None else vectors[part]).T
         for place, product in enumerate(products):
             found = near(product, k)
             found_scores = np.concatenate([scores[place], product[found]])
-            found_rows = np.concatenate([rows[place], found + start])
+            found_rows = np.concatenate([rows[place], part[found]])
             kept = near(found_scores, k)
             scores[place], rows[place] = found_scores[kept], found_rows[kept]
     return rows

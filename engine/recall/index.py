@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import open_array
 from ..errors import CollectionError, InputError
 from . import exact
+from .allowed import Allowed
 from .exact import Floats, Rows
 from .inverted import Inverted
 from .planning import IndexPlan
@@ -21,6 +22,21 @@ from .scan import Scan
 VECTORS = "vectors.npy"
 CODES = "codes.faiss"
 INVERTED = "inverted.faiss"
+# Up to so many allowed passages (or a 150th of all) their vectors are read and compared one by one: 0.45 us for each at
+# 384 dimensions, where codes behind a filter take 2 ns for every passage there is and up to 0.15 us for an allowed one.
+FEW, FEW_OF = 1024, 150
+
+
+class Filtered:
+    """An index that finds only the passages a filter allows."""
+
+    def __init__(self, index: Index, allowed: Allowed) -> None:
+        self._index = index
+        self._allowed = allowed
+
+    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
+        """`Index.search` among the allowed passages."""
+        return self._index.search(queries, k, self._allowed)
 
 
 class Index:
@@ -45,7 +61,9 @@ class Index:
         if plan.kind == "scan":
             finder = Scan.open(folder / CODES, largest=plan.largest, residual=plan.residual, threads=threads)
         else:
-            finder = Inverted.open(folder / INVERTED, probes=plan.probes, threads=threads)
+            finder = Inverted.open(
+                folder / INVERTED, probes=plan.probes, largest=plan.largest, residual=plan.residual, threads=threads
+            )
         if finder.shape != vectors.shape:
             raise CollectionError(f"{folder} holds codes of shape {finder.shape} for {vectors.shape}; index again")
         return cls(vectors, finder)
@@ -57,10 +75,11 @@ class Index:
     def dimension(self) -> int:
         return int(self.vectors.shape[1])
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
+    def search(self, queries: Floats, k: int, allowed: Allowed | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query, fewer when the collection has fewer.
 
         queries: float32 [n, d] of unit length
+        allowed: the only passages that count; among them the search is exact, whatever the index
         returns: scores float32 [n, k], cosines descending, ties by row; rows int64 [n, k]
         Raises InputError on a query of another dimension or with a number that is not finite.
         """
@@ -71,10 +90,29 @@ class Index:
             raise InputError("a query vector holds a number that is not finite")
         if k < 1:
             raise InputError(f"cannot search for {k} passages; ask for at least 1")
+        if allowed is not None:
+            return self._search_allowed(queries, min(k, allowed.count), allowed)
         k = min(k, len(self))
         if self._finder is None or not len(queries):
             return exact.search(self.vectors, queries, k)
         found = [self._rank(query, rows, ceiling, k) for query, rows, ceiling in self._candidates(queries, k)]
+        return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
+
+    def _search_allowed(self, queries: Floats, k: int, allowed: Allowed) -> tuple[Floats, Rows]:
+        finder = self._finder
+        if not k:
+            return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
+        few = allowed.count <= max(FEW, len(self) // FEW_OF)
+        if few or finder is None or not len(queries) or (isinstance(finder, Inverted) and not finder.bounded):
+            return exact.search_among(self.vectors, queries, k, allowed.rows)
+        candidates = finder.candidates if isinstance(finder, Scan) else finder.allowed_candidates
+        found = []
+        for query, rows, ceiling in zip(queries, *candidates(queries, k, allowed), strict=True):
+            scores, best = exact.rank(self.vectors, query, rows, k)
+            if scores[-1] <= ceiling:
+                alone = exact.search_among(self.vectors, query[None], k, allowed.rows)
+                scores, best = alone[0][0], alone[1][0]
+            found.append((scores, best))
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
     def _candidates(self, queries: Floats, k: int) -> Iterator[tuple[Floats, Rows, float]]:

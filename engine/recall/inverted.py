@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import codes
+from .allowed import Allowed
 from .exact import Floats, Rows
 
 ITERATIONS = 10
@@ -20,13 +22,16 @@ SEED = 20_071
 class Inverted:
     """A memory-mapped inverted file. FAISS objects are not safe to change and search at once: one owner thread."""
 
-    def __init__(self, index: Any, *, probes: int, threads: int) -> None:
+    def __init__(self, index: Any, *, probes: int, largest: float, residual: float, threads: int) -> None:
+        """`largest`: the magnitude coded as 127; `residual`: the largest distance of a vector from its code."""
         self._index = index
+        self._largest = largest
+        self._residual = residual
         self._threads = threads
         self.probes = min(probes, index.nlist)
 
     @classmethod
-    def open(cls, path: Path, *, probes: int, threads: int) -> Inverted:
+    def open(cls, path: Path, *, probes: int, largest: float, residual: float, threads: int) -> Inverted:
         """Raises CollectionError when FAISS cannot read `path` as an inverted file."""
         import faiss
 
@@ -34,7 +39,7 @@ class Inverted:
         lists: Any = index.invlists and faiss.downcast_InvertedLists(index.invlists)
         if isinstance(lists, faiss.OnDiskInvertedLists):
             lists.prefetch_nthread = 0  # its default starts 32 threads for every search to read pages ahead
-        return cls(index, probes=probes, threads=threads)
+        return cls(index, probes=probes, largest=largest, residual=residual, threads=threads)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,6 +70,33 @@ class Inverted:
             waiting, probes = waiting[~enough], min(2 * probes, self._index.nlist)
         return found
 
+    @property
+    def bounded(self) -> bool:
+        """Whether its codes' bound is known: not of an index built before it was recorded."""
+        return self._residual > 0
+
+    def allowed_candidates(self, queries: Floats, k: int, allowed: Allowed) -> tuple[Rows, npt.NDArray[np.float64]]:
+        """The `allowed` rows with the best codes, of all clusters, and a ceiling on the cosine of every other one.
+
+        A filter may leave nothing in the clusters near a query, so which to read cannot be told: all codes are compared
+        (see `index.FEW`), and the result is exact, as in a scan.
+        queries: float32 [m, d] of unit length
+        returns: rows int64 [m, min(4 k, count)]; ceilings float64 [m]
+        """
+        import faiss
+
+        faiss.omp_set_num_threads(self._threads)
+        self._index.parallel_mode = 1 if len(queries) == 1 else 0
+        coded, largest = codes.coded_queries(queries)
+        wanted = min(codes.REFINE * k, allowed.count)
+        parameters = allowed.parameters(nprobe=self._index.nlist)
+        products, rows = self._index.search(coded, wanted, params=parameters)
+        if wanted == allowed.count:
+            return rows, np.full(len(queries), -np.inf)
+        return rows, codes.ceilings(
+            queries, coded, largest, products[:, -1], largest=self._largest, residual=self._residual
+        )
+
 
 def train(vectors: Floats, lists: int, *, threads: int) -> Any:
     """An empty inverted file with `lists` clusters of the direction of a sample of `vectors` (float32 [n, d])."""
@@ -86,10 +118,16 @@ def train(vectors: Floats, lists: int, *, threads: int) -> Any:
     return index
 
 
-def fill(index: Any, vectors: Floats, progress: Callable[[int, int | None, str], None]) -> None:
-    """Add codes of all `vectors` to a trained inverted file, scaled by one factor, which changes no order."""
-    largest = codes.largest_magnitude(vectors)
+def fill(index: Any, vectors: Floats, progress: Callable[[int, int | None, str], None]) -> tuple[float, float]:
+    """Add codes of all `vectors` to a trained inverted file; returns the `largest` and `residual` to open it with.
+
+    All are scaled by one factor, which changes no order.
+    """
+    largest, residual = codes.largest_magnitude(vectors), 0.0
     for start in range(0, len(vectors), codes.BLOCK):
         block = vectors[start : start + codes.BLOCK]
-        index.add(codes.coded(block, largest))
+        coded = codes.coded(block, largest)
+        index.add(coded)
+        residual = max(residual, float(codes.residuals(block, coded, largest).max()))
         progress(start + len(block), len(vectors), "adding to the index")
+    return largest, residual

@@ -38,7 +38,7 @@ class IndexPlan(Plan):
     """Clusters read for one query."""
     largest: float = 0.0
     residual: float = 0.0
-    """Of a scan: the magnitude coded as 127, and the largest distance of a vector from its code."""
+    """Of codes: the magnitude coded as 127, and the largest distance of a vector from its code (0: not recorded)."""
     recall_at_100: float = 1.0
     """Mean share of the exact 100 nearest among the 100 returned, over the sample."""
     measured_on: str = "exact by construction"

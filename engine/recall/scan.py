@@ -1,12 +1,8 @@
 """Exact search that reads bytes: every vector's code is compared, the best are scored exactly, the result is proven.
 
-With |v| <= 1.01 (half precision is off by less), q' and v' what the codes stand for, and residuals a >= |q - q'| and
-b >= |v - v'|:
-
-    q.v = q'.v' + (q - q').v' + q.(v - v') <= q'.v' + a (1.01 + b) + |q| b
-
-so no vector that was not taken can be better than the last one's code product plus that. When the k-th exact score
-exceeds it, the k best are found for certain; when not (hardly ever), the query is searched in full precision.
+No vector that was not taken can be better than the bound on the last one's code product (`codes.ceilings`). When the
+k-th exact score exceeds it, the k best are found for certain; when not (hardly ever), the query is searched in full
+precision.
 """
 
 from __future__ import annotations
@@ -19,11 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import codes
+from .allowed import Allowed
 from .exact import Floats, Rows
-
-# Beyond the bound: rounding of float32 scores and of the bound itself.
-ROUNDING = 1e-6
-LONGEST = 1.01
 
 
 class Scan:
@@ -45,24 +38,27 @@ class Scan:
     def shape(self) -> tuple[int, int]:
         return int(self._index.ntotal), int(self._index.d)
 
-    def candidates(self, queries: Floats, k: int) -> tuple[Rows, npt.NDArray[np.float64]]:
+    def candidates(
+        self, queries: Floats, k: int, allowed: Allowed | None = None
+    ) -> tuple[Rows, npt.NDArray[np.float64]]:
         """The rows with the best codes for each query, and a ceiling on the cosine of every other row.
 
-        queries: float32 [m, d] of unit length
+        queries: float32 [m, d] of unit length; `allowed`: the only rows that count
         returns: rows int64 [m, min(4 k, n)]; ceilings float64 [m]
         """
         import faiss
 
         faiss.omp_set_num_threads(self._threads)
         coded, largest = codes.coded_queries(queries)
-        wanted = min(codes.REFINE * k, self.shape[0])
-        products, rows = self._index.search(coded, wanted)
-        if wanted == self.shape[0]:
+        among = self.shape[0] if allowed is None else allowed.count
+        wanted = min(codes.REFINE * k, among)
+        parameters = None if allowed is None else allowed.parameters()
+        products, rows = self._index.search(coded, wanted, params=parameters)
+        if wanted == among:
             return rows, np.full(len(queries), -np.inf)
-        last = products[:, -1].astype(np.float64) * largest[:, 0] * self._largest / 127**2
-        own = codes.residuals(queries, coded, largest)
-        norms = np.linalg.norm(queries, axis=1).astype(np.float64)
-        return rows, last + own * (LONGEST + self._residual) + norms * self._residual + ROUNDING
+        return rows, codes.ceilings(
+            queries, coded, largest, products[:, -1], largest=self._largest, residual=self._residual
+        )
 
 
 def build(vectors: Floats, progress: Callable[[int, int | None, str], None]) -> tuple[Any, float, float]:

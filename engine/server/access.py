@@ -10,6 +10,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import telemetry
 from .errors import failure_of
 from .limits import ClientGone
 from .replies import send_failure
@@ -17,16 +18,6 @@ from .service import Service
 
 log = logging.getLogger(__name__)
 _SENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_REASONS = {
-    401: "key",
-    403: "origin",
-    413: "size",
-    415: "size",
-    422: "content",
-    429: "overloaded",
-    503: "unavailable",
-    504: "deadline",
-}
 _CLIENT_GONE = 499
 _HARDENING = [
     (b"x-content-type-options", b"nosniff"),
@@ -49,6 +40,11 @@ class Access:
         start = time.perf_counter()
         request_id = _request_id(dict(scope["headers"]).get(b"x-request-id"))
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        with telemetry.request_span(scope) as span:
+            status = await self._answer(scope, receive, send, start, request_id)
+            telemetry.answered(span, scope["method"], _route(scope), status, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, start: float, request_id: str) -> int:
         status = 0
 
         async def marking(message: Message) -> None:
@@ -73,14 +69,19 @@ class Access:
                 await send_failure(failure_of(error), scope, marking)
         finally:
             self._record(scope, status, time.perf_counter() - start, request_id)
+        return status
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = getattr(scope.get("route"), "path", None) or "other"
+        route = _route(scope)
         self._service.metrics.answered(route, status, seconds)
-        if status in _REASONS:
-            self._service.metrics.rejected.labels(_REASONS[status]).inc()
+        if status >= 400 and (reason := scope["state"].get("reason")):
+            self._service.metrics.rejected.labels(reason).inc()
         fields = {"id": request_id, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
         log.info("request", extra={"method": scope["method"], **fields})
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", None) or "other"
 
 
 def _request_id(sent: bytes | None) -> str:

@@ -71,12 +71,12 @@ class Admission:
     def _check(self, work: Work, remaining: float) -> None:
         late = self.seconds + work.seconds - remaining
         if late > 0:
-            raise _full(late, "this request would not be done in time behind those that are being served")
+            raise _full(late, "late", "this request would not be done in time behind those that are being served")
         if self.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:
-            raise _full(self.seconds / 2, "the server has as much work as it holds")
+            raise _full(self.seconds / 2, "full", "the server has as much work as it holds")
 
 
-def _full(seconds: float, why: str) -> Failure:
+def _full(seconds: float, reason: str, why: str) -> Failure:
     # Jittered: clients refused together must not come back together.
     wait = min(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))), LONGEST_WAIT)
-    return Failure("overloaded", f"{why}; try again in {wait} s", retry_after=wait)
+    return Failure("overloaded", f"{why}; try again in {wait} s", retry_after=wait, reason=reason)

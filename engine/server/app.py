@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InferenceError, TandemError
 from .access import Access
@@ -18,8 +19,9 @@ from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
 from .limits import Bodies
 from .replies import Json, failure_reply
-from .routes import ROUTERS
+from .routes import ROUTERS, admin, probes
 from .service import Service
+from .settings import loopback
 
 log = logging.getLogger(__name__)
 _KINDS: dict[int, Kind] = {404: "not_found", 405: "method", 400: "validation"}
@@ -33,18 +35,43 @@ def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
 
 def create_routes(service: Service) -> FastAPI:
     """The routes alone, without the layers that guard them."""
-    app = FastAPI(
-        title="Tandem", summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
+    app = _application("Tandem")
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
+    """The second listener: probes and metrics without a key, and /admin, which needs one beyond loopback.
+
+    `stop` begins the going down.
+    """
+    app = _application("Tandem: operation")
+    app.state.service = service
+    app.state.stop = stop
+    for router in (probes.router, admin.router):
+        app.include_router(router)
+    settings = service.settings
+    open_to_all = Auth(app, settings, keyless=True)
+    guarded = open_to_all if loopback(settings.admin_host) else Auth(app, settings)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all
+        await inner(scope, receive, send)
+
+    return Access(dispatch, service)
+
+
+def _application(title: str) -> FastAPI:
+    return FastAPI(
+        title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
         docs_url=None, redoc_url=None, default_response_class=Json,
         exception_handlers={
             Failure: _failure, TandemError: _engine_error, RequestValidationError: _invalid, HTTPException: _http_error,
             Exception: _failure,
         },
     )  # fmt: skip
-    app.state.service = service
-    for router in ROUTERS:
-        app.include_router(router)
-    return app
 
 
 async def _failure(request: Request, failure: Exception) -> Response:
@@ -56,7 +83,8 @@ async def _engine_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InferenceError):
         service.metrics.errors.inc()
         log.warning("a model failed", extra={"id": request.state.request_id})
-    return failure_reply(failure_of(error, str(service.engine.collection.path)), request.scope)
+    current = service.host.current
+    return failure_reply(failure_of(error, "" if current is None else current.facts.path), request.scope)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -43,6 +43,7 @@ class Auth:
         headers = dict(scope["headers"])
         failure = self._refused(headers)
         if failure is None:
+            scope.setdefault("state", {})["client"] = self._client(headers, scope)
             return await self._app(scope, receive, send)
         if failure.kind == "unauthorized" and b"text/html" in headers.get(b"accept", b""):
             return await _ask_browser(failure, scope, send)
@@ -62,6 +63,12 @@ class Auth:
         if self._valid(headers.get(b"authorization", b"")):
             return None
         return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY", close=True)
+
+    def _client(self, headers: dict[bytes, bytes], scope: Scope) -> str:
+        """Whose turn a request takes at the device: its key's, without keys its address's."""
+        if self._digests:
+            return hashlib.sha256(headers[b"authorization"]).hexdigest()[:16]
+        return str((scope.get("client") or ("",))[0])
 
     def _known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host

@@ -62,16 +62,22 @@ class Deadlines:
 
     def _seconds(self, scope: Scope) -> float:
         limit = self._service.settings.timeout_ms / 1e3
-        given = dict(scope["headers"]).get(HEADER.encode())
-        if given is None:
-            return limit
-        try:
-            asked = float(given)
-        except ValueError:
-            asked = math.nan
-        if not asked > 0:
-            raise Failure("validation", f"{HEADER} must be a positive number of milliseconds", param=HEADER, close=True)
-        return min(asked / 1e3, limit)
+        asked = milliseconds(scope, HEADER)
+        return limit if asked is None else min(asked / 1e3, limit)
+
+
+def milliseconds(scope: Scope, header: str) -> float | None:
+    """A header's positive number of milliseconds, None without it; raises Failure for anything else."""
+    given = dict(scope["headers"]).get(header.encode())
+    if given is None:
+        return None
+    try:
+        asked = float(given)
+    except ValueError:
+        asked = math.nan
+    if not 0 < asked < math.inf:
+        raise Failure("validation", f"{header} must be a positive number of milliseconds", param=header, close=True)
+    return asked
 
 
 class _Relay:

@@ -53,6 +53,8 @@ class Failure(Exception):
     status_override: int | None = None
     close: bool = False
     """Whether the connection ends with the answer: the rest of the request was not read."""
+    reason: str | None = None
+    """For the metrics, where the kind alone does not say it."""
 
     def status(self, dialect: Dialect) -> int:
         """The HTTP status."""

@@ -64,8 +64,9 @@ class Bodies:
                 raise self._too_large()
             if len(chunk) > self._room:
                 raise Failure(
-                    "overloaded", "too many bodies are held already; try again later", retry_after=1, close=True
-                )
+                    "overloaded", "too many bodies are held already; try again later", retry_after=1, close=True,
+                    reason="bodies",
+                )  # fmt: skip
             taken[0] += len(chunk)
             self._room -= len(chunk)
             chunks.append(chunk)

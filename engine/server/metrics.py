@@ -7,10 +7,12 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..result import Timings
+from .facts import Facts
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _TOKENS = tuple(2**power for power in range(4, 20))
+_DEGRADED = {"fitted": "fewer_candidates", "ran out": "cut_short", "late": "late"}
 STAGES = ("tokenize", "queue", "encode", "recall", "fetch", "rerank")
 
 
@@ -31,6 +33,12 @@ class Metrics:
         self.degraded = Counter("tandem_degraded", "Searches not wholly reranked", ("reason",), registry=registry)
         self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
         self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
+        self.retried = Counter("tandem_retried", "Calls made again after a worker ended", registry=registry)
+        self.restarts = Counter("tandem_worker_restarts", "Workers that ended unasked", registry=registry)
+        self.swaps = Counter("tandem_swaps", "New versions of the collection", ("outcome",), registry=registry)
+        self.version = Gauge(
+            "tandem_collection_info", "1 for the version that is served", ("version",), registry=registry
+        )
         self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
         self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
         self._tei(registry, histogram)
@@ -52,6 +60,18 @@ class Metrics:
     def gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
         """A gauge read when asked for."""
         Gauge(name, what, registry=self.registry).set_function(value)
+
+    def serving(self, facts: Facts) -> None:
+        """A version, on a device, takes requests from now on."""
+        for gauge, value in ((self.device, facts.device), (self.version, facts.version)):
+            gauge.clear()
+            gauge.labels(value).set(1)
+
+    def degrade(self, why: str | None) -> None:
+        """An answer that was not wholly reranked, or late; `why` is the engine's sentence."""
+        if why is not None:
+            reason = next((reason for part, reason in _DEGRADED.items() if part in why), "no_reranker")
+            self.degraded.labels(reason).inc()
 
     def batch(self, sequences: int, tokens: int) -> None:
         """A micro-batch begins."""

@@ -24,6 +24,8 @@ def failure_reply(failure: Failure, scope: Scope) -> Json:
     """The answer to a failed request, in its route's dialect."""
     dialect = dialect_of(scope["path"])
     request_id = scope.get("state", {}).get("request_id", "")
+    if "state" in scope:
+        scope["state"]["reason"] = failure.reason or failure.kind
     return Json(failure.body(dialect, request_id), status_code=failure.status(dialect), headers=failure.headers())
 
 

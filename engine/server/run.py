@@ -1,4 +1,4 @@
-"""The process: two listeners, the models loaded beside them, and a going down that nobody notices."""
+"""The HTTP process: two listeners, a worker opened beside them, and a going down that nobody notices."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from ..collection import Pointer
 from ..engine import Engine
 from ..errors import InputError
-from .app import create_app, create_routes
-from .auth import PROBES, Auth
-from .errors import Failure
-from .replies import send_failure
+from . import telemetry
+from .app import create_admin, create_app
+from .backend import Backend, Local
+from .host import Host
+from .metrics import Metrics
+from .remote import Remote
 from .service import Service
 from .settings import ServerSettings
 
@@ -39,52 +43,56 @@ class Serving:
     """One run of the server."""
 
     def __init__(self, collection: Path, settings: ServerSettings) -> None:
-        self.service = Service(settings)
         self._collection = collection
         self._settings = settings
+        self._metrics = Metrics()
+        host = Host(collection, self._open, self._metrics, close_after=settings.timeout_ms / 1e3)
+        self.service = Service(settings, host=host)
         self._servers: list[uvicorn.Server] = []
         self._going: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Listen, load, serve, drain."""
-        settings = self._settings
-        routes = create_routes(self.service)
-        app = create_app(self.service, routes)
+        settings, host = self._settings, self.service.host
+        if settings.trace_endpoint is not None:
+            telemetry.export_to(settings.trace_endpoint)
         sockets = [_listen(settings.host, settings.port)]
-        applications: list[ASGIApp] = [app]
-        if settings.metrics_port is not None:
-            sockets.append(_listen(settings.metrics_host, settings.metrics_port))
-            # It asks for no key; bound to more than loopback, only names in `allowed_hosts` are answered.
-            applications.append(Auth(_OnlyOperation(routes), settings, keyless=True))
+        applications = [create_app(self.service)]
+        if settings.admin_port is not None:
+            sockets.append(_listen(settings.admin_host, settings.admin_port))
+            applications.append(create_admin(self.service, partial(self.stop, settings.drain_delay_ms / 1e3)))
         self._servers = [_Server(_config(application, settings)) for application in applications]
         self._catch_signals()
         listening = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(self._servers, sockets, strict=True)
         ]
-        host, port = sockets[0].getsockname()[:2]
-        log.info("listening", extra={"host": host, "port": port, "keys": len(settings.bearer_keys())})
-        engine = None
+        address, port = sockets[0].getsockname()[:2]
+        log.info("listening", extra={"host": address, "port": port, "keys": len(settings.bearer_keys())})
+        watching: asyncio.Task[None] | None = None
         try:
-            engine = await self._load()
+            facts = await host.open()
+            told = {"device": facts.device, "reason": facts.reason, "passages": facts.passages}
+            log.info("ready", extra={**told, "version": facts.version, "supervised": settings.supervise})
+            if settings.swap_poll_ms:
+                watching = asyncio.create_task(host.watch_pointer(settings.swap_poll_ms / 1e3))
             await asyncio.gather(*listening)
         finally:
+            if watching is not None:
+                watching.cancel()
             for server in self._servers:
                 server.should_exit = True
             await asyncio.gather(*listening, return_exceptions=True)
-            if engine is not None:
-                engine.close()
+            await host.close()
         log.info("stopped")
 
-    async def _load(self) -> Engine | None:
-        opening = asyncio.create_task(
-            asyncio.to_thread(Engine.open, self._collection, **self._settings.engine_settings())
-        )
-        engine = await opening
-        self.service.opened(engine)
-        device = engine.device
-        log.info("ready", extra={"device": device.kind, "reason": device.reason, "passages": len(engine.collection)})
-        return engine
+    async def _open(self, version: Pointer | None) -> Backend:
+        """A backend for a version: in a worker process, or (unsupervised) in this one."""
+        settings = self._settings
+        if settings.supervise:
+            return await Remote.start(self._collection, version, settings, self._metrics.batch)
+        opening = partial(Engine.open, self._collection, version=version, **settings.engine_settings())
+        return Local(await asyncio.to_thread(opening), self._metrics.batch)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,18 +134,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _OnlyOperation:
-    """Of the whole application, the probes and the metrics."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PROBES | {"/metrics"}:
-            return await send_failure(Failure("not_found", "there is no such route on this listener"), scope, send)
-        await self._app(scope, receive, send)
-
-
 def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     # h11 rather than httptools: it bounds a request's headers.
     options: dict[str, Any] = {
@@ -151,7 +147,9 @@ def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: without it an answer's body waits 40 ms for
+    # the acknowledgement of its headers.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host.strip("[]"), port))

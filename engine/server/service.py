@@ -1,9 +1,10 @@
-"""What the routes share: the engine once it is open, admission, metrics, and the state of the server."""
+"""What the routes share: the engine wherever it is, admission, metrics, and the state of the server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,124 +12,137 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import SearchSettings
-from ..cross_encoder import CrossEncoder
 from ..encoder import TextKind
 from ..engine import Engine
-from ..result import Embedded, RerankResult, SearchResult
+from ..result import Embedded, RerankResult, SearchResult, Timings
+from . import telemetry
 from .admission import Admission, Work, lengths_of, work_of
+from .backend import Local
+from .calls import Embed, Rerank, Search
 from .errors import Failure
+from .facts import Facts, ModelFacts
+from .host import Host, Lease
 from .metrics import Metrics
 from .settings import ServerSettings
 
-# Rows whose lengths tell the mean length of a collection's passages.
-SAMPLE = 256
-
 
 class Service:
-    """One server. Belongs to the event loop; the engine has its own threads."""
+    """One server. Belongs to the event loop; engines have their own threads or processes."""
 
-    def __init__(self, settings: ServerSettings, engine: Engine | None = None) -> None:
-        """Without an engine the server lives and is not ready; `opened` brings it."""
+    def __init__(self, settings: ServerSettings, engine: Engine | None = None, host: Host | None = None) -> None:
+        """Serves what `host` opens, or an `engine` that is open; without either it lives and is not ready."""
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics() if host is None else host.metrics
+        self.host = host or Host(None, None, self.metrics, close_after=settings.timeout_ms / 1e3)
         self.admission = Admission(settings.max_queue_tokens, settings.max_concurrent_requests)
         self.in_flight: set[asyncio.Future[Any]] = set()
         self.draining = False
         self.closing = False
-        self._engine: Engine | None = None
-        self._passage_tokens = 0
         self._gauges()
         if engine is not None:
-            self.opened(engine)
-
-    def opened(self, engine: Engine) -> None:
-        """The engine is there: be ready."""
-        rows = np.linspace(0, max(0, len(engine.collection) - 1), min(SAMPLE, len(engine.collection)), dtype=np.int64)
-        if engine.reranker is not None and len(rows):
-            self._passage_tokens = int(engine.collection.tokens(rows).lengths.mean())
-        engine.batcher.on_batch = self.metrics.batch
-        self.metrics.device.labels(engine.device.kind).set(1)
-        self._engine = engine
+            self.host.adopt(Local(engine, self.metrics.batch))
 
     @property
     def is_ready(self) -> bool:
         """Whether new requests should be sent here."""
-        return self._engine is not None and not self.draining and self._engine.batcher.broken is None
+        return self.host.current is not None and not self.draining
 
-    @property
-    def engine(self) -> Engine:
-        """The open engine; raises Failure `unavailable` while it is loading or when the server goes down."""
-        if self._engine is None:
-            raise Failure("unavailable", "the models are being loaded; try again soon", retry_after=2)
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """Hold what is served for one request, so that all of it sees one version.
+
+        Raises Failure `unavailable` while there is nothing or when the server goes down.
+        """
         if self.closing:
             raise Failure("unavailable", "the server is going down; try another one", retry_after=5, close=True)
-        return self._engine
+        with self.host.lease() as lease:
+            yield lease
 
     @property
-    def reranker(self) -> CrossEncoder:
-        """The cross-encoder; raises Failure where the collection has none."""
-        if self.engine.reranker is None:
-            raise Failure("validation", "this server's collection has no reranker", status_override=422)
-        return self.engine.reranker
+    def facts(self) -> Facts:
+        """What is served now; raises as `lease` does."""
+        with self.lease() as lease:
+            return lease.facts
 
     def abort(self) -> None:
         """End every request in flight with 503."""
         for task in list(self.in_flight):
             task.cancel()
 
-    async def search(self, query: str, chosen: SearchSettings, remaining: float) -> SearchResult:
+    async def search(
+        self, lease: Lease, query: str, chosen: SearchSettings, remaining: float, client: str = ""
+    ) -> SearchResult:
         """One admitted search."""
-        engine = self.engine
-        count = min(chosen.candidates, len(engine.collection))
+        facts = lease.facts
         work = Work(len(query) // 4, 0.0)
-        if engine.reranker is not None and chosen.rerank:
+        if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
-            work = work_of(self._stored(count, query, engine.reranker), engine.reranker.cost, at_most=budget)
+            lengths = _stored(facts, facts.reranker, min(chosen.candidates, facts.passages), query)
+            work = work_of(lengths, facts.reranker.cost, at_most=budget)
         with self.admission.reserve(work, remaining):
-            result = await engine.asearch(query, **chosen.model_dump())
-        self.metrics.timings(result.timings)
-        if result.degraded:
-            self.metrics.degraded.labels(
-                result.degraded.partition(":")[0] if "budget" in result.degraded else "no reranker"
-            ).inc()
+            call = Search(client=client, query=query, settings=chosen.model_dump())
+            result = await lease.run(call, remaining)
+        self._answered(result.timings, None, result.degraded)
         return result
 
     async def rerank(
         self,
+        lease: Lease,
         query: str,
         texts: Sequence[str] | None = None,
         *,
         ids: Sequence[str] | None = None,
         truncate: bool = True,
         passage_tokens: int | None = None,
+        budget_ms: float | None = None,
         remaining: float,
+        client: str = "",
     ) -> RerankResult:
-        """One admitted rerank, whole or not at all."""
-        reranker = self.reranker
+        """One admitted rerank, whole or not at all; less only with a `budget_ms`."""
+        reranker = needed_reranker(lease.facts)
         count = len(texts if texts is not None else ids or ())
         self._check_count(count, self.settings.max_documents, "documents")
         self._check_characters([query], "the query")
         if texts is not None:
             self._check_characters(texts, "document")
-            estimated = lengths_of(_characters(texts), len(query) // 4, reranker.tokenizer.max_length)
+            estimated = lengths_of(_characters(texts), len(query) // 4, reranker.max_length)
         else:
-            estimated = self._stored(count, query, reranker)
-        with self.admission.reserve(work_of(estimated, reranker.cost), remaining):
-            result = await self.engine.arerank(query, texts, ids=ids, truncate=truncate, passage_tokens=passage_tokens)
-        self.metrics.timings(result.timings, result.tokens)
+            estimated = _stored(lease.facts, reranker, count, query)
+        most = None if budget_ms is None else budget_ms / 1e3
+        with self.admission.reserve(work_of(estimated, reranker.cost, at_most=most), remaining):
+            call = Rerank(
+                client=client,
+                query=readable(query, reranker),
+                texts=None if texts is None else [readable(text, reranker) for text in texts],
+                ids=ids,
+                truncate=truncate,
+                passage_tokens=passage_tokens,
+                budget_ms=budget_ms,
+            )
+            result = await lease.run(call, remaining)
+        self._answered(result.timings, result.tokens, result.degraded)
         return result
 
     async def embed(
-        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, remaining: float
+        self,
+        lease: Lease,
+        texts: Sequence[str],
+        kind: TextKind | None = None,
+        *,
+        truncate: bool = True,
+        remaining: float,
+        client: str = "",
     ) -> Embedded:
         """One admitted embedding request, whole or not at all."""
-        encoder = self.engine.encoder
+        encoder = lease.facts.encoder
         self._check_count(len(texts), self.settings.max_inputs, "inputs")
         self._check_characters(texts, "input")
-        estimated = lengths_of(_characters(texts), 2, encoder.tokenizer.max_length)
+        estimated = lengths_of(_characters(texts), 2, encoder.max_length)
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining):
-            result = await self.engine.aembed(texts, kind, truncate=truncate)
-        self.metrics.timings(result.timings, result.tokens)
+            read = [readable(text, encoder) for text in texts]
+            call = Embed(client=client, texts=read, kind=kind, truncate=truncate)
+            result = await lease.run(call, remaining)
+        self._answered(result.timings, result.tokens, None)
         return result
 
     def check_inputs(self, texts: Sequence[str], limit: int) -> None:
@@ -147,19 +161,42 @@ class Service:
                 which = what if what == "the query" else f"{what} {place}"
                 raise Failure("validation", f"{which} has {len(text)} characters; the limit is {limit}", param=what)
 
-    def _stored(self, count: int, query: str, reranker: CrossEncoder) -> npt.NDArray[np.int64]:
-        length = min(self._passage_tokens + len(query) // 4 + 3, reranker.tokenizer.max_length)
-        return np.full(count, length, dtype=np.int64)
+    def _answered(self, timings: Timings, tokens: int | None, degraded: str | None) -> None:
+        self.metrics.timings(timings, tokens)
+        self.metrics.degrade(degraded)
+        telemetry.stages(timings, degraded)
 
     def _gauges(self) -> None:
-        def batcher(name: str) -> float:
-            return float(getattr(self._engine.batcher, name)) if self._engine is not None else 0.0
+        def load(name: str) -> float:
+            return float(getattr(self.host.load, name))
 
-        self.metrics.te_queue_size.set_function(partial(batcher, "waiting_jobs"))
-        self.metrics.gauge("tandem_queue_tokens", "Tokens that wait for the device", partial(batcher, "waiting_tokens"))
+        self.metrics.te_queue_size.set_function(partial(load, "jobs"))
+        self.metrics.gauge("tandem_queue_tokens", "Tokens that wait for the device", partial(load, "tokens"))
         self.metrics.gauge("tandem_reserved_tokens", "Tokens of admitted requests", lambda: self.admission.tokens)
         self.metrics.gauge("tandem_in_flight", "Requests in flight", lambda: len(self.in_flight))
         self.metrics.gauge("tandem_ready", "1 when new requests should come here", lambda: self.is_ready)
+
+
+def needed_reranker(facts: Facts) -> ModelFacts:
+    """The cross-encoder; raises Failure where the collection has none."""
+    if facts.reranker is None:
+        raise Failure("validation", "this server's collection has no reranker", status_override=422)
+    return facts.reranker
+
+
+def readable(text: str, model: ModelFacts) -> str:
+    """What a model reads of a text and one character more, so that the engine sees that it was longer.
+
+    The rest of a megabyte is neither written to the worker nor read by it (see `Tokenizer.cut`).
+    """
+    if len(text) <= model.characters:
+        return text
+    return text.lstrip()[: model.characters + 1]
+
+
+def _stored(facts: Facts, reranker: ModelFacts, count: int, query: str) -> npt.NDArray[np.int64]:
+    length = min(facts.passage_tokens + len(query) // 4 + 3, reranker.max_length)
+    return np.full(count, length, dtype=np.int64)
 
 
 def _characters(texts: Sequence[str]) -> npt.NDArray[np.int64]:

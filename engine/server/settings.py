@@ -33,9 +33,9 @@ class ServerSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = Field(default=9000, ge=0, le=65535)
-    """Second listener with /metrics and the probes, without a key; null: none."""
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = Field(default=9000, ge=0, le=65535)
+    """Second listener: /metrics and the probes without a key, and /admin; null: none."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas in a variable. Without one, only a loopback address is served."""
     api_key_file: Path | None = None
@@ -65,6 +65,17 @@ class ServerSettings(BaseSettings):
     """After SIGTERM: milliseconds in which requests are still taken while /readyz already says 503."""
     drain_timeout_ms: float = Field(default=30_000, ge=0, allow_inf_nan=False)
     """After that: milliseconds in which requests in flight may end; the rest get 503."""
+
+    supervise: bool = True
+    """Run the engine in a worker process that is started again when it dies or is stuck; off: in this process."""
+    watchdog_ms: float = Field(default=10_000, ge=500, allow_inf_nan=False)
+    """A worker whose micro-batch takes longer, or of which nothing is heard so long, is killed and started again."""
+    open_timeout_ms: float = Field(default=600_000, gt=0, allow_inf_nan=False)
+    """Longest that a worker may take to open the collection and measure the machine."""
+    swap_poll_ms: float = Field(default=1_000, ge=0, allow_inf_nan=False)
+    """How often to look whether the collection has a new version, which then is loaded and served; 0: never."""
+    trace_endpoint: str | None = None
+    """An OTLP collector's URL for spans (http://127.0.0.1:4318/v1/traces); needs OpenTelemetry's SDK and exporter."""
 
     encoder: Path | None = None
     reranker: Path | None = None
@@ -120,6 +131,11 @@ class ServerSettings(BaseSettings):
             raise ValueError(
                 f"host {self.host} can be reached from other machines and no API key is set; give --api-key-file (or "
                 "TANDEM_API_KEYS), or bind to 127.0.0.1"
+            )
+        if not keys and self.admin_port is not None and not loopback(self.admin_host):
+            raise ValueError(
+                f"admin_host {self.admin_host} can be reached from other machines and no API key is set; give "
+                "--api-key-file (or TANDEM_API_KEYS), or leave admin_host at 127.0.0.1"
             )
         return self
 

@@ -86,6 +86,22 @@ def test_search_for_people_and_for_machines(tandem, collection: Path):
     assert result["hits"][0]["metadata"]["year"] in range(8)
 
 
+def test_search_with_filters(tandem, collection: Path):
+    search = ("search", collection, "where is the piano", "--json", "--budget-ms", 0)
+    for arguments, years in (
+        (("--filter", "year=3"), {3}),
+        (("--filter", "year>=2", "--filter", "year<4"), {2, 3}),
+        (("--filter", '{"$or": [{"year": 0}, {"year": 7}]}'), {0, 7}),
+        (("--filter", "year=1999"), set()),
+    ):
+        code, out, err = tandem(*search, *arguments)
+        assert code == 0, err
+        assert {hit["metadata"]["year"] for hit in json.loads(out)["hits"]} == years
+    for wrong in ("year", '{"year": {"$near": 1}}', "{"):
+        code, _, err = tandem(*search, "--filter", wrong)
+        assert (code, "filter" in err) == (2, True)
+
+
 def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collection: Path, tmp_path: Path):
     code, out, err = tandem("eval", collection, beir, "--json", "--runs", tmp_path / "runs")
     assert code == 0, err

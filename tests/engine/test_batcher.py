@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tandem.engine.batcher import BLOCK, Batcher, Job, form, serving_order
 from tandem.engine.budget import CostModel
 from tandem.engine.errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded
 from tandem.engine.tokens import TokenBatch, pack
+from tandem.engine.turns import Turns
 
 POISON = 666
 NOT_A_NUMBER = 667
@@ -84,6 +86,109 @@ def test_a_small_request_does_not_wait_for_a_large_one(batcher: Batcher):
     large.result(10)
     assert small.result(10).results == [5000, 5001, 5002]
     assert batches_before_small[0] <= 5
+
+
+def test_a_client_with_many_requests_does_not_push_back_another(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=8, gate=gate)  # one sequence a micro-batch
+    greedy = [batcher.submit(Job(model, sequences([place]), client="greedy")) for place in range(200)]
+    polite = batcher.submit(Job(model, sequences([5000, 5001]), client="polite"))
+    before = []
+    polite.add_done_callback(lambda _: before.append(len(model.batches)))  # on the device thread
+    gate.set()
+    assert polite.result(10).results == [5000, 5001]
+    assert [future.result(10).results for future in greedy] == [[place] for place in range(200)]
+    assert before[0] <= 6
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=30))
+def test_turns_serve_clients_round_by_round(clients: list[str]):
+    turns = Turns()
+    jobs = [Job(Echo(), sequences([place]), client=client) for place, client in enumerate(clients)]
+    for job in jobs:
+        turns.append(job)
+    served = []
+    while len(turns):
+        first = next(iter(turns))
+        turns.rotate()
+        turns.remove(first)
+        served.append(first)
+    assert sorted(map(id, served)) == sorted(map(id, jobs))
+    for client in set(clients):
+        assert [job for job in served if job.client == client] == [job for job in jobs if job.client == client]
+        # Nobody is served twice while somebody else who waits is not served once.
+        places = [place for place, job in enumerate(served) if job.client == client]
+        assert all(b - a <= len(set(clients)) for a, b in pairwise(places))
+
+
+def test_identical_sequences_in_flight_are_scored_once(batcher: Batcher):
+    gate = threading.Event()
+    model, other = Echo(tokens=8, gate=gate), Echo(tokens=8)  # one sequence a micro-batch
+    first = batcher.submit(Job(model, sequences([1, 2, 3])))
+    same = batcher.submit(Job(model, sequences([3, 9, 2, 2])))
+    patient = batcher.submit(Job(model, sequences([9, 1]), deadline=time.monotonic() + 3600))
+    different = batcher.submit(Job(other, sequences([1, 2, 3])))
+    gate.set()
+    assert first.result(10).results == [1, 2, 3]
+    assert same.result(10).results == [3, 9, 2, 2]
+    assert patient.result(10).results == [9, 1]
+    assert different.result(10).results == [1, 2, 3]
+    assert sorted(first for batch in model.batches for first in batch) == [1, 2, 3, 9]
+    assert sorted(first for batch in other.batches for first in batch) == [1, 2, 3]
+
+
+def test_a_twin_of_what_was_scored_already_takes_its_result(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=8, gate=gate)
+
+    slow = batcher.submit(Job(model, sequences(list(range(40)))))
+    gate.set()
+    late = batcher.submit(Job(model, sequences(list(range(40)))))
+    assert slow.result(10).results == late.result(10).results == list(range(40))
+    assert sum(map(len, model.batches)) <= 80  # it may have come too late for any, never for more than all
+    with batcher._condition:
+        assert len(batcher._twins) == 0
+
+
+def test_when_the_owner_leaves_its_twins_are_served_all_the_same(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=8, gate=gate)
+    batcher.submit(Job(model, sequences([100])))
+    leaving = batcher.submit(Job(model, sequences([1, 2])))
+    staying = batcher.submit(Job(model, sequences([2, 1])))
+    assert leaving.cancel()
+    gate.set()
+    assert staying.result(10).results == [2, 1]
+
+
+def test_a_poisoned_sequence_fails_every_request_that_has_it(batcher: Batcher):
+    gate = threading.Event()
+    model = Echo(tokens=10_000, gate=gate)
+    clean = batcher.submit(Job(model, sequences([1, 2])))
+    bad = [batcher.submit(Job(model, sequences([3, POISON]))) for _ in range(2)]
+    gate.set()
+    assert clean.result(10).results == [1, 2]
+    for future in bad:
+        with pytest.raises(InferenceError, match="poison"):
+            future.result(10)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=8))
+def test_with_twins_everybody_gets_their_own_answers(requests: list[list[int]]):
+    gate = threading.Event()
+    batcher, model = Batcher(queue_tokens=100_000), Echo(tokens=24, gate=gate)
+    try:
+        blocker = batcher.submit(Job(model, sequences([999])))
+        futures = [batcher.submit(Job(model, sequences(firsts), client=str(len(firsts)))) for firsts in requests]
+        gate.set()
+        blocker.result(10)
+        assert [future.result(10).results for future in futures] == requests
+        ran = [first for batch in model.batches for first in batch if first != 999]
+        if len(requests) > 1:
+            assert len(ran) == len(set(ran))
+    finally:
+        gate.set()
+        batcher.close()
 
 
 def test_urgent_jobs_go_first(batcher: Batcher):

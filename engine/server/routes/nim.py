@@ -9,7 +9,7 @@ from fastapi import Request
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, new_router, remaining
+from .shared import Body, Served, degradation, new_router, rerank_request
 
 router = new_router("NIM")
 
@@ -40,6 +40,7 @@ async def rank(body: RankingBody, request: Request, service: Service) -> Json:
     if not body.passages:
         raise Failure("empty", "passages is empty; give at least one", param="passages")
     texts = [passage.text for passage in body.passages]
-    result = await service.rerank(body.query.text, texts, truncate=body.truncate == "END", remaining=remaining(request))
+    result = await rerank_request(service, request, body.query.text, texts, truncate=body.truncate == "END")
     rankings = [{"index": passage.index, "logit": passage.score} for passage in result.passages]
-    return Json({"rankings": rankings, "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens}})
+    usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
+    return Json({"rankings": rankings, "usage": usage}, headers=degradation(result.degraded))

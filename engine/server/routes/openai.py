@@ -13,7 +13,7 @@ from pydantic import Field
 from ...encoder import TextKind
 from ..errors import Failure
 from ..replies import Json
-from .shared import Body, Served, new_router, remaining
+from .shared import Body, Served, client_of, new_router, remaining
 from .tei import shortened
 
 router = new_router("OpenAI")
@@ -44,22 +44,25 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
             param="input",
             status_override=400,
         )
-    result = await service.embed(texts, body.input_type, remaining=remaining(request))
+    with service.lease() as lease:
+        name = lease.facts.encoder.name
+        result = await service.embed(
+            lease, texts, body.input_type, remaining=remaining(request), client=client_of(request)
+        )
     vectors = shortened(result.vectors, body.dimensions)
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
         for index, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
-    name = service.engine.encoder.artifact.manifest.name
     return Json({"object": "list", "data": data, "model": name, "usage": usage})
 
 
 @router.get("/v1/models")
 async def models(service: Served) -> Json:
     """The two models."""
-    engine = service.engine
-    names = [model.artifact.manifest.name for model in (engine.encoder, engine.reranker) if model is not None]
+    facts = service.facts
+    names = [model.name for model in (facts.encoder, facts.reranker) if model is not None]
     return Json({
         "object": "list",
         "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tandem"} for name in names],

@@ -12,9 +12,10 @@ from pydantic import Field
 from ...config import MAX_CANDIDATES, SearchSettings
 from ...result import SearchResult
 from ..errors import Failure
+from ..host import Lease
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, new_router, remaining
+from .shared import DEGRADED_HEADER, Body, Served, client_of, new_router, remaining
 
 router = new_router("tandem")
 
@@ -30,7 +31,11 @@ class SearchBody(Body):
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False, description="null: rerank all candidates")
     rerank: bool = True
     return_text: bool = True
-    filters: dict[str, Any] | None = Field(default=None, description="Not supported: must be absent or empty")
+    filters: dict[str, Any] | None = Field(
+        default=None,
+        description='On metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne $gt $gte $lt $lte $in $nin $exists, '
+        "and $and, $or, $not around them",
+    )
 
 
 @router.post("/v1/search")
@@ -42,37 +47,37 @@ async def search(body: SearchBody, request: Request, service: Served) -> Json:
         candidates=body.candidates or max(100, body.top_k),
         budget_ms=body.budget_ms,
         rerank=body.rerank,
+        filters=body.filters,
     )
-    left = remaining(request)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_one(service, query, chosen, left)) for query in queries]
+    left, client = remaining(request), client_of(request)
+    with service.lease() as lease:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(service, lease, query, chosen, left, client)) for query in queries]
     answers = []
     for task in tasks:
         result = task.result()
         if isinstance(result, Exception):
             raise result
-        answers.append(_answer(result, body.return_text, service))
-    headers = {"x-degraded": "1"} if any(answer["degraded"] for answer in answers) else {}
+        answers.append(_answer(result, body.return_text))
+    headers = {DEGRADED_HEADER: "1"} if any(answer["degraded"] for answer in answers) else {}
     return Json(answers[0] if body.query is not None else {"results": answers}, headers=headers)
 
 
 @router.get("/v1/collections")
 async def collections(service: Served) -> Json:
     """What is served, with its version and models."""
-    engine = service.engine
-    manifest = engine.collection.manifest
-    models = manifest.models
+    facts = service.facts
     entry = {
-        "name": engine.collection.path.resolve().name,
-        "version": manifest.version,
-        "passages": len(engine.collection),
-        "documents": manifest.counts.documents,
-        "dimension": manifest.dimension,
-        "index": manifest.index.model_dump(mode="json"),
-        "encoder": models.encoder.name,
-        "reranker": models.reranker.name if models.reranker is not None else None,
-        "device": engine.device.kind,
-        "runs": engine.choices,
+        "name": facts.name,
+        "version": facts.version,
+        "passages": facts.passages,
+        "documents": facts.documents,
+        "dimension": facts.dimension,
+        "index": facts.index,
+        "encoder": facts.encoder.name,
+        "reranker": facts.reranker.name if facts.reranker is not None else None,
+        "device": facts.device,
+        "runs": facts.runs,
     }
     return Json({"collections": [entry]})
 
@@ -80,10 +85,7 @@ async def collections(service: Served) -> Json:
 def _queries(body: SearchBody, service: Service) -> list[str]:
     if (body.query is None) == (body.queries is None):
         raise Failure("validation", "give query or queries, one of the two", param="query")
-    if body.filters:
-        raise Failure("validation", "filters on metadata are not supported; leave filters out", param="filters")
-    name = service.engine.collection.path.resolve().name
-    if body.collection is not None and body.collection != name:
+    if body.collection is not None and body.collection != service.facts.name:
         raise Failure("not_found", "no such collection is served here; GET /v1/collections names the one that is")
     queries = [body.query] if body.query is not None else body.queries or []
     if not queries:
@@ -95,15 +97,17 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
     return queries
 
 
-async def _one(service: Service, query: str, chosen: SearchSettings, left: float) -> SearchResult | Exception:
+async def _one(
+    service: Service, lease: Lease, query: str, chosen: SearchSettings, left: float, client: str
+) -> SearchResult | Exception:
     """A search's result or its error: handed back, so that the group does not wrap it."""
     try:
-        return await service.search(query, chosen, left)
+        return await service.search(lease, query, chosen, left, client)
     except Exception as error:
         return error
 
 
-def _answer(result: SearchResult, return_text: bool, service: Service) -> dict[str, Any]:
+def _answer(result: SearchResult, return_text: bool) -> dict[str, Any]:
     hits = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(result.hits, start=1)]
     if not return_text:
         for hit in hits:
@@ -117,5 +121,5 @@ def _answer(result: SearchResult, return_text: bool, service: Service) -> dict[s
         "truncated": result.truncated,
         "device": result.device,
         "timings": {stage: round(value, 3) for stage, value in asdict(result.timings).items()},
-        "version": service.engine.collection.version,
+        "version": result.version,
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.responses import Response
 
 from ..replies import Json
+from ..service import needed_reranker
 from .shared import Served, new_router
 
 router = new_router("operation")
@@ -35,7 +36,8 @@ async def docs() -> Response:
 @router.get("/meta")
 async def meta(service: Served) -> Json:
     """As Weaviate's sidecar has it."""
-    return Json({"model": service.reranker.artifact.manifest.name, "max_length": service.reranker.tokenizer.max_length})
+    reranker = needed_reranker(service.facts)
+    return Json({"model": reranker.name, "max_length": reranker.max_length})
 
 
 @cache

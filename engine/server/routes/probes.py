@@ -37,7 +37,7 @@ async def health(service: Served) -> Response:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(service: Served) -> Response:
-    """Prometheus metrics; without a key on the second listener."""
+    """Prometheus metrics; without a key on the second listener (`admin_port`)."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -13,9 +13,19 @@ from pydantic import AliasChoices, Field, ValidationError
 from ...result import Reranked, RerankResult
 from ..errors import Failure
 from ..replies import Json
-from ..service import Service
+from ..service import Service, needed_reranker
 from . import nim
-from .shared import Body, Documents, Served, logistic, new_router, remaining, rerank_documents, score
+from .shared import (
+    Body,
+    Documents,
+    Served,
+    degradation,
+    logistic,
+    new_router,
+    rerank_documents,
+    rerank_request,
+    score,
+)
 from .tei import Truncation, Watch
 
 router = new_router("rerank")
@@ -65,53 +75,58 @@ async def rerank(
     body = _parsed(DocumentsBody, fields)
     result, texts = await _ranked(body, request, service)
     if "property" in fields:
-        return Json(_weaviate(body, fields["property"], result, texts))
-    return Json({
+        answer = _weaviate(body, fields["property"], result, texts)
+        return Json(answer, headers=degradation(result.degraded))
+    answer = {
         "object": "rerank",
         "id": request.state.request_id,
         "created": int(time.time()),
         "model": _name(service),
         "usage": _usage(result),
         "results": _results(body, result, texts if body.return_documents else None, plain=True),
-    })  # fmt: skip
+    }
+    return Json(answer, headers=degradation(result.degraded))
 
 
 @router.post("/v1/rerank")
 async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
     """Jina's, and Cohere's first version: one answer with the fields of both."""
     result, texts = await _ranked(body, request, service)
-    return Json({
+    answer = {
         "id": request.state.request_id,
         "model": _name(service),
         "usage": _usage(result),
         "results": _results(body, result, texts if body.return_documents else None),
         "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
-    })  # fmt: skip
+    }
+    return Json(answer, headers=degradation(result.degraded))
 
 
 @router.post("/v2/rerank")
 async def cohere(body: DocumentsBody, request: Request, service: Served) -> Json:
     """Cohere's: scores in [0, 1], documents never echoed."""
     result, _ = await _ranked(body, request, service)
-    return Json({
+    answer = {
         "id": request.state.request_id,
         "results": _results(body, result, None),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
-    })  # fmt: skip
+    }
+    return Json(answer, headers=degradation(result.degraded))
 
 
 async def _tei(body: TeiBody, request: Request, service: Service) -> Json:
     watch = Watch(request)
     if not body.texts:
         raise Failure("empty", "`texts` cannot be empty", param="texts")
-    result = await service.rerank(body.query, body.texts, truncate=body.cut(), remaining=remaining(request))
+    result = await rerank_request(service, request, body.query, body.texts, truncate=body.cut())
     ranked = [
         {"index": passage.index, "score": score(passage, body.raw_scores)}
-        | ({"text": passage.text} if body.return_text else {})
+        | ({"text": body.texts[passage.index]} if body.return_text else {})
         for passage in result.passages
     ]
     characters = len(body.query) + sum(map(len, body.texts))
-    return Json(ranked, headers=watch.headers(service, result.timings, result.tokens, characters))
+    headers = watch.headers(service, result.timings, result.tokens, characters)
+    return Json(ranked, headers=headers | degradation(result.degraded))
 
 
 async def _ranked(body: DocumentsBody, request: Request, service: Service) -> tuple[RerankResult, list[str]]:
@@ -146,7 +161,7 @@ def _parsed(model: type[Fields], fields: dict[str, Any]) -> Fields:
 
 
 def _name(service: Service) -> str:
-    return service.reranker.artifact.manifest.name
+    return needed_reranker(service.facts).name
 
 
 def _usage(result: RerankResult) -> dict[str, int]:

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from ...result import Reranked, RerankResult
+from ..deadline import milliseconds
 from ..errors import Failure
+from ..host import Lease
 from ..service import Service
 
 
@@ -52,12 +54,14 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
-def service_of(request: Request) -> Service:
-    """The service of the application that serves `request`."""
+async def service_of(request: Request) -> Service:
+    """The service of the application that serves `request`. A coroutine: FastAPI calls others in a thread each."""
     service: Service = request.app.state.service
     return service
 
 
+BUDGET_HEADER = "x-budget-ms"
+DEGRADED_HEADER = "x-degraded"
 Served = Annotated[Service, Depends(service_of)]
 Document = str | dict[str, Any]
 Documents = Annotated[list[Document], Field(description="Texts, {text}, or {id} of passages of the collection")]
@@ -67,6 +71,21 @@ def remaining(request: Request) -> float:
     """Seconds until the request's deadline."""
     deadline: float = request.state.deadline
     return deadline - asyncio.get_running_loop().time()
+
+
+def client_of(request: Request) -> str:
+    """Whose turn a request takes at the device."""
+    return str(getattr(request.state, "client", ""))
+
+
+def budget_of(request: Request) -> float | None:
+    """Milliseconds after which a client of a compatible route would rather have fewer passages scored; None: all."""
+    return milliseconds(request.scope, BUDGET_HEADER)
+
+
+def degradation(degraded: str | None) -> dict[str, str]:
+    """The header that tells of it."""
+    return {} if degraded is None else {DEGRADED_HEADER: degraded}
 
 
 def logistic(logit: float) -> float:
@@ -96,16 +115,27 @@ async def rerank_documents(
     if not documents:
         raise Failure("empty", "documents is empty; give at least one", param="documents")
     ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document)]
-    left = remaining(request)
-    if ids and len(ids) == len(documents):
-        result = await service.rerank(query, ids=ids, truncate=truncate, passage_tokens=passage_tokens, remaining=left)
-        collection = service.engine.collection
-        return result, collection.texts([collection.row_of(name) for name in ids])
-    if ids:
+    if ids and len(ids) != len(documents):
         raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
-    texts = [_text(document, place, fields) for place, document in enumerate(documents)]
-    result = await service.rerank(query, texts, truncate=truncate, passage_tokens=passage_tokens, remaining=left)
-    return result, texts
+    texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
+    result = await rerank_request(
+        service, request, query, texts, ids=ids or None, truncate=truncate, passage_tokens=passage_tokens
+    )
+    if texts is not None:
+        return result, texts
+    by_place = {passage.index: passage.text or "" for passage in result.passages}
+    return result, [by_place[place] for place in range(len(documents))]
+
+
+async def rerank_request(
+    service: Service, request: Request, query: str, texts: list[str] | None, *, lease: Lease | None = None, **more: Any
+) -> RerankResult:
+    """`Service.rerank` for a request: its time, its client, its budget; `lease` when it has one already."""
+    told = {"remaining": remaining(request), "client": client_of(request), "budget_ms": budget_of(request), **more}
+    if lease is not None:
+        return await service.rerank(lease, query, texts, **told)
+    with service.lease() as taken:
+        return await service.rerank(taken, query, texts, **told)
 
 
 def _is_stored(document: dict[str, Any]) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,12 @@ from pydantic import Field
 
 from ...encoder import TextKind
 from ...result import Timings
+from ..calls import Decode, Tokenize
 from ..errors import Failure
+from ..host import Lease
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, new_router, remaining, score
+from .shared import Body, Served, client_of, new_router, remaining, rerank_request, score
 
 router = new_router("TEI")
 Direction = Literal["Right", "Left", "right", "left"]
@@ -96,7 +97,8 @@ class Watch:
             "x-queue-time": timings.queue,
             "x-inference-time": inference,
         }
-        kind = "gpu" if service.engine.device.kind == "cuda" else "cpu"
+        current = service.host.current
+        kind = "gpu" if current is not None and current.facts.device == "cuda" else "cpu"
         return {
             "x-compute-type": kind,
             "x-compute-characters": str(characters),
@@ -115,10 +117,13 @@ async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     texts = [text for text in inputs if isinstance(text, str)]
     if len(texts) != len(inputs):
         raise Failure("validation", "token ids are not accepted as inputs; send texts", param="inputs")
-    if not body.normalize and service.engine.encoder.artifact.manifest.normalize:
-        raise Failure("validation", "this model gives unit vectors only; leave normalize out", param="normalize")
     kind = _kind(body.prompt_name)
-    result = await service.embed(texts, kind, truncate=body.cut(), remaining=remaining(request))
+    with service.lease() as lease:
+        if not body.normalize and lease.facts.encoder.normalize:
+            raise Failure("validation", "this model gives unit vectors only; leave normalize out", param="normalize")
+        result = await service.embed(
+            lease, texts, kind, truncate=body.cut(), remaining=remaining(request), client=client_of(request)
+        )
     vectors = shortened(result.vectors, body.dimensions)
     return Json(vectors, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
 
@@ -136,58 +141,41 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
             "validation", "the model reads pairs of texts: [first, second], or a list of those", param="inputs"
         )
     texts = [(str(pair[0]), str(pair[1])) for pair in pairs]
-    scores, tokens, timings = await _score_pairs(service, request, texts, body)
+    with service.lease() as lease:
+        scores, tokens, timings = await _score_pairs(service, lease, request, texts, body)
     answer = [[{"score": value, "label": "LABEL_0"}] for value in scores]
     characters = sum(len(first) + len(second) for first, second in texts)
     return Json(answer[0] if single else answer, headers=watch.headers(service, timings, tokens, characters))
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeBody, service: Served) -> Json:
+async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Json:
     """Token ids with their places in the text, by the encoder's tokenizer."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    tokenizer = service.engine.encoder.tokenizer
     if not texts:
         raise Failure("empty", "`inputs` cannot be empty", param="inputs")
-    service.check_inputs(texts, len(tokenizer.cut(" " * service.settings.max_text_characters)[0]))
     kind = _kind(body.prompt_name)
-    if kind is not None:
-        texts = [service.engine.encoder.prompted(text, kind) for text in texts]
-
-    def run() -> list[list[dict[str, Any]]]:
-        encodings = tokenizer.encodings(texts, special=body.add_special_tokens)
-        return [
-            [
-                {"id": token, "text": name, "special": True, "start": None, "stop": None}
-                if special
-                else {"id": token, "text": text[start:stop], "special": False, "start": start, "stop": stop}
-                for token, name, special, (start, stop) in zip(
-                    encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
-                )
-            ]
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
-
-    return Json(await asyncio.to_thread(run))
+    with service.lease() as lease:
+        service.check_inputs(texts, min(lease.facts.encoder.characters, service.settings.max_text_characters))
+        call = Tokenize(client=client_of(request), texts=texts, kind=kind, special=body.add_special_tokens)
+        return Json(await lease.run(call, remaining(request)))
 
 
 @router.post("/decode")
-async def decode(body: DecodeBody, service: Served) -> Json:
+async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
     """The texts of token ids."""
-    tokenizer = service.engine.encoder.tokenizer
     rows = [row if isinstance(row, list) else [row] for row in body.ids]
     if body.ids and isinstance(body.ids[0], int):
         rows = [[token for row in rows for token in row]]
     if not rows:
         raise Failure("empty", "`ids` cannot be empty", param="ids")
     service.check_inputs([""] * len(rows), 1)
-    if not all(0 <= token < tokenizer.vocab_size for row in rows for token in row):
-        raise Failure("validation", f"a token id is outside [0, {tokenizer.vocab_size})", param="ids")
-
-    def run() -> list[str]:
-        return [tokenizer.decode(row, skip_special=body.skip_special_tokens) for row in rows]
-
-    return Json(await asyncio.to_thread(run))
+    with service.lease() as lease:
+        size = lease.facts.encoder.vocab_size
+        if not all(0 <= token < size for row in rows for token in row):
+            raise Failure("validation", f"a token id is outside [0, {size})", param="ids")
+        call = Decode(client=client_of(request), rows=rows, skip_special=body.skip_special_tokens)
+        return Json(await lease.run(call, remaining(request)))
 
 
 @router.post("/similarity")
@@ -197,7 +185,8 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
     if not body.inputs.sentences:
         raise Failure("empty", "`sentences` cannot be empty", param="inputs")
     texts = [body.inputs.source_sentence, *body.inputs.sentences]
-    result = await service.embed(texts, remaining=remaining(request))
+    with service.lease() as lease:
+        result = await service.embed(lease, texts, remaining=remaining(request), client=client_of(request))
     cosines = result.vectors[1:] @ result.vectors[0]
     return Json(cosines, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
 
@@ -205,23 +194,23 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
 @router.get("/info")
 async def info(service: Served) -> Json:
     """The model and the limits, for clients that split their requests by them."""
-    engine, settings = service.engine, service.settings
-    served = engine.reranker or engine.encoder
+    facts, settings = service.facts, service.settings
+    served = facts.reranker or facts.encoder
     label = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
-    pooling = {"embedding": {"pooling": engine.encoder.artifact.manifest.pooling}}
+    pooling = {"embedding": {"pooling": facts.encoder.pooling}}
     return Json({
-        "model_id": served.artifact.manifest.name,
-        "model_sha": served.artifact.fingerprint,
+        "model_id": served.name,
+        "model_sha": served.fingerprint,
         "model_dtype": served.precision,
-        "served_model_name": served.artifact.manifest.name,
-        "model_type": pooling if engine.reranker is None else label,
+        "served_model_name": served.name,
+        "model_type": pooling if facts.reranker is None else label,
         "max_concurrent_requests": settings.max_concurrent_requests,
-        "max_input_length": served.tokenizer.max_length,
+        "max_input_length": served.max_length,
         "max_batch_tokens": served.cost.tokens,
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_documents,
         "auto_truncate": True,
-        "tokenization_workers": engine.device.threads,
+        "tokenization_workers": facts.threads,
         "version": version("tandem"),
         "sha": None,
         "docker_label": None,
@@ -245,7 +234,7 @@ def _kind(prompt_name: str | None) -> TextKind | None:
 
 
 async def _score_pairs(
-    service: Service, request: Request, pairs: list[tuple[str, str]], body: PredictBody
+    service: Service, lease: Lease, request: Request, pairs: list[tuple[str, str]], body: PredictBody
 ) -> tuple[list[float], int, Timings]:
     """Scores of pairs in their order: those with the same first text are one job."""
     service.check_inputs([first for first, _ in pairs], service.settings.max_text_characters)
@@ -255,7 +244,9 @@ async def _score_pairs(
     scores, tokens, timings = [0.0] * len(pairs), 0, Timings()
     for first, rows in places.items():
         seconds = [pairs[row][1] for row in rows]
-        result = await service.rerank(first, seconds, truncate=body.cut(), remaining=remaining(request))
+        result = await rerank_request(
+            service, request, first, seconds, lease=lease, truncate=body.cut(), budget_ms=None
+        )
         for passage in result.passages:
             scores[rows[passage.index]] = score(passage, body.raw_scores)
         tokens += result.tokens

@@ -212,6 +212,61 @@ def test_an_unexpected_error_is_one_500_in_the_dialect(server: Running, monkeypa
     assert "hunter2" not in answer.text
 
 
+def test_a_request_is_a_span_where_the_sdk_is_installed(server: Running):
+    export = pytest.importorskip("opentelemetry.sdk.trace.export", reason="OpenTelemetry's SDK is not installed")
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    exporter = memory.InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    server.client.post("/v1/search", json={"query": "secret words"}, headers={"traceparent": parent})
+    spans = exporter.get_finished_spans()  # FastAPI makes some of its own inside ours
+    assert "secret" not in " ".join(span.to_json() for span in spans)
+    (span,) = [span for span in spans if span.instrumentation_scope.name == "tandem"]
+    assert span.name == "POST /v1/search"
+    assert format(span.context.trace_id, "032x") in parent
+    assert span.attributes["http.response.status_code"] == 200
+    assert span.attributes["tandem.total_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "reason"),
+    [
+        ("/v2/rerank", {"query": "q"}, "validation"),
+        ("/v2/rerank", {"query": "q", "documents": []}, "empty"),
+        ("/v1/search", {"query": "q", "collection": "other"}, "not_found"),
+    ],
+)
+def test_refusals_are_counted_by_reason(server: Running, path: str, fields: dict, reason: str):
+    def counted() -> float:
+        line = f'tandem_rejected_total{{reason="{reason}"}} '
+        text = server.client.get("/metrics").text
+        return float(text.partition(line)[2].partition("\n")[0] or 0)
+
+    before = counted()
+    assert server.client.post(path, json=fields).status_code >= 400
+    assert counted() == before + 1
+
+
+def test_a_compatible_route_degrades_only_when_it_is_asked_to(server: Running):
+    bodies = {"/rerank": "texts", "/v1/rerank": "documents", "/v2/rerank": "documents"}
+    many = [f"passage {place} of a hundred" for place in range(100)]
+    for path, name in bodies.items():
+        whole = server.client.post(path, json={"query": QUERY, name: many})
+        assert "x-degraded" not in whole.headers
+        hurried = server.client.post(path, json={"query": QUERY, name: many}, headers={"x-budget-ms": "0.001"})
+        assert hurried.status_code == 200
+        assert "budget" in hurried.headers["x-degraded"]
+        results = hurried.json() if path == "/rerank" else hurried.json()["results"]
+        assert sorted(result["index"] for result in results) == list(range(100))  # none is dropped
+    wrong = server.client.post("/v2/rerank", json=BODIES["/v2/rerank"], headers={"x-budget-ms": "soon"})
+    assert wrong.status_code == 422
+
+
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "nan"])
 def test_a_deadline_must_be_a_time(server: Running, value: str):
     answer = server.client.post("/v2/rerank", json=BODIES["/v2/rerank"], headers={"x-request-timeout-ms": value})

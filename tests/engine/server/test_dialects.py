@@ -215,6 +215,10 @@ def test_search(server: Running, engine: Engine):
     assert "text" not in many[0]["hits"][0]
     recall = post(server, "/v1/search", query=QUERY, rerank=False, top_k=200)
     assert [hit["recall_rank"] for hit in recall["hits"]] == list(range(1, len(recall["hits"]) + 1))
+    none = post(server, "/v1/search", query=QUERY, filters={"year": 2020})
+    assert (none["hits"], none["candidates"]) == ([], 0)
+    some = post(server, "/v1/search", query=QUERY, top_k=5, budget_ms=None, filters={"$not": {"year": 2020}})
+    assert [hit["id"] for hit in some["hits"]] == [hit.id for hit in expected.hits]
     hurried = server.client.post("/v1/search", json={"query": QUERY, "budget_ms": 0.001})
     assert "budget" in hurried.json()["degraded"]
     assert hurried.headers["x-degraded"] == "1"
@@ -225,7 +229,8 @@ def test_search(server: Running, engine: Engine):
     [
         ({}, 422, "one of the two"),
         ({"query": "a", "queries": ["b"]}, 422, "one of the two"),
-        ({"query": "a", "filters": {"year": 2020}}, 422, "filters"),
+        ({"query": "a", "filters": {"year": {"$near": 2020}}}, 422, "filters"),
+        ({"query": "a", "filters": [1]}, 422, "filters"),
         ({"query": "a", "top_k": 11, "candidates": 10}, 422, "top_k"),
         ({"query": "a", "budget_ms": 0}, 422, "budget_ms"),
         ({"query": " "}, 422, "empty"),

@@ -182,8 +182,8 @@ def test_the_process_serves_drains_and_exits_cleanly(engine: Engine, tmp_path: P
     """`tandem serve` end to end: settings from a file and a variable, two listeners, SIGTERM with a live connection."""
     port, metrics = _free_port(), _free_port()
     config = tmp_path / "tandem.toml"
-    config.write_text(f"port = {port}\nmetrics_port = 1\ndrain_delay_ms = 0\nwarm_up = false\n")
-    environment = {**os.environ, "TANDEM_API_KEYS": KEY, "TANDEM_METRICS_PORT": str(metrics), "TANDEM_DEVICE": "cpu"}
+    config.write_text(f"port = {port}\nadmin_port = 1\ndrain_delay_ms = 0\nwarm_up = false\n")
+    environment = {**os.environ, "TANDEM_API_KEYS": KEY, "TANDEM_ADMIN_PORT": str(metrics), "TANDEM_DEVICE": "cpu"}
     process = subprocess.Popen(
         [sys.executable, "-c", "from tandem.cli import main; main()", "serve", str(engine.collection.path),
          "--config", str(config)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,29 @@ def test_files(tmp_path: Path):
     (tmp_path / "bad.toml").write_text("port =")
     with pytest.raises(InputError, match="not TOML"):
         settings.ServerSettings.load(tmp_path / "bad.toml")
+
+
+def test_answers_are_not_held_back_for_an_acknowledgement():
+    async def no_delay() -> bool:
+        told = asyncio.Event()
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            option = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            seen.append(bool(option))
+            writer.close()
+            told.set()
+
+        seen: list[bool] = []
+        bound = run._listen("127.0.0.1", 0)
+        server = await asyncio.start_server(accepted, sock=bound)
+        _, writer = await asyncio.open_connection(*bound.getsockname())
+        await asyncio.wait_for(told.wait(), 20)
+        writer.close()
+        server.close()
+        return seen[0]
+
+    run = pytest.importorskip("tandem.engine.server.run", reason="the [serve] extra is not installed")
+    assert asyncio.run(no_delay())
 
 
 def test_loopback():

@@ -1,0 +1,92 @@
+"""`tandem serve` as a process to be measured: started, asked whether it is ready, its memory read, ended."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import EngineError
+from .load import wait_until
+
+_SCRIPT = """
+import json, sys
+from pathlib import Path
+from tandem.engine.server import ServerSettings, logs
+from tandem.engine.server.run import serve
+logs.set_up(30)
+serve(Path(sys.argv[1]), ServerSettings(**json.loads(sys.argv[2])))
+"""
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    admin_port: int
+
+    def status(self) -> dict[str, Any]:
+        """What /admin/status tells."""
+        with urllib.request.urlopen(f"http://{HOST}:{self.admin_port}/admin/status", timeout=10) as answer:
+            document: dict[str, Any] = json.loads(answer.read())
+        return document
+
+    def resident(self) -> dict[str, float]:
+        """MB in memory: of the HTTP process and of its worker."""
+        worker = self.status()["process"]
+        own = {"http": _resident(self.process.pid)}
+        return own if worker is None else {**own, "worker": _resident(worker)}
+
+    def is_ready(self) -> bool:
+        """Whether it says so; raises EngineError when it has ended."""
+        if self.process.poll() is not None:
+            raise EngineError(f"the server ended with exit status {self.process.returncode}; its log says why")
+        try:
+            return bool(self.status()["ready"])
+        except OSError:
+            return False
+
+
+@contextmanager
+def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterator[Served]:
+    """Serve `collection` on two free ports of loopback until the block ends; `seconds` is how long opening may take.
+
+    Raises EngineError when it does not become ready.
+    """
+    port, admin_port = _free_port(), _free_port()
+    chosen = {"port": port, "admin_port": admin_port, "drain_delay_ms": 0, **settings}
+    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(collection), json.dumps(chosen)])
+    try:
+        running = Served(process, port, admin_port)
+        if not wait_until(running.is_ready, seconds):
+            raise EngineError(f"the server was not ready within {seconds:.0f} s")
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _resident(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as bound:
+        return int(bound.getsockname()[1])

@@ -1,0 +1,133 @@
+"""Frames between the HTTP process and its worker, over a socket pair: JSON and, behind it, bytes. No pickle anywhere.
+
+8 bytes     lengths of both parts, uint32 little-endian
+JSON        {"id": 7, "call": "Search", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
+bytes       vectors: float32, row by row
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+
+from .. import errors
+from ..budget import CostModel
+from ..result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
+from . import calls
+from .backend import WorkerFault
+from .calls import Call
+from .facts import Facts, ModelFacts
+
+_LENGTHS = struct.Struct("<II")
+_CALLS: dict[str, type[Call[Any]]] = {
+    made.__name__: made for made in (calls.Search, calls.Rerank, calls.Embed, calls.Tokenize, calls.Decode)
+}
+Document = dict[str, Any]
+
+
+async def read(reader: asyncio.StreamReader) -> tuple[Document, bytes]:
+    """The next frame; raises asyncio.IncompleteReadError when the other side is gone."""
+    document, blob = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+    return orjson.loads(await reader.readexactly(document)), await reader.readexactly(blob)
+
+
+def frame(document: Document, blob: bytes = b"") -> bytes:
+    """A frame's bytes."""
+    data = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join((_LENGTHS.pack(len(data), len(blob)), data, blob))
+
+
+def call_frame(number: int, call: Call[Any]) -> bytes:
+    """A call as a frame."""
+    arguments = {field.name: getattr(call, field.name) for field in dataclasses.fields(call)}
+    return frame({"id": number, "call": type(call).__name__, "arguments": arguments})
+
+
+def call_of(document: Document) -> Call[Any]:
+    """The call in a frame."""
+    return _CALLS[document["call"]](**document["arguments"])
+
+
+def answer_frame(number: int, answer: Any) -> bytes:
+    """An answer as a frame."""
+    if isinstance(answer, Embedded):
+        fields: Document = {"tokens": answer.tokens, "truncated": answer.truncated, "timings": answer.timings}
+        shape = answer.vectors.shape
+        return frame({"id": number, "answer": {**fields, "shape": shape}}, answer.vectors.astype("<f4").tobytes())
+    if isinstance(answer, RerankResult):
+        return frame({"id": number, "answer": _columns(answer)})
+    return frame({"id": number, "answer": answer})
+
+
+def answer_of(call: Call[Any], document: Any, blob: bytes) -> Any:
+    """The answer to `call` in a frame."""
+    decode = _DECODERS.get(type(call))
+    return document if decode is None else decode(document, blob)
+
+
+def error_frame(number: int, error: Exception) -> bytes:
+    """An error as a frame: the message of one that Tandem raises on purpose, only the type of any other."""
+    told = str(error) if isinstance(error, errors.TandemError) else ""
+    return frame({"id": number, "error": [type(error).__name__, told]})
+
+
+def error_of(document: list[str]) -> Exception:
+    """The error in a frame."""
+    name, message = document
+    known = getattr(errors, name, None)
+    if isinstance(known, type) and issubclass(known, errors.TandemError):
+        return known(message)
+    return WorkerFault(f"{name} in the worker")
+
+
+def facts_of(document: Document) -> Facts:
+    """What a worker serves."""
+    models = {
+        name: document[name] and ModelFacts(**{**document[name], "cost": CostModel(**document[name]["cost"])})
+        for name in ("encoder", "reranker")
+    }
+    return Facts(**{**document, **models})
+
+
+def _search(document: Document, _: bytes) -> SearchResult:
+    hits = [Hit(**hit) for hit in document["hits"]]
+    return SearchResult(**{**document, "hits": hits, "timings": Timings(**document["timings"])})
+
+
+def _columns(answer: RerankResult) -> Document:
+    """Column by column; texts only of stored passages, since the caller has the others."""
+    passages = answer.passages
+    stored = bool(passages) and passages[0].id is not None
+    return {
+        "columns": [
+            [passage.index for passage in passages],
+            [passage.score for passage in passages],
+            [passage.text if stored else None for passage in passages],
+            [passage.id for passage in passages],
+            [passage.truncated for passage in passages],
+        ],
+        "tokens": answer.tokens,
+        "timings": answer.timings,
+        "degraded": answer.degraded,
+    }
+
+
+def _rerank(document: Document, _: bytes) -> RerankResult:
+    passages = [Reranked(*values) for values in zip(*document.pop("columns"), strict=True)]
+    return RerankResult(passages=passages, **{**document, "timings": Timings(**document["timings"])})
+
+
+def _embed(document: Document, blob: bytes) -> Embedded:
+    vectors = np.frombuffer(blob, dtype="<f4").reshape(document.pop("shape"))
+    return Embedded(vectors=vectors, **{**document, "timings": Timings(**document["timings"])})
+
+
+_DECODERS: dict[type[Call[Any]], Callable[[Document, bytes], Any]] = {
+    calls.Search: _search, calls.Rerank: _rerank, calls.Embed: _embed,
+}  # fmt: skip

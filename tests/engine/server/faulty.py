@@ -1,0 +1,38 @@
+"""A worker whose cross-encoder does what a passage tells it to. Run as `python faulty.py FD`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from tandem.engine.cross_encoder import CrossEncoder
+from tandem.engine.runtime.onnx import Rows
+from tandem.engine.server import worker
+from tandem.engine.tokens import TokenBatch
+
+_compute = CrossEncoder.compute
+
+
+def compute(self: CrossEncoder, batch: TokenBatch) -> Rows:
+    """Die, hang, raise, give no number, or take a tenth of a second, where a passage says so."""
+    texts = [self.tokenizer.decode(batch[row].tolist()) for row in range(len(batch))]
+    said = " ".join(texts)
+    if "kill" in said:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hang" in said:
+        time.sleep(3600)
+    if "slow" in said:
+        time.sleep(0.1)
+    if "raise" in said:
+        raise RuntimeError("the device choked")
+    scores = _compute(self, batch)
+    scores[["nan" in text.split() for text in texts]] = np.nan
+    return scores
+
+
+if __name__ == "__main__":
+    CrossEncoder.compute = compute  # type: ignore[method-assign]
+    worker.main()

@@ -1,0 +1,182 @@
+"""Who answers, with backends that only say who they are: replaced, retried, leased, swapped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
+
+from tandem.engine.collection import Pointer
+from tandem.engine.errors import CollectionError, EngineError
+from tandem.engine.server import host as hosting
+from tandem.engine.server.backend import WorkerLost
+from tandem.engine.server.calls import Decode
+from tandem.engine.server.errors import Failure
+from tandem.engine.server.facts import Load
+from tandem.engine.server.host import Host
+from tandem.engine.server.metrics import Metrics
+
+CALL = Decode(client="", rows=[[1]])
+
+
+@dataclass
+class Says:
+    """Enough of `Facts` for a host."""
+
+    version: str
+    device: str = "cpu"
+    passages: int = 1
+
+
+@dataclass(eq=False)
+class Fake:
+    """Answers with its name; `fails` of its first calls end it."""
+
+    name: str
+    fails: int = 0
+    closed: bool = False
+    load: Load = field(default_factory=Load)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = "killed"
+
+    @property
+    def facts(self) -> Says:
+        return Says(self.name)
+
+    async def run(self, call: Any) -> str:
+        await asyncio.sleep(0)
+        if self.fails:
+            self.fails -= 1
+            self.ended.set()
+            raise WorkerLost("killed")
+        return self.name
+
+    async def close(self) -> None:
+        self.closed = True
+        self.ended.set()
+
+
+class Row:
+    """An opener that gives one backend or error after another, and remembers what it was asked for."""
+
+    def __init__(self, *items: Fake | Exception) -> None:
+        self.items = list(items)
+        self.asked: list[Pointer | None] = []
+
+    async def __call__(self, pointer: Pointer | None) -> Any:
+        self.asked.append(pointer)
+        item = self.items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def run(work: Callable[[Host], Coroutine[Any, Any, None]], row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "BACK_OFF", (0.0,))
+
+    async def main() -> None:
+        host = Host(None, row, Metrics(), close_after=0.2)
+        try:
+            await host.open()
+            await work(host)
+        finally:
+            await host.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_call_is_made_once_more_of_the_next_worker(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with host.lease() as lease:
+            assert await lease.run(CALL, 10) == "second"
+            assert lease.facts.version == "second"
+        assert not host._leases
+        assert host.restarts == 1
+
+    run(work, Row(Fake("first", fails=1), Fake("second")), monkeypatch)
+
+
+def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure, match="twice") as caught, host.lease() as lease:
+            await lease.run(CALL, 10)
+        assert caught.value.kind == "unavailable"
+        await until(lambda: host.current is not None and host.current.facts.version == "third")
+
+    run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
+
+
+def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
+    row = Row(Fake("first"), EngineError("no memory"), CollectionError("gone"), Fake("second"))
+
+    async def work(host: Host) -> None:
+        host.current.ended.set()
+        await until(lambda: host.restarts == 1 and host.current is not None)
+        assert host.current.facts.version == "second"
+
+    run(work, row, monkeypatch)
+    assert len(row.asked) == 4
+
+
+def test_waiting_for_the_next_worker_ends_with_the_requests_time(monkeypatch: pytest.MonkeyPatch):
+    async def never(self: Host, step: int) -> None:
+        await asyncio.Event().wait()
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(Host, "_reopen", never)
+        with pytest.raises(Failure, match="started again"), host.lease() as lease:
+            await lease.run(CALL, 0.05)
+        with pytest.raises(Failure, match="started again"), host.lease():
+            pass
+        assert not host._leases
+
+    run(work, Row(Fake("first", fails=1)), monkeypatch)
+
+
+def test_a_replaced_backend_stays_open_until_its_last_lease_is_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, second, third = Fake("first"), Fake("second"), Fake("third")
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        with host.lease() as lease:
+            assert await host.swap() is True
+            assert host.current is second
+            await asyncio.sleep(0.1)
+            assert not first.closed
+            assert await lease.run(CALL, 1) == "first"
+        await until(lambda: first.closed)
+        assert await host.swap() is False  # nothing is new
+        with host.lease():  # a lease that is never returned delays closing, and no longer than it may
+            assert await host.swap(force=True) is True
+            await until(lambda: second.closed)
+        assert host.restarts == 0  # closing what was replaced is no death
+
+    run(work, Row(first, second, third), monkeypatch)
+
+
+def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, broken = Fake("first"), Fake("broken", fails=1)
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is False
+        assert broken.closed
+        assert host.current is first
+        assert await host.swap() is False  # it is not opened a second time
+
+    row = Row(first, broken)
+    run(work, row, monkeypatch)
+    assert len(row.asked) == 2

@@ -1,0 +1,73 @@
+"""The load that `tandem bench serve` puts on a server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tandem.bench.load import NO_ANSWER, Client, Outcome, closed_loop, open_loop
+from tandem.bench.serve import _summary, serve_bench
+from tandem.engine import Engine, InputError
+
+from .conftest import KEY, Running
+
+BODY = json.dumps({"query": "read a json document", "budget_ms": None, "top_k": 3, "candidates": 3}).encode()
+
+
+def client_of(server: Running, port: int | None = None) -> Client:
+    host, found = server.url.removeprefix("http://").split(":")
+    return Client(host, port or int(found), {"authorization": f"Bearer {KEY}"})
+
+
+def test_only_this_machine_is_loaded():
+    for host in ("example.org", "10.0.0.1", "0.0.0.0"):
+        with pytest.raises(InputError, match="not this machine"):
+            Client(host, 80)
+
+
+def test_arrivals_do_not_wait_for_answers(server: Running):
+    async def run() -> list[Outcome]:
+        client = client_of(server)
+        try:
+            return await open_loop(client, "/v1/search", [BODY], rate=20, seconds=2, seed=3, deadline_ms=30_000)
+        finally:
+            client.close()
+
+    outcomes = asyncio.run(run())
+    assert 15 < len(outcomes) < 70  # a Poisson process of 40
+    assert {outcome.status for outcome in outcomes} == {200}
+    assert all(outcome.seconds >= outcome.sent_late >= 0 for outcome in outcomes)
+
+
+def test_a_closed_loop_and_a_server_that_is_not_there(server: Running):
+    async def run(port: int | None) -> list[Outcome]:
+        client = client_of(server, port)
+        try:
+            return await closed_loop(client, "/v1/search", [BODY], clients=2, seconds=0.3, deadline_ms=30_000)
+        finally:
+            client.close()
+
+    assert {outcome.status for outcome in asyncio.run(run(None))} == {200}
+    assert {outcome.status for outcome in asyncio.run(run(1))} == {NO_ANSWER}
+
+
+def test_goodput_counts_only_answers_in_time():
+    outcomes = [Outcome(200, 0.1, 0.0), Outcome(200, 0.9, 0.0), Outcome(429, 0.003, 0.001), Outcome(504, 1.0, 0.0)]
+    summary = _summary(outcomes, seconds=2, deadline_ms=500)
+    assert (summary["goodput"], summary["offered"]) == (0.5, 2.0)
+    assert summary["refused_ms"]["p50"] == pytest.approx(2.0)
+    assert summary["statuses"] == {"200": 2, "429": 1, "504": 1}
+
+
+def test_the_benchmark_end_to_end(engine: Engine):
+    document = serve_bench(
+        engine.collection.path, ["read json", "a lock", "threads"], candidates=3, seconds=1.0, deadline_ms=30_000,
+        multiples=(1.0,), settings={"device": "cpu", "threads": 1, "warm_up": False},
+    )  # fmt: skip
+    assert document["capacity"] > 0
+    assert document["loads"]["1x"]["statuses"]["200"] > 0
+    assert set(document["loads"]["1x"]["resident_mb"]) == {"http", "worker"}
+    assert document["overhead_ms"]["outside_engine"]["p50"] > 0
+    json.dumps(document, allow_nan=False)
