@@ -18,9 +18,12 @@ import numpy.typing as npt
 from ..engine import Engine
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
-from .environment import card
+from .document import Document, Table, document
 from .rivals import RIVALS, System, Tandem
 
+MEASURES = (
+    "one query at a time: what each stage costs against the budget, beside rivals with the same weights and texts"
+)
 RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 
 
@@ -33,7 +36,7 @@ def latency(
     budget_ms: float = TOTAL_BUDGET_MS,
     seed: int = 0,
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
-) -> dict[str, Any]:
+) -> Document:
     """Measure each question on each system, and with the budget; returns the document that the command prints."""
     if engine.reranker is None:
         raise InputError(f"{engine.collection.path} has no reranker, so there are no two stages to time")
@@ -57,33 +60,56 @@ def latency(
         name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()
     }
     ours = medians[systems[0].name]
-    return {
-        "benchmark": "latency",
-        "environment": card(),
-        "workload": {
-            "collection": engine.collection.path.name,
-            "passages": len(engine.collection),
-            "questions": len(questions),
-            "candidates": candidates,
-            "pair_tokens": {"mean": round(float(lengths.mean()), 1), "p95": float(np.percentile(lengths, 95))},
-            "reranker": engine.reranker.precision,
-        },
-        "fp32_floor_ms": floor(engine.reranker, lengths, candidates),
-        "systems": {name: _summary(each) for name, each in stages.items()},
-        "ratios": {
-            name: {stage: round(value / ours[stage], 2) for stage, value in each.items() if stage in ours}
-            for name, each in medians.items()
-            if name != systems[0].name
-        },
-        "budget": {
-            "ms": budget_ms,
-            "total": _percentiles([result.timings.total for result in budgeted]),
-            "recall": _percentiles([result.timings.encode + result.timings.recall for result in budgeted]),
-            "reranked_mean": float(np.mean([result.reranked for result in budgeted])),
-            "degraded": sum(result.degraded is not None for result in budgeted),
-            "over": sum(result.timings.total > budget_ms for result in budgeted),
-        },
+    systems_summary = {name: _summary(each) for name, each in stages.items()}
+    ratios = {
+        name: {stage: round(value / ours[stage], 2) for stage, value in each.items() if stage in ours}
+        for name, each in medians.items()
+        if name != systems[0].name
     }
+    workload = {
+        "collection": engine.collection.path.name,
+        "passages": len(engine.collection),
+        "questions": len(questions),
+        "candidates": candidates,
+        "pair_tokens": {"mean": round(float(lengths.mean()), 1), "p95": float(np.percentile(lengths, 95))},
+        "reranker": engine.reranker.precision,
+    }
+    floor_ms = floor(engine.reranker, lengths, candidates)
+    within = {
+        "ms": budget_ms,
+        "total": _percentiles([result.timings.total for result in budgeted]),
+        "recall": _percentiles([result.timings.encode + result.timings.recall for result in budgeted]),
+        "reranked_mean": float(np.mean([result.reranked for result in budgeted])),
+        "degraded": sum(result.degraded is not None for result in budgeted),
+        "over": sum(result.timings.total > budget_ms for result in budgeted),
+    }
+    return document(
+        "latency",
+        MEASURES,
+        workload=workload,
+        tables=[_table(systems_summary, ratios, workload, within, floor_ms)],
+        fp32_floor_ms=floor_ms,
+        systems=systems_summary,
+        ratios=ratios,
+        budget=within,
+    )
+
+
+def _table(
+    systems: dict[str, Any], ratios: dict[str, Any], workload: dict[str, Any], budget: dict[str, Any], floor_ms: float
+) -> Table:
+    stages = list(next(iter(systems.values())))
+    rows = []
+    for name, each in systems.items():
+        cells = [f"{each[stage]['p50']:.1f} ({each[stage]['p95']:.1f})" if stage in each else None for stage in stages]
+        rows.append([name, *cells, f"{ratios[name]['rerank']:.1f}x rerank" if name in ratios else None])
+    notes = [
+        f"{workload['questions']} questions, {workload['candidates']} candidates of {workload['pair_tokens']['mean']} "
+        f"tokens with the query; floor of the reranker's arithmetic in FP32 {floor_ms} ms",
+        f"with a budget of {budget['ms']:.0f} ms: p50 {budget['total']['p50']:.0f}, p95 {budget['total']['p95']:.0f}, "
+        f"{budget['reranked_mean']:.0f} reranked on average, {budget['over']} over the budget",
+    ]
+    return Table("latency of one query", ["p50 ms (p95)", *stages, "slower than tandem"], rows, notes)
 
 
 def floor(reranker: CrossEncoder, lengths: npt.NDArray[np.int64], candidates: int) -> float:
