@@ -26,9 +26,10 @@ Lengths = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """gemm: operations a second by precision (int8, bf16 where measurable); copy: bytes read a second while copying.
+    """What this machine reached.
 
-    by: which library reached each.
+    gemm: operations a second by precision (bf16, int8 where they can be measured); by: the library that reached it
+    copy: bytes a second, those read and those written, while copying
     """
 
     gemm: dict[str, float]
@@ -41,7 +42,7 @@ class Rates:
     def note(self) -> str:
         """The rates in one sentence."""
         products = ", ".join(f"{name} {rate / 1e9:.0f} G/s ({self.by[name]})" for name, rate in self.gemm.items())
-        return f"measured rates: matrix products {products}; memory read {self.copy / 1e9:.1f} GB/s"
+        return f"measured rates: matrix products {products}; memory {self.copy / 1e9:.1f} GB/s"
 
 
 def measure(threads: int) -> Rates:
@@ -54,7 +55,7 @@ def measure(threads: int) -> Rates:
             gemm[precision], by[precision] = rate, library
     source = np.ones(COPIED // 4, dtype=np.float32)
     target = np.empty_like(source)
-    return Rates(gemm, COPIED / _best(lambda: np.copyto(target, source)), by)
+    return Rates(gemm, 2 * COPIED / _best(lambda: np.copyto(target, source)), by)
 
 
 def model_flops(artifact: Artifact, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:

@@ -11,7 +11,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 # One line a sub-command: NAME is the function `command` of cli/bench_NAME.py.
-SUBCOMMANDS = ("latency",)
+SUBCOMMANDS = (
+    "export",
+    "index",
+    "latency",
+    "recall",
+    "rivals",
+    "throughput",
+)
 
 
 @app.callback()
