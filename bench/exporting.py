@@ -1,8 +1,8 @@
 """What the export's work on a graph is worth: each variant's size, error and speed beside the plain tools' graphs.
 
 The rivals are made here from the artifact's own weights: `optimum`'s export as it comes, and ONNX Runtime's dynamic
-INT8 of it with its defaults, which is what a user without Tandem would run. All graphs run on the same session settings, in
-turns; the floor is the matrix products at the measured rate of the precision.
+INT8 of it with its defaults, which is what a user without Tandem would run. All graphs run on the same session
+settings, in turns; the floor is the matrix products at the measured rate of the precision.
 """
 
 from __future__ import annotations

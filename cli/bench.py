@@ -15,7 +15,9 @@ SUBCOMMANDS = (
     "export",
     "index",
     "latency",
+    "quality",
     "recall",
+    "report",
     "rivals",
     "throughput",
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,11 +57,18 @@ def rivals(wanted: list[str] | None) -> list[str]:
 
 def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:
     """Tables on stderr; with `keep` a file in `results` named by the benchmark and `parts`; last, JSON on stdout."""
+    document = {**document, "command": _command()}
     for table in tables(document):
         show(table)
     if keep:
         note(f"kept in {save(document, results, *parts)}")
     print_json(document)
+
+
+def _command() -> str:
+    """What was typed, with paths relative to where: a saved result must not tell where somebody's files lie."""
+    arguments = [os.path.relpath(each) if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    return shlex.join(["tandem", *arguments])
 
 
 def show(table: Table) -> None:
