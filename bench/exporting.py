@@ -22,7 +22,7 @@ from ..engine.device import choose
 from ..engine.errors import ExportError
 from . import floors
 from .document import Document, Table, document
-from .spread import Spread, shown, spread
+from .spread import Spread, shown, significant, spread
 
 MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
 SHAPES = ((1, 16), (1, 128), (4, 128), (1, 256))
@@ -138,7 +138,7 @@ def _floor(artifact: Artifact, shape: tuple[int, int], rates: floors.Rates, prec
     lengths = np.full(shape[0], shape[1], dtype=np.int64)
     first = artifact.manifest.kind == "cross-encoder"
     ms = floors.floor_ms(float(floors.model_flops(artifact, lengths, first_token=first).sum()), rates, precision)
-    return None if ms is None else round(ms, 3)
+    return None if ms is None else significant(ms)
 
 
 def _table(

@@ -22,7 +22,7 @@ from . import floors
 from .document import Document, Table, document
 from .latency import needed_reranker
 from .rivals import Unavailable, start_all
-from .spread import spread
+from .spread import significant, spread
 from .workloads import Workload
 
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
@@ -78,7 +78,7 @@ def indexing(
         "encode_seconds": {name: spread(each) for name, each in seconds.items() if name not in absent},
         "tokenize_seconds": round(tokenised, 4),
         "index_seconds": report["seconds"],
-        "floor_seconds": {name: round(value, 4) for name, value in least.items()},
+        "floor_seconds": {name: significant(value) for name, value in least.items()},
     }
     description = {
         "name": workload.name, "passages": count, "passage_tokens": spread(lengths.tolist()), "seed": seed,

@@ -23,7 +23,7 @@ from ..engine.errors import InputError
 from . import floors
 from .document import Document, Table, document
 from .rivals import Rival, start_all
-from .spread import Spread, ratios, shown, spread
+from .spread import Spread, ratios, shown, significant, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
 
 MEASURES = (
@@ -156,7 +156,7 @@ def floor(
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     return {
         stage: {
-            precision: round(ms + more, 2)
+            precision: significant(ms + more)
             for precision in precisions if (ms := floors.floor_ms(flops, rates, precision)) is not None
         }
         for stage, flops, more in (("recall", encode, read), ("rerank", pairs, 0.0))

@@ -12,12 +12,17 @@ Spread = dict[str, float]
 def spread(values: Sequence[float]) -> Spread:
     """Count, quartiles, p95 and p99 of `values`."""
     points = np.percentile(values, (25, 50, 75, 95, 99))
-    return {"n": len(values), **{name: round(float(x), 4) for name, x in zip(_NAMES, points, strict=True)}}
+    return {"n": len(values), **{name: significant(float(x)) for name, x in zip(_NAMES, points, strict=True)}}
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> Spread:
     """Spread of theirs over ours, question by question: what both met on a question cancels out."""
     return spread([a / b for a, b in zip(theirs, ours, strict=True)])
+
+
+def significant(value: float) -> float:
+    """Four significant digits, for a document."""
+    return float(f"{value:.4g}")
 
 
 def shown(value: Spread) -> str:
