@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test check micro soak clients clean
+.PHONY: help install demo test check micro bench rivals soak clients clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -29,7 +29,7 @@ check: $(INSTALLED)  ## Lint, format check and types.
 	$(BIN)/mypy .types/tandem
 
 micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
-	$(BIN)/python -m pytest bench/micro --benchmark-only
+	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-autosave
 
 MINUTES ?= 30
 soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30: bad input, clients that leave, new versions; memory must not grow.
@@ -39,5 +39,24 @@ clients: $(INSTALLED)  ## Install the clients the server speaks to (some 70 pack
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
 	$(BIN)/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py
 
-clean:  ## Remove what the targets made (the collection of the demo too).
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache
+# Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.
+DATA ?= $(wildcard ../shared/data/squad-dev)
+RIVALS ?=
+BENCH = $(BIN)/tandem bench
+KEEP = $(if $(DATA),--questions $(DATA)) --save
+
+bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minutes), write bench/RESULTS.md.
+	$(BENCH) latency $(KEEP) --sample 8 $(RIVALS) >/dev/null
+	$(BENCH) throughput $(KEEP) --sample 4 --repeats 2 $(RIVALS) >/dev/null
+	$(BENCH) quality $(KEEP) --sample 40 --timed 5 >/dev/null
+	$(BENCH) recall $(KEEP) --rows 50000 >/dev/null
+	$(BENCH) index $(KEEP) --passages 300 --repeats 2 $(RIVALS) >/dev/null
+	$(BENCH) export --save >/dev/null
+	$(BENCH) rivals $(KEEP) >/dev/null
+	$(BENCH) report
+
+rivals: $(INSTALLED)  ## Make the environments of rivals that need their own (7 GB), and check what they compute.
+	$(BENCH) rivals --install --save
+
+clean:  ## Remove what the targets made (the collections of the demo and the benchmarks too).
+	rm -rf $(VENV) .demo .bench .rivals .pytest_cache .mypy_cache .ruff_cache

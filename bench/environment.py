@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -22,25 +23,55 @@ PACKAGES = (
     "triton",
     "sentence-transformers",
 )
+# They change what a measurement means: which kernels BLAS picks, how many threads, how threads wait.
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "CUDA_VISIBLE_DEVICES")
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 def card() -> dict[str, Any]:
-    """Processor, cores, load, package versions and commit (None outside a checkout)."""
+    """Processor, GPU, memory, load, versions, variables that matter and commit (None outside a checkout)."""
+    cores, load = available_cores(), os.getloadavg()[0]
     return {
-        "cpu": _cpu_name(),
-        "cores": available_cores(),
-        "load": round(os.getloadavg()[0], 2),
+        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in FLAGS if flag in (_cpu("flags") or "").split()],
+        "gpu": _gpu(),
+        "cores": cores,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load": round(load, 2),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "commit": _commit(),
     }
 
 
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def line(environment: dict[str, Any]) -> str:
+    """A card in one line for people."""
+    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+    variables = "".join(f", {name}={value}" for name, value in environment.get("variables", {}).items())
+    return (
+        f"{environment.get('gpu') or 'no GPU'}; {environment['cpu']}, {environment['cores']} cores "
+        f"({', '.join(environment.get('cpu_flags', []))}), load {environment['load']}; Python {environment['python']}, "
+        f"{packages}{variables}; commit {environment.get('commit') or 'unknown'}"
+    )
+
+
+def _cpu(field: str) -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), None)
+
+
+def _gpu() -> str | None:
+    """Name and driver of the first GPU as nvidia-smi says it, so that asking does not open a CUDA context."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    names = done.stdout.strip().splitlines()
+    return names[0] if done.returncode == 0 and names else None
 
 
 def _version(package: str) -> str | None:

@@ -1,8 +1,8 @@
 """One query at a time: what each stage costs against the budget, and how rivals fare with the same weights and texts.
 
-Every system answers every question once a round, in an order that changes each time, so that a slow minute of the
-machine hits all of them; the result is the ratio of medians. The floor is not absolute here: it is the same cross-
-encoder's arithmetic at the rate this machine reaches in a large matrix product (see `floor`).
+Every system answers every question once, in an order that changes each time, so that a slow minute of the machine hits
+all of them; a ratio is the median over questions of theirs over ours. All rerank the same candidates. The floor is the
+matrix products of the work that was done, at the rates this machine reaches (see `floors`).
 """
 
 from __future__ import annotations
@@ -10,134 +10,233 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
+from ..engine.artifact import Precision
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
-from .environment import card
-from .rivals import RIVALS, System, Tandem
+from . import floors
+from .document import Document, Table, document
+from .rivals import Rival, start_all
+from .spread import Spread, ratios, shown, significant, spread
+from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
 
+MEASURES = (
+    "one query at a time: what each stage costs against the budget, beside rivals with the same weights and texts, and "
+    "the floor of the arithmetic"
+)
 RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
+SETTLE = 0.2
+"""Seconds before each measurement: threads of the system before wait by spinning for about that long."""
+STAGES = ("recall", "rerank", "total")
+Silent = Callable[[int, int | None, str], None]
 
 
 def latency(
     engine: Engine,
-    questions: Sequence[str],
+    workload: Workload,
     *,
+    sample: int,
     candidates: int = 100,
-    rivals: Sequence[str] = ("sentence-transformers", "plain-onnx"),
+    rivals: Sequence[str] = (),
+    environments: Path | None = None,
     budget_ms: float = TOTAL_BUDGET_MS,
     seed: int = 0,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
-) -> dict[str, Any]:
-    """Measure each question on each system, and with the budget; returns the document that the command prints."""
+    progress: Silent = lambda done, total, what: None,
+) -> Document:
+    """Measure each of `sample` questions on each system, and within the budget.
+
+    Raises InputError for a collection without a reranker and for an unknown rival.
+    """
+    reranker = needed_reranker(engine)
+    questions = workload.questions(sample, seed)
+    rows = candidate_rows(engine, questions, candidates)
+    lengths = pair_lengths(engine, reranker, questions, rows)
+    rates = floors.measure(engine.device.threads)
+    started, absent = start_all(
+        rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments,
+        tell=lambda message: progress(0, len(questions), message),
+    )  # fmt: skip
+    try:
+        systems: dict[str, Ours | Theirs] = {"tandem": Ours(engine)}
+        systems.update((rival.name, Theirs(rival, engine)) for rival in started)
+        taken, failed = _turns(systems, questions, rows, seed, progress)
+        settings = {rival.name: {"settings": rival.spec.settings, "versions": rival.versions} for rival in started}
+    finally:
+        for rival in started:
+            rival.close()
+    absent.update(failed)
+    within = _within_budget(engine, questions, candidates, budget_ms)
+    measured = {
+        name: {**settings.get(name, {}), "stages": {stage: spread(ms) for stage, ms in each.items()}}
+        for name, each in taken.items()
+    }
+    compared = {
+        name: {stage: ratios(ms, taken["tandem"][stage]) for stage, ms in each.items()}
+        for name, each in taken.items() if name != "tandem"
+    }  # fmt: skip
+    least = floor(engine, reranker, questions, lengths, rates)
+    description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
+    return document(
+        "latency",
+        MEASURES,
+        workload=description,
+        tables=_tables(description, measured, compared, least, within, rates, absent),
+        rates=rates.to_dict(),
+        floor_ms=least,
+        systems=measured,
+        ratios=compared,
+        budget=within,
+        absent=absent,
+    )
+
+
+class Ours:
+    """This engine, without a budget: every candidate is reranked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def answer(self, question: str, rows: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Milliseconds a stage; `total` holds what is neither a model nor the index too."""
+        result = self._engine.search(question, top_k=len(rows), candidates=len(rows), budget_ms=None)
+        timings = result.timings
+        return {"recall": timings.encode + timings.recall, "rerank": timings.rerank, "total": timings.total}
+
+
+class Theirs:
+    """A rival: its encoder, a matrix product over the same vectors, its reranker on the texts of the same rows."""
+
+    def __init__(self, rival: Rival, engine: Engine) -> None:
+        self._rival = rival
+        self._prompted = engine.encoder.prompted
+        self._texts = reranked_texts(engine)
+        self._vectors = np.ascontiguousarray(engine.collection.index.vectors, dtype=np.float32)
+
+    def answer(self, question: str, rows: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Milliseconds a stage; no `recall` and no `total` from a rival without a bi-encoder."""
+        stages = {}
+        if "encode" in self._rival.spec.abilities:
+            encoded = self._rival.encode([self._prompted(question, "query")])
+            start = time.perf_counter()
+            scores = self._vectors @ encoded.values[0]
+            np.argsort(-scores)[: len(rows)]
+            stages["recall"] = encoded.ms + (time.perf_counter() - start) * 1e3
+        stages["rerank"] = self._rival.rerank(question, [self._texts[row] for row in rows]).ms
+        if "recall" in stages:
+            stages["total"] = sum(stages.values())
+        return stages
+
+
+def needed_reranker(engine: Engine) -> CrossEncoder:
+    """The engine's reranker; raises InputError when there is none to time."""
     if engine.reranker is None:
         raise InputError(f"{engine.collection.path} has no reranker, so there are no two stages to time")
-    if unknown := set(rivals) - set(RIVALS):
-        raise InputError(f"unknown rival {', '.join(sorted(unknown))}; there are {', '.join(RIVALS)}")
-    candidates = min(candidates, len(engine.collection))
-    systems = [Tandem(engine, "tandem"), *_rivals(engine, engine.reranker, rivals)]
-    stages: dict[str, dict[str, list[float]]] = {system.name: {} for system in systems}
-    shuffle = random.Random(seed)
-    for system in systems:
-        system.answer(questions[0], candidates)
-    budgeted = []
-    for done, question in enumerate(questions, start=1):
-        for system in shuffle.sample(systems, len(systems)):
-            for stage, value in system.answer(question, candidates).stages.items():
-                stages[system.name].setdefault(stage, []).append(value)
-        budgeted.append(engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=budget_ms))
-        progress(done, len(questions), "questions")
-    lengths = _pair_lengths(engine, engine.reranker, questions, candidates)
-    medians = {
-        name: {stage: float(np.median(values)) for stage, values in each.items()} for name, each in stages.items()
-    }
-    ours = medians[systems[0].name]
+    return engine.reranker
+
+
+def floor(
+    engine: Engine,
+    reranker: CrossEncoder,
+    questions: Sequence[str],
+    lengths: Sequence[npt.NDArray[np.int64]],
+    rates: floors.Rates,
+) -> dict[str, dict[str, float]]:
+    """Stage → precision → the least milliseconds for a query: mean matrix products, and the vectors read once."""
+    tokenizer = engine.encoder.tokenizer
+    asked = tokenizer.single(tokenizer.encode_many(list(questions))).lengths
+    encode = float(floors.model_flops(engine.encoder.artifact, asked, first_token=False).mean())
+    pairs = float(floors.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True).sum()) / len(lengths)
+    read = float(np.prod(engine.collection.index.vectors.shape)) * 4 / rates.copy * 1e3
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
     return {
-        "benchmark": "latency",
-        "environment": card(),
-        "workload": {
-            "collection": engine.collection.path.name,
-            "passages": len(engine.collection),
-            "questions": len(questions),
-            "candidates": candidates,
-            "pair_tokens": {"mean": round(float(lengths.mean()), 1), "p95": float(np.percentile(lengths, 95))},
-            "reranker": engine.reranker.precision,
-        },
-        "fp32_floor_ms": floor(engine.reranker, lengths, candidates),
-        "systems": {name: _summary(each) for name, each in stages.items()},
-        "ratios": {
-            name: {stage: round(value / ours[stage], 2) for stage, value in each.items() if stage in ours}
-            for name, each in medians.items()
-            if name != systems[0].name
-        },
-        "budget": {
-            "ms": budget_ms,
-            "total": _percentiles([result.timings.total for result in budgeted]),
-            "recall": _percentiles([result.timings.encode + result.timings.recall for result in budgeted]),
-            "reranked_mean": float(np.mean([result.reranked for result in budgeted])),
-            "degraded": sum(result.degraded is not None for result in budgeted),
-            "over": sum(result.timings.total > budget_ms for result in budgeted),
-        },
+        stage: {
+            precision: significant(ms + more)
+            for precision in precisions if (ms := floors.floor_ms(flops, rates, precision)) is not None
+        }
+        for stage, flops, more in (("recall", encode, read), ("rerank", pairs, 0.0))
+    }  # fmt: skip
+
+
+def _turns(
+    systems: dict[str, Ours | Theirs],
+    questions: Sequence[str],
+    rows: Sequence[npt.NDArray[np.int64]],
+    seed: int,
+    progress: Silent,
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    """System → stage → milliseconds a question; and the reason of each rival that failed on the way."""
+    from .rivals import Unavailable
+
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
+    failed: dict[str, str] = {}
+    shuffle = random.Random(seed)
+    for done in range(-1, len(questions)):  # the first round warms up and is not counted
+        for name in shuffle.sample(list(systems), len(systems)):
+            if name in failed:
+                continue
+            time.sleep(SETTLE)
+            try:
+                stages = systems[name].answer(questions[max(done, 0)], rows[max(done, 0)])
+            except Unavailable as reason:
+                failed[name] = str(reason)
+                continue
+            for stage, ms in stages.items() if done >= 0 else ():
+                taken[name].setdefault(stage, []).append(ms)
+        progress(done + 1, len(questions), "questions")
+    return {name: each for name, each in taken.items() if name not in failed}, failed
+
+
+def _within_budget(engine: Engine, questions: Sequence[str], candidates: int, budget_ms: float) -> dict[str, Any]:
+    results = []
+    for question in questions:
+        time.sleep(SETTLE)
+        results.append(engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=budget_ms))
+    return {
+        "ms": budget_ms,
+        "total": spread([result.timings.total for result in results]),
+        "recall": spread([result.timings.encode + result.timings.recall for result in results]),
+        "reranked": spread([result.reranked for result in results]),
+        "degraded": sum(result.degraded is not None for result in results),
+        "over": sum(result.timings.total > budget_ms for result in results),
+        "recall_over": sum(result.timings.encode + result.timings.recall > RECALL_BUDGET_MS for result in results),
     }
 
 
-def floor(reranker: CrossEncoder, lengths: npt.NDArray[np.int64], candidates: int) -> float:
-    """Milliseconds of the reranker's matrix products for one query, at this machine's FP32 rate in a 1024³ product.
-
-    FLOPs of a pair of n tokens and a BERT layer: 2n (4 d² + 2 d f) for the projections, 4 n² d for the attention. Of
-    the last layer only [CLS] is needed after the attention: 2n · 2 d² there, and 4 n d. An INT8 graph may go below.
-    """
-    shape = reranker.artifact.architecture()
-    d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
-    whole = 2 * lengths * (4 * d * d + 2 * d * f) + 4 * lengths**2 * d
-    last = 2 * lengths * (2 * d * d) + 4 * lengths * d
-    flops = float((whole * (layers - 1) + last).mean()) * candidates
-    return float(round(flops / _matmul_rate() * 1e3, 1))
-
-
-def _matmul_rate(size: int = 1024, repeats: int = 10) -> float:
-    left, right = np.ones((size, size), dtype=np.float32), np.ones((size, size), dtype=np.float32)
-    best = np.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def _rivals(engine: Engine, reranker: CrossEncoder, names: Sequence[str]) -> list[System]:
-    """Each rival with the same weights, texts (titles before them where the collection has it so) and threads."""
-    collection = engine.collection
-    texts = collection.texts(np.arange(len(collection)))
-    if collection.manifest.settings.rerank_title:
-        titles = collection.titles(np.arange(len(collection)))
-        texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
-    return [
-        RIVALS[name](engine.encoder.artifact, reranker.artifact, collection.index.vectors, texts, engine.device.threads)
-        for name in names
-    ]
-
-
-def _pair_lengths(
-    engine: Engine, reranker: CrossEncoder, questions: Sequence[str], candidates: int
-) -> npt.NDArray[np.int64]:
-    lengths = []
-    for question in questions:
-        found = engine.search(question, top_k=candidates, candidates=candidates, rerank=False)
-        rows = [engine.collection.row_of(hit.id) for hit in found.hits]
-        tokenizer = reranker.tokenizer
-        lengths.append(tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(np.array(rows))).lengths)
-    return np.concatenate(lengths)
-
-
-def _summary(stages: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    return {stage: _percentiles(values) for stage, values in stages.items()}
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    return dict(zip(("p50", "p95", "p99"), np.percentile(values, (50, 95, 99)).round(2).tolist(), strict=True))
+def _tables(
+    workload: dict[str, Any],
+    measured: dict[str, Any],
+    compared: dict[str, dict[str, Spread]],
+    least: dict[str, dict[str, float]],
+    within: dict[str, Any],
+    rates: floors.Rates,
+    absent: dict[str, str],
+) -> list[Table]:
+    rows: list[list[Any]] = [[f"floor, {precision}", *(least[stage].get(precision) for stage in
+                             ("recall", "rerank")), None, None, None] for precision in least["rerank"]]  # fmt: skip
+    for name, each in measured.items():
+        stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
+        over = [shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in STAGES[:2]]
+        rows.append([name, *stages, *over])
+    notes = [
+        said(workload) + f", {workload['candidates']} candidates; Tandem's reranker {workload['reranker']}",
+        rates.note(),
+        *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
+          if stage in each and each[stage]["p50"] < 1),
+        *(f"{name}: {each['settings']}" for name, each in measured.items() if "settings" in each),
+        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+    ]  # fmt: skip
+    columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank"]
+    budget = Table(
+        f"The same questions within {within['ms']:.0f} ms",
+        ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],
+        [["tandem", *(shown(within[key]) for key in ("total", "recall", "reranked")), within["degraded"],
+          within["over"], within["recall_over"]]],
+        [f"of {workload['questions']} questions; p95 {within['total']['p95']:.0f} ms"],
+    )  # fmt: skip
+    return [Table(f"Latency of one query: {workload['name']}", columns, rows, notes), budget]

@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.artifact import Kind
 from ..engine.result import Hit
 from .console import note, out, progress_bar
 
@@ -36,8 +35,9 @@ def command(
 ) -> None:
     """Export the bundled models, index the documentation of Python and numpy, and answer questions in two stages."""
     from ..engine import Engine
+    from ..export.bundled import exported
 
-    encoder, reranker = _model(ENCODER, "bi-encoder", folder), _model(RERANKER, "cross-encoder", folder)
+    encoder, reranker = (exported(name, folder / "models" / name, note) for name in (ENCODER, RERANKER))
     collection = _collection(corpus, folder, encoder, reranker)
     with Engine.open(collection) as engine:
         note(f"{len(engine.collection)} passages on the {engine.device.kind} ({engine.device.reason})")
@@ -60,23 +60,6 @@ def command(
 
 
 _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
-
-
-def _model(name: str, kind: Kind, folder: Path) -> Path:
-    """The bundled model's artifact, exported the first time."""
-    from ..engine.artifact import MANIFEST, Artifact
-    from ..export import export_model
-    from ..export.bundled import BUNDLED, adapter_mark
-
-    path = folder / "models" / name
-    if (path / MANIFEST).exists() and Artifact.open(path).manifest.source.adapter == adapter_mark(
-        BUNDLED[name].adapter
-    ):
-        note(f"{name}: already exported")
-    else:
-        note(f"{name}: exporting to ONNX and proving it equal to PyTorch (about a minute)")
-        export_model(name, kind, path, progress=note)
-    return path
 
 
 def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Path:

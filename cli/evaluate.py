@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.table import Table
 
-from ..bench.quality import Quality
 from .console import note, out, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from ..bench.quality import Quality
 
 NAME = "eval"
 Wanted = Literal["auto", "fp32", "fp16", "int8"]

@@ -1,0 +1,91 @@
+"""What a benchmark hands back: plain data for machines, the same tables for people, and where results are kept.
+
+A document is a dict of JSON's types: `benchmark` (its name), `measures` (what and why, one sentence), `environment`,
+`workload`, `tables`, then whatever was measured. Its tables are what the command prints and what `tandem bench report`
+puts into RESULTS.md, so a benchmark has one place where its figures become words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import InputError
+from ..engine.files import storage
+from .environment import card
+
+RESULTS = Path("bench") / "results"
+Cell = str | float | int | None
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`columns` name the cells of each row; `notes` are sentences below it: floors, losses, what was left out."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default=())
+
+
+def document(
+    benchmark: str, measures: str, *, workload: Mapping[str, Any], tables: Sequence[Table], **measured: Any
+) -> Document:
+    """The document of one run; `measured` are a benchmark's own keys, of JSON's types."""
+    return {
+        "benchmark": benchmark,
+        "measures": measures,
+        "environment": card(),
+        "workload": dict(workload),
+        "tables": [asdict(table) for table in tables],
+        **measured,
+    }
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """The tables of a document."""
+    return [Table(**table) for table in result.get("tables", [])]
+
+
+def save(result: Mapping[str, Any], folder: Path, *parts: str) -> Path:
+    """Write a document to `folder`/<benchmark>-<parts>.json, in place of an older one of that name; its path."""
+    name = "-".join(filter(None, (str(result["benchmark"]), *map(_slug, parts))))
+    path = folder / f"{name}.json"
+    with storage(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def load(folder: Path) -> dict[str, Document]:
+    """Saved documents by file name without suffix; raises InputError when one cannot be read or none is there."""
+    found: dict[str, Document] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is not a saved result ({error}); remove it or run its benchmark again") from error
+        if not isinstance(result, dict) or "benchmark" not in result:
+            raise InputError(f"{path} is not a saved result (no benchmark is named); remove it")
+        found[path.stem] = result
+    if not found:
+        raise InputError(f"{folder} holds no saved result; make some with `tandem bench … --save`")
+    return found
+
+
+def text(cell: Cell) -> str:
+    """A cell as people read it: nothing for None, three significant digits for numbers between."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _slug(part: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")

@@ -1,0 +1,173 @@
+"""What the export's work on a graph is worth: each variant's size, error and speed beside the plain tools' graphs.
+
+The rivals are made here from the artifact's own weights: `optimum`'s export as it comes, and ONNX Runtime's dynamic
+INT8 of it with its defaults, which is what a user without Tandem would run. All graphs run on the same session
+settings, in turns; the floor is the matrix products at the measured rate of the precision.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..engine.artifact import Artifact, Precision
+from ..engine.device import choose
+from ..engine.errors import ExportError
+from . import floors
+from .document import Document, Table, document
+from .spread import Spread, shown, significant, spread
+
+MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
+SHAPES = ((1, 16), (1, 128), (4, 128), (1, 256))
+"""Sequences × tokens: a query, a passage, a padded micro-batch, a long passage."""
+PLAIN, PLAIN_INT8 = "optimum, as exported", "optimum + ONNX Runtime dynamic INT8"
+
+
+def exporting(
+    path: Path,
+    *,
+    repeats: int = 15,
+    threads: int | None = None,
+    seed: int = 0,
+    rivals: bool = True,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+) -> Document:
+    """Time every graph of the artifact `path` and of the rivals on SHAPES, `repeats` rounds in a changing order."""
+    artifact = Artifact.open(path)
+    device = choose("cpu", threads)
+    rates = floors.measure(device.threads)
+    graphs: dict[str, Path] = {
+        f"tandem {name}": artifact.graph(name) for name in artifact.manifest.variants if name != "fp16"
+    }
+    absent: dict[str, str] = {}
+    if "fp16" in artifact.manifest.variants:
+        absent["tandem fp16"] = "a CPU computes FP16 as FP32 after converting; it is for GPUs"
+    with tempfile.TemporaryDirectory(prefix="tandem-export-") as name:
+        if rivals:
+            try:
+                graphs.update(_plain(artifact, Path(name)))
+            except (ImportError, ExportError) as error:
+                absent["rivals"] = f"{error}; the exporter is in tandem[export]"
+        measured = _time(artifact, graphs, device.threads, repeats, seed, progress)
+    least: dict[str, dict[str, float | None]] = {
+        _shape(shape): {precision: _floor(artifact, shape, rates, precision) for precision in ("fp32", "int8")}
+        for shape in _fitting(artifact)
+    }
+    description = {
+        "name": artifact.manifest.name, "kind": artifact.manifest.kind, "threads": device.threads, "repeats": repeats,
+        "seed": seed,
+    }  # fmt: skip
+    return document(
+        "export", MEASURES, workload=description,
+        tables=[_table(artifact, measured, least, rates, absent, description)],
+        rates=rates.to_dict(), floor_ms=least, graphs=measured, absent=absent,
+    )  # fmt: skip
+
+
+def _plain(artifact: Artifact, folder: Path) -> dict[str, Path]:
+    """The graph that optimum writes from the artifact's weights, and its dynamic INT8; raises ImportError."""
+    from onnxruntime.quantization import quantize_dynamic
+    from optimum.exporters.onnx import main_export
+
+    from ..export.quiet import quiet
+    from .rivals.staging import stage
+
+    source = stage(artifact, "fp32", folder / "source")
+    task = "feature-extraction" if artifact.manifest.kind == "bi-encoder" else "text-classification"
+    plain, small = folder / "plain", folder / "plain-int8.onnx"
+    with quiet():
+        main_export(str(source), plain, task=task, do_validation=False, device="cpu")
+        quantize_dynamic(plain / "model.onnx", small)
+    return {PLAIN: plain / "model.onnx", PLAIN_INT8: small}
+
+
+def _time(
+    artifact: Artifact, graphs: dict[str, Path], threads: int, repeats: int, seed: int,
+    progress: Callable[[int, int | None, str], None],
+) -> dict[str, Any]:  # fmt: skip
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    sessions, loaded = {}, {}
+    for name, path in graphs.items():
+        start = time.perf_counter()
+        sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        loaded[name] = time.perf_counter() - start
+    shuffle, numbers = random.Random(seed), np.random.default_rng(seed)
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in graphs}
+    for turn in range(-1, repeats):  # the first round allocates and is not counted
+        for shape in _fitting(artifact):
+            feeds = _feeds(artifact, shape, numbers)
+            for name in shuffle.sample(list(sessions), len(sessions)):
+                inputs = {entry.name: feeds[entry.name] for entry in sessions[name].get_inputs()}
+                start = time.perf_counter()
+                sessions[name].run(None, inputs)
+                if turn >= 0:
+                    taken[name].setdefault(_shape(shape), []).append((time.perf_counter() - start) * 1e3)
+        progress(turn + 1, repeats, "rounds")
+    return {
+        name: {
+            "megabytes": round(path.stat().st_size / 1e6, 1), "load_seconds": round(loaded[name], 3),
+            "ms": {shape: spread(values) for shape, values in taken[name].items()},
+        } for name, path in graphs.items()
+    }  # fmt: skip
+
+
+def _feeds(artifact: Artifact, shape: tuple[int, int], numbers: np.random.Generator) -> dict[str, Any]:
+    vocabulary = artifact.architecture()["vocab_size"]
+    ids = numbers.integers(0, vocabulary, shape, dtype=np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def _fitting(artifact: Artifact) -> Sequence[tuple[int, int]]:
+    return [shape for shape in SHAPES if shape[1] <= artifact.manifest.max_length]
+
+
+def _shape(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} × {shape[1]}"
+
+
+def _floor(artifact: Artifact, shape: tuple[int, int], rates: floors.Rates, precision: Precision) -> float | None:
+    lengths = np.full(shape[0], shape[1], dtype=np.int64)
+    first = artifact.manifest.kind == "cross-encoder"
+    ms = floors.floor_ms(float(floors.model_flops(artifact, lengths, first_token=first).sum()), rates, precision)
+    return None if ms is None else significant(ms)
+
+
+def _table(
+    artifact: Artifact, measured: dict[str, Any], least: dict[str, dict[str, float | None]], rates: floors.Rates,
+    absent: dict[str, str], workload: dict[str, Any],
+) -> Table:  # fmt: skip
+    shapes = list(least)
+    rows: list[list[Any]] = [
+        [f"floor, {precision}", None, None, None, *(least[shape][precision] for shape in shapes)]
+        for precision in ("fp32", "int8")
+    ]
+    for name, each in measured.items():
+        variant = artifact.manifest.variants.get(_precision(name))
+        proof = None if variant is None else f"{variant.parity.mean_error:.1e}, tau {variant.parity.kendall_tau:.3f}"
+        times: dict[str, Spread] = each["ms"]
+        rows.append([name, each["megabytes"], each["load_seconds"], proof, *(shown(times[shape]) for shape in shapes)])
+    notes = [
+        f"{workload['name']}, a {workload['kind']}; {workload['threads']} threads; ms of sequences × tokens, median "
+        "(quartiles); mean error and Kendall tau against PyTorch FP32 are those proven at export",
+        rates.note(),
+        *(f"{PLAIN if 'fp32' in name else PLAIN_INT8} is faster than {name} at {shape}" for name in measured
+          if name.startswith("tandem") for shape in shapes
+          if (other := measured.get(PLAIN if "fp32" in name else PLAIN_INT8))
+          and other["ms"][shape]["p50"] < measured[name]["ms"][shape]["p50"]),
+        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+    ]  # fmt: skip
+    columns = ["graph", "MB", "load s", "proven error", *shapes]
+    return Table(f"Exported graphs: {workload['name']}", columns, rows, notes)
+
+
+def _precision(name: str) -> Any:
+    return name.removeprefix("tandem ")

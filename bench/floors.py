@@ -1,0 +1,151 @@
+"""The floor: the least a stage can take on this machine, from rates measured in the same run.
+
+A rate is the best of several runs and of several libraries, since a floor is what the machine can do. What a floor
+leaves out (softmax, normalisation, tokenising) is real work, so a system at twice its floor is a good one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..engine.artifact import Artifact, Precision
+
+SIZE = 1024
+"""Edge of the square products: 2 GFLOP each, beyond any cache's favour and below a tenth of a second."""
+REPEATS = 7
+COPIED = 256_000_000
+"""Bytes of the array that is copied: beyond any cache."""
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine reached.
+
+    gemm: operations a second by precision (bf16, int8 where they can be measured); by: the library that reached it
+    copy: bytes a second, those read and those written, while copying
+    """
+
+    gemm: dict[str, float]
+    copy: float
+    by: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def note(self) -> str:
+        """The rates in one sentence."""
+        products = ", ".join(f"{name} {rate / 1e9:.0f} G/s ({self.by[name]})" for name, rate in self.gemm.items())
+        return f"measured rates: matrix products {products}; memory {self.copy / 1e9:.1f} GB/s"
+
+
+def measure(threads: int) -> Rates:
+    """This machine's rates with `threads` threads, in about a second when it is quiet."""
+    gemm: dict[str, float] = {}
+    by: dict[str, str] = {}
+    for precision, library, product in _products(threads):
+        rate = 2 * SIZE**3 / _best(product)
+        if rate > gemm.get(precision, 0.0):
+            gemm[precision], by[precision] = rate, library
+    source = np.ones(COPIED // 4, dtype=np.float32)
+    target = np.empty_like(source)
+    return Rates(gemm, 2 * COPIED / _best(lambda: np.copyto(target, source)), by)
+
+
+def model_flops(artifact: Artifact, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
+    """float64 [n]: floating point operations of the matrix products for sequences of `lengths` tokens.
+
+    A layer of a BERT-like encoder and n tokens: 2n (4 d² + 2 d f) for the projections, 4 n² d for the attention. With
+    `first_token` (a cross-encoder) the last layer needs only [CLS] after the attention: 2n · 2 d² there, and 4 n d.
+    """
+    shape = artifact.architecture()
+    d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    n = lengths.astype(np.float64)
+    whole = 2 * n * (4 * d * d + 2 * d * f) + 4 * n**2 * d
+    last = 2 * n * (2 * d * d) + 4 * n * d if first_token else whole
+    flops: npt.NDArray[np.float64] = whole * (layers - 1) + last
+    return flops
+
+
+def floor_ms(flops: float, rates: Rates, precision: Precision) -> float | None:
+    """Milliseconds of `flops` at the measured rate of `precision` (FP16 on a CPU is computed in FP32)."""
+    rate = rates.gemm.get("fp32" if precision == "fp16" else precision)
+    return None if rate is None else flops / rate * 1e3
+
+
+def _best(work: Callable[[], Any]) -> float:
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _products(threads: int) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """Precision, library and a product of two SIZE × SIZE matrices, for every library that is installed."""
+    ones = np.ones((SIZE, SIZE), dtype=np.float32)
+    yield "fp32", "numpy", lambda: ones @ ones
+    yield from _torch_products(threads)
+    yield from _onnx_products(threads, ones)
+
+
+def _torch_products(threads: int) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    try:
+        import torch
+    except ImportError:
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        single = torch.ones(SIZE, SIZE)
+        half, byte = single.bfloat16(), single.to(torch.int8)
+        yield "fp32", "PyTorch", lambda: single @ single
+        yield "bf16", "PyTorch", lambda: half @ half
+        yield "int8", "PyTorch", lambda: torch._int_mm(byte, byte)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _onnx_products(threads: int, ones: npt.NDArray[np.float32]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """The kernels our graphs run on: MatMul in FP32, MatMulInteger as dynamic INT8 has it."""
+    try:
+        from onnx import TensorProto
+    except ImportError:
+        return
+    single = _onnx_product("MatMul", TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT, threads)
+    yield "fp32", "ONNX Runtime", lambda: single.run(None, {"a": ones})
+    byte = _onnx_product("MatMulInteger", TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, threads)
+    bytes_ = ones.astype(np.uint8)
+    yield "int8", "ONNX Runtime", lambda: byte.run(None, {"a": bytes_})
+
+
+def _onnx_product(op: str, left: int, right: int, result: int, threads: int) -> Any:
+    import onnxruntime
+    from onnx import helper
+
+    weights = helper.make_tensor(
+        "b",
+        right,
+        [SIZE, SIZE],
+        np.ones((SIZE, SIZE), dtype=helper.tensor_dtype_to_np_dtype(right)).tobytes(),
+        raw=True,
+    )
+    graph = helper.make_graph(
+        [helper.make_node(op, ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", left, [SIZE, SIZE])],
+        [helper.make_tensor_value_info("c", result, [SIZE, SIZE])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

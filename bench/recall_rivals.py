@@ -1,0 +1,94 @@
+"""Other indexes over the same vectors, in this process: FAISS, hnswlib, usearch, each with its documented defaults.
+
+A graph's breadth of search (`ef`) is raised until it finds what Tandem's inverted file is tuned to, as a user would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+LINKS, BUILD_BREADTH = 16, 200
+"""hnswlib's documented example values (M 16, ef_construction 200), given to every graph."""
+BREADTHS = (100, 150, 200, 300, 400, 600, 800)
+ADDED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """A built index: `search(query [d], k)` gives int64 [k]; `widen(breadth)` trades time for recall, where it can."""
+
+    search: Callable[[Floats, int], Rows]
+    widen: Callable[[int], None] | None
+    settings: str
+
+
+def faiss_flat(vectors: Floats, threads: int) -> Finder:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    for start in range(0, len(vectors), ADDED):
+        index.add(np.ascontiguousarray(vectors[start : start + ADDED]))
+    return Finder(lambda query, k: index.search(query[None], k)[1][0], None, "IndexFlatIP, exact")
+
+
+def faiss_hnsw(vectors: Floats, threads: int) -> Finder:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = BUILD_BREADTH
+    index.add(np.ascontiguousarray(vectors))
+
+    def widen(breadth: int) -> None:
+        index.hnsw.efSearch = breadth
+
+    return Finder(
+        lambda query, k: index.search(query[None], k)[1][0], widen, f"IndexHNSWFlat, M {LINKS}, ef {BUILD_BREADTH}"
+    )
+
+
+def hnswlib(vectors: Floats, threads: int) -> Finder:
+    import hnswlib as library
+
+    index = library.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), ef_construction=BUILD_BREADTH, M=LINKS, random_seed=0)
+    index.set_num_threads(threads)
+    index.add_items(np.ascontiguousarray(vectors))
+
+    def search(query: Floats, k: int) -> Rows:
+        labels: Rows = index.knn_query(query[None], k=k, num_threads=1)[0][0].astype(np.int64)
+        return labels
+
+    return Finder(search, index.set_ef, f"M {LINKS}, ef_construction {BUILD_BREADTH}")
+
+
+def usearch(vectors: Floats, threads: int) -> Finder:
+    from usearch.index import Index
+
+    index: Any = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=LINKS, expansion_add=BUILD_BREADTH)
+    index.add(np.arange(len(vectors)), np.ascontiguousarray(vectors), threads=threads)
+
+    def widen(breadth: int) -> None:
+        index.expansion_search = breadth
+
+    def search(query: Floats, k: int) -> Rows:
+        keys: Rows = np.asarray(index.search(query, k).keys).astype(np.int64)
+        return keys
+
+    return Finder(search, widen, f"connectivity {LINKS}, expansion_add {BUILD_BREADTH}, f32")
+
+
+RECALL_RIVALS: dict[str, Callable[[Floats, int], Finder]] = {
+    "faiss flat": faiss_flat,
+    "faiss hnsw": faiss_hnsw,
+    "hnswlib": hnswlib,
+    "usearch": usearch,
+}

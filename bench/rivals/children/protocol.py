@@ -1,0 +1,70 @@
+"""JSON lines over stdin and stdout: a configuration, then requests; what is timed is the library's call alone.
+
+in:  a configuration: `process.configuration` makes it
+out: {"ready": true, "versions": {...}} or {"error": reason}
+in:  {"op": "encode", "texts": [...]}            out: {"ms": x, "vectors": [[...]]}
+in:  {"op": "rerank", "query": q, "texts": [...]} out: {"ms": x, "scores": [...]}, higher is better
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, Protocol, TextIO
+
+Config = dict[str, Any]
+
+
+class Adapter(Protocol):
+    """One library with both models loaded. `packages` are named with their versions in the result."""
+
+    @property
+    def packages(self) -> Sequence[str]: ...
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        """Unit vectors [n, d], of any type numpy understands."""
+
+    def rerank(self, query: str, texts: Sequence[str]) -> Any:
+        """Scores [n], in the order of `texts`."""
+
+
+def serve(make: Callable[[Config], Adapter]) -> None:
+    """Load with the first line's configuration, then answer request after request until stdin ends."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    config = json.loads(sys.stdin.readline())
+    try:
+        adapter = make(config)
+    except Exception as error:  # the reason goes into the result: a rival that cannot load is listed with it
+        _reply(replies, {"error": f"{type(error).__name__}: {error}"})
+        return
+    versions = {name: metadata.version(name) for name in adapter.packages}
+    _reply(replies, {"ready": True, "versions": versions})
+    for line in sys.stdin:
+        _reply(replies, _answer(adapter, json.loads(line)))
+
+
+def _answer(adapter: Adapter, request: dict[str, Any]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        if request["op"] == "encode":
+            name, values = "vectors", adapter.encode(request["texts"])
+        else:
+            name, values = "scores", adapter.rerank(request["query"], request["texts"])
+    except Exception as error:  # likewise
+        return {"error": f"{type(error).__name__}: {error}"}
+    ms = (time.perf_counter() - start) * 1e3
+    return {"ms": ms, name: values.tolist() if hasattr(values, "tolist") else _plain(values)}
+
+
+def _plain(values: Any) -> list[Any]:
+    return [value.tolist() if hasattr(value, "tolist") else value for value in values]
+
+
+def _reply(replies: TextIO, document: dict[str, Any]) -> None:
+    replies.write(json.dumps(document) + "\n")
+    replies.flush()

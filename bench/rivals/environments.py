@@ -1,0 +1,49 @@
+"""A virtual environment for each rival that does not get along with Tandem's own packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .catalog import RIVALS
+
+ENVIRONMENTS = Path(".rivals")
+NEEDS: dict[str, tuple[str, ...]] = {spec.environment: spec.packages for spec in RIVALS.values() if spec.environment}
+
+
+def python_of(name: str, root: Path | None = None) -> Path:
+    """The interpreter of the environment `name`; it need not exist yet."""
+    return (root or ENVIRONMENTS).absolute() / name / "bin" / "python"
+
+
+def install(
+    names: Sequence[str], root: Path | None = None, *, tell: Callable[[str], None] = lambda message: None
+) -> dict[str, str]:
+    """Make the environments `names` that are not there; the reason for each that could not be made.
+
+    An environment that failed is left as it is, with pip's words in `install.log`, and is tried again next time.
+    """
+    failed: dict[str, str] = {}
+    for name in names:
+        folder = (root or ENVIRONMENTS).absolute() / name
+        done = folder / ".installed"
+        if done.exists() and done.read_text() == _wanted(name):
+            continue
+        tell(f"{name}: installing {', '.join(NEEDS[name])} into {folder}")
+        log = folder / "install.log"
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        with log.open("w") as file:
+            command = [str(python_of(name, root)), "-m", "pip", "install", "--quiet", *NEEDS[name]]
+            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        if code:
+            lines = [line for line in log.read_text().splitlines() if line.startswith("ERROR")]
+            failed[name] = lines[-1] if lines else f"pip ended with {code}, see {log}"
+        else:
+            done.write_text(_wanted(name))
+    return failed
+
+
+def _wanted(name: str) -> str:
+    return "\n".join(NEEDS[name]) + "\n"

@@ -1,0 +1,126 @@
+"""Queries a second when many ask at once, with every candidate reranked.
+
+Tandem is asked by N threads and shares micro-batches between them; rivals are libraries without batching across
+requests, so one after the other is the best they do: their rate is 1 over their mean time. The floor is the reranker's
+matrix products at the measured rate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..engine import Engine
+from . import floors
+from .document import Document, Table, document
+from .latency import Theirs, floor, needed_reranker
+from .rivals import Unavailable, start_all
+from .spread import shown, spread
+from .workloads import Workload, candidate_rows, described, pair_lengths, said
+
+MEASURES = (
+    "queries a second with many callers at once and every candidate reranked: what batching across requests is worth"
+)
+CALLERS = (1, 4, 16)
+
+
+def throughput(
+    engine: Engine,
+    workload: Workload,
+    *,
+    sample: int,
+    candidates: int = 100,
+    callers: Sequence[int] = CALLERS,
+    repeats: int = 3,
+    rivals: Sequence[str] = (),
+    environments: Path | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+) -> Document:
+    """`repeats` rounds; in each, every number of callers asks all of `sample` questions, then every rival does."""
+    reranker = needed_reranker(engine)
+    questions = workload.questions(sample, seed)
+    rows = candidate_rows(engine, questions, candidates)
+    lengths = pair_lengths(engine, reranker, questions, rows)
+    rates = floors.measure(engine.device.threads)
+    started, absent = start_all(
+        rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
+    )
+    rate: dict[str, list[float]] = {}
+    waited: dict[str, list[float]] = {}
+    try:
+        theirs = {rival.name: Theirs(rival, engine) for rival in started if "encode" in rival.spec.abilities}
+        engine.search(questions[0], top_k=1, candidates=len(rows[0]), budget_ms=None)
+        for turn in range(repeats):
+            for count in callers:
+                seconds, latencies = _ask(engine, questions, len(rows[0]), count)
+                rate.setdefault(f"tandem, {count} callers", []).append(len(questions) / seconds)
+                waited.setdefault(f"tandem, {count} callers", []).extend(latencies)
+            for name, system in list(theirs.items()):
+                try:
+                    taken = [system.answer(q, some)["total"] for q, some in zip(questions, rows, strict=True)]
+                except Unavailable as reason:
+                    absent[name] = str(reason)
+                    del theirs[name]
+                    continue
+                rate.setdefault(name, []).append(1e3 * len(taken) / sum(taken))
+                waited.setdefault(name, []).extend(taken)
+            progress(turn + 1, repeats, "rounds")
+    finally:
+        for rival in started:
+            rival.close()
+    least = floor(engine, reranker, questions, lengths, rates)["rerank"]
+    tokens = sum(int(each.sum()) for each in lengths) / len(lengths)
+    systems = {
+        name: {"per_second": spread(values), "ms": spread(waited[name])}
+        for name, values in rate.items() if name not in absent
+    }  # fmt: skip
+    description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed, repeats=repeats)
+    return document(
+        "throughput", MEASURES, workload=description,
+        tables=[_table(description, systems, least, tokens, rates, absent)],
+        rates=rates.to_dict(), floor_ms=least, tokens_per_query=tokens, systems=systems, absent=absent,
+    )  # fmt: skip
+
+
+def _ask(engine: Engine, questions: Sequence[str], candidates: int, callers: int) -> tuple[float, list[float]]:
+    """Seconds until all were answered, and the milliseconds each waited."""
+
+    def one(question: str) -> float:
+        result = engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=None)
+        return result.timings.total
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(callers) as pool:
+        latencies = list(pool.map(one, questions))
+    return time.perf_counter() - start, latencies
+
+
+def _table(
+    workload: dict[str, Any],
+    systems: dict[str, Any],
+    least: dict[str, float],
+    tokens: float,
+    rates: floors.Rates,
+    absent: dict[str, str],
+) -> Table:
+    rows: list[list[Any]] = [
+        [f"floor of the reranker, {name}", f"{1e3 / ms:.2f}", None, round(1e3 / ms * tokens)]
+        for name, ms in least.items()
+    ]
+    for name, each in systems.items():
+        pairs = round(each["per_second"]["p50"] * tokens)
+        rows.append([name, shown(each["per_second"]), shown(each["ms"]), pairs])
+    best = max((each["per_second"]["p50"] for name, each in systems.items() if name.startswith("tandem")), default=0.0)
+    notes = [
+        f"{said(workload)}, {workload['candidates']} candidates, {workload['repeats']} rounds; {workload['reranker']}",
+        rates.note(),
+        *(f"{name} answers more queries a second than Tandem" for name, each in systems.items()
+          if not name.startswith("tandem") and each["per_second"]["p50"] > best),
+        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+    ]  # fmt: skip
+    columns = ["median (quartiles)", "queries a second", "ms a query", "pair tokens a second"]
+    return Table(f"Throughput: {workload['name']}", columns, rows, notes)

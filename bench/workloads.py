@@ -1,0 +1,182 @@
+"""What is measured on: a judged corpus and its collection, made with the bundled models when none is given.
+
+Real questions and passages (a BEIR folder) where there are some; the documentation of Python and numpy otherwise, which
+every machine has: a docstring's first sentence asks, the rest of it answers. The bundled reranker was trained on such
+pairs of the standard library, so its quality there is no evidence; times, counts and recall are.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..engine import Engine
+from ..engine.collection import IndexSettings, Progress, read_corpus
+from ..engine.collection.report import silent
+from ..engine.cross_encoder import CrossEncoder
+from ..engine.errors import InputError
+from ..engine.indexing import index_corpus
+from ..engine.judgements import Judged, read_judged
+from .spread import Spread, spread
+
+FOLDER = Path(".bench")
+DEMO, DEMO_CORPUS = "python-docs", "python:stdlib,numpy"
+ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
+SHORTEST_ANSWER = 200
+"""Characters that must remain of a docstring without its first sentence, or there is nothing to find."""
+DEMO_DOCUMENTS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A collection, judged questions on its corpus (all of them), and what to call the two."""
+
+    name: str
+    collection: Path
+    judged: Judged
+
+    def questions(self, sample: int, seed: int) -> list[str]:
+        """Texts of `sample` questions drawn with `seed`, or of all when there are fewer."""
+        return [self.judged.queries[name] for name in self.question_ids(sample, seed)]
+
+    def question_ids(self, sample: int, seed: int) -> list[str]:
+        """Ids of `sample` questions drawn with `seed`."""
+        return random.Random(seed).sample(sorted(self.judged.queries), min(sample, len(self.judged.queries)))
+
+
+def prepare(
+    collection: Path | None,
+    questions: Path | None,
+    *,
+    folder: Path = FOLDER,
+    tell: Callable[[str], None] = lambda message: None,
+    progress: Progress = silent,
+) -> Workload:
+    """The workload of a collection and a BEIR folder; what is missing is made in `folder` with the bundled models.
+
+    Without questions it is the demo corpus. Raises InputError for a collection without questions, CorpusError.
+    """
+    if collection is not None and questions is None:
+        raise InputError(f"which questions is {collection} asked? Give a BEIR folder with --questions")
+    name = questions.resolve().name if questions else DEMO
+    beir = questions or _demo_beir(folder / DEMO)
+    if collection is None:
+        collection = folder / "collections" / name
+        encoder, reranker = (_model(model, folder, tell) for model in (ENCODER, RERANKER))
+        corpus = next((path for path in (beir / "corpus.jsonl", beir / "corpus.jsonl.gz") if path.exists()), None)
+        if corpus is None:
+            raise InputError(f"{beir} has no corpus.jsonl to index; give its collection")
+        tell(f"{name}: indexing into {collection} (nothing is done when it is there)")
+        index_corpus(
+            corpus, collection, encoder=encoder, reranker=reranker, settings=IndexSettings(), progress=progress
+        )
+    return Workload(name, collection, read_judged(beir))
+
+
+@contextmanager
+def opened(workload: Workload, **settings: Any) -> Iterator[Engine]:
+    """The workload's collection with its models, on the CPU unless `settings` say otherwise."""
+    with Engine.open(workload.collection, **{"device": "cpu", **settings}) as engine:
+        yield engine
+
+
+def reranked_texts(engine: Engine) -> list[str]:
+    """The text of every passage as the cross-encoder reads it: the title before it where the collection has it so."""
+    rows = np.arange(len(engine.collection))
+    texts = engine.collection.texts(rows)
+    if not engine.collection.manifest.settings.rerank_title:
+        return texts
+    titles = engine.collection.titles(rows)
+    return [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+
+
+def candidate_rows(engine: Engine, questions: Sequence[str], candidates: int) -> list[npt.NDArray[np.int64]]:
+    """For each question, int64 [candidates]: what recall gives it, best first."""
+    k = min(candidates, len(engine.collection))
+    _, rows = engine.collection.index.search(engine.embed(questions), k)
+    return list(rows)
+
+
+def pair_lengths(
+    engine: Engine, reranker: CrossEncoder, questions: Sequence[str], rows: Sequence[npt.NDArray[np.int64]]
+) -> list[npt.NDArray[np.int64]]:
+    """For each question, int64 [candidates]: tokens of its pairs as the cross-encoder reads them."""
+    tokenizer = reranker.tokenizer
+    return [
+        tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(some)).lengths
+        for question, some in zip(questions, rows, strict=True)
+    ]
+
+
+def described(
+    workload: Workload, engine: Engine, questions: Sequence[str], pairs: Sequence[npt.NDArray[np.int64]], **more: Any
+) -> dict[str, Any]:
+    """The part of a document that says what was measured: sizes and length distributions, in tokens."""
+    question_lengths = [int(n) for n in engine.encoder.tokenizer.encode_many(list(questions)).lengths]
+    return {
+        "name": workload.name,
+        "passages": len(engine.collection),
+        "questions": len(questions),
+        "question_tokens": spread(question_lengths),
+        "pair_tokens": spread(np.concatenate(pairs).tolist()) if pairs else None,
+        "index": engine.collection.manifest.index.kind,
+        "encoder": f"{engine.collection.manifest.models.encoder.name} {engine.encoder.precision}",
+        "reranker": None if engine.reranker is None else f"{_reranker_name(engine)} {engine.reranker.precision}",
+        "threads": engine.device.threads,
+        **more,
+    }
+
+
+def said(workload: dict[str, Any]) -> str:
+    """A workload's description in one sentence."""
+    pairs: Spread | None = workload["pair_tokens"]
+    lengths = f", pairs of {pairs['p50']:.0f} tokens (p95 {pairs['p95']:.0f})" if pairs else ""
+    return (
+        f"{workload['name']}: {workload['passages']:,} passages, {workload['questions']} questions of "
+        f"{workload['question_tokens']['p50']:.0f} tokens (p95 {workload['question_tokens']['p95']:.0f}){lengths}, "
+        f"{workload['threads']} threads"
+    )
+
+
+def _reranker_name(engine: Engine) -> str:
+    record = engine.collection.manifest.models.reranker
+    return "" if record is None else record.name
+
+
+def _model(name: str, folder: Path, tell: Callable[[str], None]) -> Path:
+    from ..export.bundled import exported
+
+    return exported(name, folder / "models" / name, tell)
+
+
+def _demo_beir(folder: Path) -> Path:
+    """The demo corpus as a BEIR folder, written once: the same texts on every machine with these packages."""
+    if (folder / "qrels" / "test.tsv").exists():
+        return folder
+    from ..export.samples import first_sentence
+
+    corpus, queries, qrels, asked = [], [], ["query-id\tcorpus-id\tscore"], set()
+    for document in read_corpus(DEMO_CORPUS):
+        question = first_sentence(document.text)
+        words = len(question.split())
+        answer = "".join(document.text.split(None, words)[words:])
+        if len(answer) < SHORTEST_ANSWER or words < 4 or question in asked:
+            continue
+        asked.add(question)
+        corpus.append({"_id": document.id, "title": document.title, "text": answer})
+        queries.append({"_id": document.id, "text": question})
+    kept = sorted(random.Random(0).sample(range(len(corpus)), min(DEMO_DOCUMENTS, len(corpus))))
+    qrels += [f"{queries[row]['_id']}\t{corpus[row]['_id']}\t1" for row in kept]
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(rows[row]) + "\n" for row in kept), encoding="utf-8")
+    (folder / "qrels" / "test.tsv").write_text("\n".join(qrels) + "\n", encoding="utf-8")
+    return folder

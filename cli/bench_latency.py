@@ -1,0 +1,50 @@
+"""tandem bench latency: one query at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .benching import (
+    COLLECTION,
+    ENVIRONMENTS_FOLDER,
+    QUESTIONS,
+    RESULTS_FOLDER,
+    RIVAL,
+    SAVE,
+    SEED,
+    THREADS,
+    finish,
+    rivals,
+    workload,
+)  # fmt: skip
+
+
+def command(
+    collection: Path | None = COLLECTION,
+    questions: Path | None = QUESTIONS,
+    sample: int = typer.Option(20, min=1, help="Questions to ask, drawn with --seed."),
+    candidates: int = typer.Option(100, min=1, help="Passages to rerank."),
+    budget_ms: float = typer.Option(250.0, help="The budget that the budgeted searches must keep."),
+    rival: list[str] = RIVAL,
+    environments: Path | None = ENVIRONMENTS_FOLDER,
+    precision: str = typer.Option("auto", help="Precision of our cross-encoder."),
+    seed: int = SEED,
+    threads: int | None = THREADS,
+    save: bool = SAVE,
+    results: Path = RESULTS_FOLDER,
+) -> None:
+    """One query at a time: each stage against the budget, the floor, and rivals with the same weights and texts."""
+    from ..bench.latency import latency
+    from ..bench.workloads import opened
+
+    with (
+        workload(collection, questions) as (work, progress),
+        opened(work, threads=threads, reranker_precision=precision) as engine,
+    ):
+        document = latency(
+            engine, work, sample=sample, candidates=candidates, rivals=rivals(rival), environments=environments,
+            budget_ms=budget_ms, seed=seed, progress=progress,
+        )  # fmt: skip
+    finish(document, save, results, work.name)

@@ -1,0 +1,76 @@
+"""What a benchmark hands back, keeps and reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tandem.bench.document import Table, document, load, save, tables, text
+from tandem.bench.environment import card, line
+from tandem.bench.report import markdown, report
+from tandem.engine.errors import InputError
+
+TABLE = Table("Times | here", ["", "ms"], [["ours", 1.2345], ["theirs", None]], ["one a|b", "two"])
+
+
+def test_a_document_survives_its_file(tmp_path: Path):
+    made = document("latency", "how long", workload={"name": "x"}, tables=[TABLE], values=[1, 2.5])
+    path = save(made, tmp_path / "new", "Squad dev/x")
+    assert path.name == "latency-squad-dev-x.json"
+    assert load(path.parent) == {"latency-squad-dev-x": made}
+    assert tables(made) == [TABLE]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: str):
+    (tmp_path / "odd.json").write_text(content)
+    with pytest.raises(InputError, match=r"odd\.json is not a saved result"):
+        load(tmp_path)
+
+
+def test_a_folder_without_results_says_how_to_make_some(tmp_path: Path):
+    with pytest.raises(InputError, match="--save"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [(None, ""), ("a", "a"), (12345, "12,345"), (0.012345, "0.0123"), (12.345, "12.3"), (1234.5, "1234")],
+)
+def test_cells_are_short(cell, shown: str):
+    assert text(cell) == shown
+
+
+def test_markdown_keeps_columns_apart():
+    lines = markdown(TABLE).splitlines()
+    rows = [row for row in lines if row.startswith("|")]
+    assert rows == ["|  | ms |", "|---|---|", "| ours | 1.23 |", "| theirs |  |"]
+    assert "* one a\\|b" in lines
+
+
+def test_the_report_holds_every_table_its_command_and_its_machine(tmp_path: Path):
+    for name in ("zebra", "latency"):
+        made = document(name, "what it is", workload={"name": "corpus"}, tables=[TABLE] if name == "zebra" else [])
+        path = tmp_path / "results" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        # Without pictures, which need matplotlib: a benchmark that has none.
+        path.write_text(
+            json.dumps({**made, "benchmark": name.replace("latency", "index"), "command": f"tandem {name}"})
+        )
+    words = report(tmp_path / "results", tmp_path / "RESULTS.md").read_text()
+    assert words.index("## index: corpus") < words.index("## zebra: corpus"), "known benchmarks come first"
+    assert "| ours | 1.23 |" in words
+    assert "`tandem zebra` ([result](results/zebra.json))" in words
+    assert line(made["environment"]) in words
+
+
+def test_the_card_tells_what_a_number_depends_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    found = card()
+    assert found["variables"]["OPENBLAS_CORETYPE"] == "Haswell"
+    assert found["cores"] >= 1
+    assert found["memory_gb"] > 0
+    assert "numpy" in found["packages"]
+    assert "Haswell" in line(found)

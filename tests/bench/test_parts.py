@@ -1,0 +1,56 @@
+"""The small parts that figures rest on, each against an obvious oracle."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tandem.bench.agreement import kendall
+from tandem.bench.spread import ratios, shown, spread
+from tandem.bench.vectors import NEAR, NEAREST, spread_around
+
+
+def slow_kendall(a: list[float], b: list[float]) -> float:
+    same, left, right = 0, 0, 0
+    for i, j in itertools.combinations(range(len(a)), 2):
+        x, y = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
+        same, left, right = same + x * y, left + (x != 0), right + (y != 0)
+    return same / np.sqrt(left * right)
+
+
+def test_kendall_is_what_counting_pairs_gives():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = random.integers(0, 6, 9), random.integers(0, 6, 9)
+        assert kendall(a, b) == pytest.approx(slow_kendall(a.tolist(), b.tolist()))
+    assert kendall(np.arange(5), np.arange(5) ** 3) == 1.0
+    assert kendall(np.arange(5), -np.arange(5)) == -1.0
+    tied = np.array([3, 1, 1, 0])
+    assert kendall(tied, tied) == pytest.approx(1.0)
+
+
+def test_ratios_are_question_by_question():
+    assert ratios([2.0, 40.0, 6.0], [1.0, 10.0, 2.0])["p50"] == 3.0
+
+
+def test_a_median_shows_its_quartiles():
+    assert shown(spread([1.0, 2.0, 3.0])) == "2.00 (1.50–2.50)"
+
+
+def test_vectors_lie_around_real_ones(tmp_path: Path):
+    random = np.random.default_rng(0)
+    real = random.standard_normal((50, 32)).astype(np.float32)
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    made = np.array(spread_around(real, 2000, tmp_path / "a", seed=3))
+    assert made.shape == (2000, 32)
+    assert np.array_equal(made[:50], real)
+    assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    assert np.array_equal(made, spread_around(real, 2000, tmp_path / "b", seed=3))
+    assert not np.array_equal(made, spread_around(real, 2000, tmp_path / "c", seed=4))
+    # Every one is as near to some real one as it was turned; in 32 dimensions another may be nearer still.
+    nearest = (made[50:] @ real.T).max(axis=1)
+    assert nearest.min() >= NEAR - 1e-5
+    assert NEAR < np.median(nearest) < NEAREST

@@ -1,0 +1,82 @@
+"""Rivals run: their scores are ours, and what cannot run says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tandem.bench.rivals import RIVALS, Rival, Unavailable, start_all
+from tandem.bench.rivals.staging import stage
+from tandem.engine.artifact import Artifact
+from tandem.engine.cross_encoder import CrossEncoder
+from tandem.engine.device import choose
+from tandem.engine.encoder import BiEncoder
+from tandem.engine.errors import InputError
+
+QUESTION = "return the largest of the items"
+TEXTS = ["The largest item is returned.", "Open a file and read it. " * 40, "Nothing here.", "x"]
+# One without and one with PyTorch; those with environments of their own are tried by `tandem bench rivals`.
+HERE = ("onnxruntime", "sentence-transformers")
+
+
+@pytest.fixture
+def models(tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> tuple[Artifact, Artifact]:
+    return Artifact.open(tiny_bi_encoder), Artifact.open(tiny_cross_encoder)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_rival_reads_the_same_and_scores_the_same(models, name: str):
+    encoder, reranker = models
+    device = choose("cpu", 1)
+    ours = BiEncoder(encoder, device, "fp32")
+    vectors = ours.encode(ours.tokenizer.encode_many(TEXTS))
+    logits = CrossEncoder(reranker, device, "fp32").score(QUESTION, TEXTS)
+    with Rival(RIVALS[name], encoder, reranker, threads=1) as rival:
+        assert np.allclose(rival.encode(TEXTS).values, vectors, atol=1e-4)
+        answer = rival.rerank(QUESTION, TEXTS)
+    assert np.allclose(answer.values, logits, atol=1e-4)
+    assert answer.ms > 0
+    assert rival.versions
+
+
+def test_what_a_rival_reads_is_limited_as_ours_is(models, tmp_path: Path):
+    import json
+
+    encoder, _ = models
+    folder = stage(encoder, "int8", tmp_path / "staged")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    assert config["model_max_length"] == config["max_length"] == encoder.manifest.max_length
+    assert [path.name for path in (folder / "onnx").iterdir()] == ["model_quantized.onnx"]
+
+
+def test_a_rival_without_its_environment_says_how_to_make_it(models, tmp_path: Path):
+    started, absent = start_all(["flashrank"], *models, threads=1, environments=tmp_path)
+    assert started == []
+    assert "bench rivals --install" in absent["flashrank"]
+
+
+def test_a_rival_that_cannot_load_says_why(models):
+    broken = replace(RIVALS["sentence-transformers"], backend="nonsense")
+    with pytest.raises(Unavailable, match="KeyError: 'nonsense'"):
+        Rival(broken, *models, threads=1)
+
+
+def test_a_rival_whose_process_dies_says_so(models):
+    with pytest.raises(Unavailable, match=r"its process ended: .*No module named children\.nobody"):
+        Rival(replace(RIVALS["onnxruntime"], child="nobody"), *models, threads=1)
+
+
+def test_a_failed_request_is_the_reason_and_not_an_answer(models):
+    with (
+        Rival(RIVALS["onnxruntime"], *models, threads=1) as rival,
+        pytest.raises(Unavailable, match="Error"),
+    ):
+        rival.rerank(QUESTION, [None])  # type: ignore[list-item]
+
+
+def test_an_unknown_rival_is_an_input_error(models):
+    with pytest.raises(InputError, match="unknown rival 'x'; there are transformers"):
+        start_all(["x"], *models, threads=1)
