@@ -74,7 +74,7 @@ def curve(
     rows: list[dict[str, Any]] = [
         {"order": "bm25", "ms": None, **_metrics(qrels, bm25(engine.collection, questions, deepest))},
         {"order": "recall", "ms": _recall_ms(engine, questions), **_metrics(qrels, _runs(recalled))},
-        {"order": "recall + words", "ms": None, **_metrics(qrels, _evident(recalled, engine.fusion))},
+        {"order": "evidence", "ms": None, **_metrics(qrels, _evident(recalled, engine.fusion))},
     ]
     for precision in precisions:
         reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, precision)

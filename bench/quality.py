@@ -18,6 +18,7 @@ import numpy as np
 
 from ..engine import Engine, SearchResult
 from ..engine.errors import CorpusError, InputError
+from ..engine.fusion import Fusion
 from ..engine.judgements import Judged, Qrels
 from ..engine.result import Hit
 
@@ -30,7 +31,7 @@ METRICS = {
     "MRR@10": ir_measures.RR @ 10,
     "nDCG@10": ir_measures.nDCG @ 10,
 }
-ORDERS = ("recall", "rerank", "fused")
+ORDERS = ("recall", "evidence", "rerank", "fused")
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
 """query id → document ids, best first"""
@@ -45,6 +46,7 @@ class Quality:
     degraded: int
     device: str
     recall_weight: float
+    lexical_weight: float
     metrics: dict[str, dict[str, float]]
     latency: dict[str, dict[str, float]]
     runs: dict[str, Run]
@@ -82,7 +84,10 @@ def evaluate(
         results[question] = engine.search(judged.queries[question], **settings)
         progress(done, len(questions), "questions")
     qrels = {question: judged.qrels[question] for question in questions}
-    runs = {order: {question: ranked(result.hits, order) for question, result in results.items()} for order in ORDERS}
+    orders = _orders(engine.fusion)
+    runs = {
+        name: {question: ranked(result.hits, orders[name]) for question, result in results.items()} for name in ORDERS
+    }
     shown = ORDERS if rerank else ORDERS[:1]
     return Quality(
         questions=len(questions),
@@ -90,20 +95,26 @@ def evaluate(
         degraded=sum(result.degraded is not None for result in results.values()),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,
+        lexical_weight=engine.fusion.lexical_weight,
         metrics={order: measure(qrels, runs[order]) for order in shown},
         latency=percentiles(list(results.values())),
         runs={order: runs[order] for order in shown},
     )
 
 
-def ranked(hits: Sequence[Hit], order: str) -> list[str]:
-    """Document ids of `hits` in one of ORDERS; of a document's passages the first counts."""
-    keys: dict[str, Callable[[Hit], float]] = {
+def ranked(hits: Sequence[Hit], key: Callable[[Hit], float]) -> list[str]:
+    """Document ids of `hits` by rising `key`; of a document's passages the first counts."""
+    return list(dict.fromkeys(hit.document for hit in sorted(hits, key=key)))
+
+
+def _orders(fusion: Fusion) -> dict[str, Callable[[Hit], float]]:
+    """What each of ORDERS sorts by. `evidence` is recall and words in common, which no model has to read again."""
+    return {
         "recall": lambda hit: hit.recall_rank,
+        "evidence": lambda hit: -hit.recall_score - fusion.lexical_weight * (hit.lexical_score or 0.0),
         "rerank": lambda hit: np.inf if hit.rerank_score is None else -hit.rerank_score,
         "fused": lambda hit: 0.0,
     }
-    return list(dict.fromkeys(hit.document for hit in sorted(hits, key=keys[order])))
 
 
 def measure(qrels: Qrels, run: Run) -> dict[str, float]:

@@ -77,6 +77,9 @@ def _show(quality: Quality) -> None:
     for stage, values in quality.latency.items():
         stages.add_row(stage, *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
     out().print(stages)
-    note(f"{quality.questions} questions, {quality.candidates} candidates, recall weight {quality.recall_weight:.2f}")
+    note(
+        f"{quality.questions} questions, {quality.candidates} candidates, recall weight {quality.recall_weight:.2f}, "
+        f"lexical weight {quality.lexical_weight:g}"
+    )
     if quality.degraded:
         note(f"{quality.degraded} searches were degraded by the budget")

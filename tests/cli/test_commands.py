@@ -107,7 +107,7 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert code == 0, err
     quality = json.loads(out)
     assert quality["questions"] == 8
-    assert set(quality["metrics"]) == {"recall", "rerank", "fused"}
+    assert set(quality["metrics"]) == {"recall", "evidence", "rerank", "fused"}
     assert quality["metrics"]["recall"]["recall@100"] == 1.0
     lines = (tmp_path / "runs" / "recall.trec").read_text().splitlines()
     assert len(lines) == 64
