@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from ..kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
-from ..kernels.layout import Layout, layout
+from ..kernels.layout import Layout, empty_layout, layout
+from ..kernels.layout import reference as layout_reference
 
 EPS = 1e-12
 Call = Callable[[], Any]
@@ -70,6 +71,7 @@ def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Ca
     """
     where = _layout(sizes, device)
     yield _pack(sizes, device)
+    yield _laid_out(where)
     for model, (width, heads, wide) in sizes.models.items():
         yield _embed_norm(model, where, width, device, dtype)
         yield from _attention(model, where, width, heads, device, dtype)
@@ -96,14 +98,10 @@ def _lengths(sizes: Sizes) -> torch.Tensor:
 
 def _layout(sizes: Sizes, device: torch.device) -> Layout:
     lengths = _lengths(sizes)
-    cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device)
-    return layout(cu_seqlens, -(-int(lengths.sum()) // 64) * 64) if device.type != "meta" else _empty(lengths, device)
-
-
-def _empty(lengths: torch.Tensor, device: torch.device) -> Layout:
-    from ..kernels.layout import empty_layout
-
-    return empty_layout(len(lengths), -(-int(lengths.sum()) // 64) * 64, device)
+    capacity = -(-int(lengths.sum()) // 64) * 64
+    if device.type == "meta":
+        return empty_layout(len(lengths), capacity, device)
+    return layout(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device), capacity)
 
 
 def _pack(sizes: Sizes, device: torch.device) -> Case:
@@ -123,6 +121,16 @@ def _pack(sizes: Sizes, device: torch.device) -> Case:
         lambda: pack.pack(*args, out=out),
         {"pytorch": Rival(lambda: pack.reference(*args), captured=False)},
         moved=11 * capacity,
+    )
+
+
+def _laid_out(where: Layout) -> Case:
+    out = empty_layout(where.sequences, where.capacity, where.cu_seqlens.device)
+    return Case(
+        f"layout {where.sequences} sequences",
+        lambda: layout(where.cu_seqlens, where.capacity, out=out),
+        {"pytorch": Rival(lambda: layout_reference(where.cu_seqlens, where.capacity))},
+        moved=out.positions.nbytes + out.blocks.nbytes,
     )
 
 

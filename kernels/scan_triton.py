@@ -89,7 +89,7 @@ def _permitted(words_ptr, query, row, n, word_stride, FILTER: tl.constexpr):
     if FILTER:
         word_ptrs = words_ptr + row // 32
         if FILTER == 2:
-            word_ptrs = words_ptr + query * word_stride.to(tl.int64) + row // 32
+            word_ptrs = words_ptr + query.to(tl.int64) * word_stride + row // 32
         word = tl.load(word_ptrs, mask=permitted, other=0)
         permitted = permitted & (((word >> (row % 32)) & 1) == 1)
     return permitted
@@ -110,10 +110,10 @@ def _stream(
     score = tl.zeros([TILE, QUERIES], tl.float32)
     for begin in range(0, D, STEP):
         if D % STEP == 0:
-            v, q = tl.load(vector_ptrs), tl.load(query_ptrs)
+            v, q = tl.load(vector_ptrs), tl.load(query_ptrs).to(vectors_ptr.dtype.element_ty)
         else:
             v = tl.load(vector_ptrs, mask=dim[None, :] < D - begin, other=0.0)
-            q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0)
+            q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0).to(v.dtype)
         score = tl.dot(v, q, score, input_precision=PRECISION)
         vector_ptrs += STEP
         query_ptrs += STEP
@@ -122,7 +122,7 @@ def _stream(
     best = tl.max(tl.reshape(score, [TILE // GROUP, GROUP, QUERIES]), 1)
     group = first // GROUP + tl.arange(0, TILE // GROUP)
     inside = (group[:, None] * GROUP < n) & (query[None, :] < count)
-    tl.store(best_ptr + query[None, :] * best_stride.to(tl.int64) + group[:, None], best, mask=inside)
+    tl.store(best_ptr + query[None, :].to(tl.int64) * best_stride + group[:, None], best, mask=inside)
 
 
 @triton.jit
@@ -144,17 +144,17 @@ def _rescore(
         scores = tl.zeros([GROUP, 16], tl.float32)
         for begin in range(0, D, STEP):
             if D % STEP == 0:
-                v, q = tl.load(vector_ptrs), tl.load(query_ptrs)
+                v, q = tl.load(vector_ptrs), tl.load(query_ptrs).to(vectors_ptr.dtype.element_ty)
             else:
                 v = tl.load(vector_ptrs, mask=dim[None, :] < D - begin, other=0.0)
-                q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0)
+                q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0).to(v.dtype)
             scores = tl.dot(v, q, scores, input_precision=PRECISION)
             vector_ptrs += STEP
             query_ptrs += STEP
         score = tl.max(tl.where(scores == scores, scores, float("-inf")), 1)
         permitted = _permitted(words_ptr, query, row, n, word_stride, FILTER)
         key = tl.where(permitted & (score > float("-inf")), encode(score, row), NOTHING)
-    tl.store(scored_ptr + query * scored_stride.to(tl.int64) + rank * GROUP + place, key)
+    tl.store(scored_ptr + query.to(tl.int64) * scored_stride + rank * GROUP + place, key)
 
 
 @triton.jit
@@ -164,14 +164,14 @@ def _select(
 ):  # fmt: skip
     chunk, query = tl.program_id(0), tl.program_id(1)
     place = chunk * SIZE + tl.arange(0, SIZE)
-    at = source_ptr + query * source_stride.to(tl.int64) + place
+    at = source_ptr + query.to(tl.int64) * source_stride + place
     if SCORES:
         score = tl.load(at, mask=place < width, other=float("-inf"))
         key = tl.where(score > float("-inf"), encode(score, place), NOTHING)
     else:
         key = tl.load(at, mask=place < width, other=NOTHING)
     rank = tl.arange(0, KEEP)
-    tl.store(target_ptr + query * target_stride.to(tl.int64) + chunk * KEEP + rank, tl.topk(key, KEEP))
+    tl.store(target_ptr + query.to(tl.int64) * target_stride + chunk * KEEP + rank, tl.topk(key, KEEP))
 
 
 @triton.jit
@@ -180,7 +180,7 @@ def _finish(
 ):  # fmt: skip
     query = tl.program_id(0)
     place = tl.arange(0, SIZE)
-    key = tl.load(source_ptr + query * source_stride.to(tl.int64) + place, mask=place < width, other=NOTHING)
+    key = tl.load(source_ptr + query.to(tl.int64) * source_stride + place, mask=place < width, other=NOTHING)
     best = tl.topk(key, KEEP)
     rank = tl.arange(0, KEEP)
     tl.store(scores_ptr + query * k + rank, score_of(best), mask=rank < k)
