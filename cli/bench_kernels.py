@@ -20,6 +20,7 @@ def command(
     ),
     device: str = typer.Option("auto", help="auto, cpu (a dry run at tiny sizes) or cuda."),
     only: str = typer.Option("", help="Only cases whose name contains this."),
+    tune: bool = typer.Option(False, "--tune", help="Also try other launch rules (needs a GPU)."),
     save: Path | None = typer.Option(None, help="Also write the JSON document to this file."),
 ) -> None:
     """GB/s and TFLOP/s of each op as a share of this machine's measured peaks, and PyTorch in the same run."""
@@ -30,7 +31,7 @@ def command(
         _show_compiled(document)
     else:
         with progress_bar() as progress:
-            document = kernels(_device(device), only=only, progress=progress)
+            document = kernels(_device(device), only=only, tune=tune, progress=progress)
         _show(document)
     print_json(document)
     if save is not None:
@@ -56,6 +57,9 @@ def _show(document: dict[str, Any]) -> None:
             share, rivals,
         )  # fmt: skip
     err().print(table)
+    for case in document["cases"]:
+        for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1]):
+            note(f"{case['case']}: {us:.3g} µs with {rule}")
     peaks = document["peaks"]
     note(f"measured peaks: copy {peaks['gb_s']:g} GB/s, matrix product {peaks['tflop_s']:g} TFLOP/s")
     if document["dry_run"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -10,11 +12,25 @@ from .attention_triton import precision
 from .keys_triton import NOTHING, encode, index_of, score_of
 from .scan import CHUNK, GROUP, Workspace, padded_k
 
-TILE = 128
-"""Vectors of one program of the stream."""
 STEP = 64
-"""Dimensions of one step: with four steps in flight 72 KB of shared memory, so three programs on a multiprocessor keep
-some 150 KB of reads in flight, six times what 3 TB/s at a latency of 1 µs needs."""
+"""Dimensions of one step of a product."""
+
+
+class Flow(NamedTuple):
+    """Vectors of one program of the stream, and its launch."""
+
+    vectors: int
+    warps: int
+    stages: int
+
+
+def flow(queries: int) -> Flow:
+    """The launch rule of the stream; not yet tuned on a GPU.
+
+    Four steps in flight are 72 KB of shared memory at up to 16 queries, so that three programs on a multiprocessor keep
+    some 150 KB of reads in flight: six times what 3 TB/s at a latency of 1 µs needs.
+    """
+    return Flow(128, 4, 4)
 
 
 def launch(
@@ -31,9 +47,11 @@ def launch(
     filtered = 0 if allowed is None else allowed.dim()  # 1: one bitmap, 2: one a query
     common = {"D": d, "STEP": STEP, "GROUP": GROUP, "FILTER": filtered, "PRECISION": precision(vectors.dtype)}
     word_stride, best_stride = -(-n // 32), scratch.best.stride(0)
-    _stream[(triton.cdiv(n, TILE),)](
+    size = flow(count)
+    _stream[(triton.cdiv(n, size.vectors),)](
         vectors, queries, words, scratch.best, n, count, word_stride, best_stride,
-        TILE=TILE, QUERIES=max(16, triton.next_power_of_2(count)), **common, num_warps=4, num_stages=4,
+        TILE=size.vectors, QUERIES=max(16, triton.next_power_of_2(count)), **common,
+        num_warps=size.warps, num_stages=size.stages,
     )  # fmt: skip
     groups = _select_groups(scratch, -(-n // GROUP), count, kept)
     scored_stride = scratch.scored.stride(0)

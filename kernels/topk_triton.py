@@ -23,7 +23,7 @@ def launch(
     _topk[(queries,)](
         logits, recall_scores, logits if cu_seqlens is None else cu_seqlens, *out, float(recall_weight), count, k,
         SIZE=size, KEEP=max(16, triton.next_power_of_2(k)), LENGTHS=cu_seqlens is not None,
-        num_warps=min(8, max(1, size // 128)),
+        num_warps=min(8, max(1, size // 128)), enable_fp_fusion=False,  # the score is rounded as the host rounds it
     )  # fmt: skip
 
 

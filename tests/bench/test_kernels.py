@@ -9,8 +9,11 @@ import sys
 import pytest
 import torch
 
-from tandem.bench import kernels
+from tandem.bench import kernel_tuning, kernels
+from tandem.bench.kernel_compile import recording
 from tandem.cli import main
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -39,6 +42,7 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(monkeypatch, "--device", "cuda") == 8
     assert "finds no GPU" in capsys.readouterr().err
+    assert run(monkeypatch, "--tune") == 8
     assert run(monkeypatch, "--device", "tpu") == 2
 
 
@@ -53,7 +57,20 @@ def test_our_results_are_the_rivals_results() -> None:
             torch.testing.assert_close(case.ours(), case.rivals["padded sdpa"].call())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
+def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tuning, "seconds", lambda rival, device: rival.call() is None or 1.0)
+    meta = torch.device("meta")
+    for case in kernels.cases(kernels.TINY, meta, torch.float16):
+        with recording() as launches:
+            times = kernel_tuning.tried(case, meta)
+        rule = kernel_tuning.RULES.get(case.name.split()[0])
+        assert len(times) == (len(rule.candidates) if rule else 0)
+        configurations = {(str(launch.options), str(launch.arguments)) for launch in launches}
+        assert len(configurations) >= len(times)
+
+
+@needs_triton
 def test_compile_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--compile", "--only", "add_norm L6") == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
