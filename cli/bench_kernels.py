@@ -69,11 +69,13 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_compiled(document: dict[str, Any]) -> None:
-    table = Table("case", "kernel", "target", "registers", "spilled B", "shared KB", "warps", "tensor cores", box=None)
+    table = Table("kernel", "target", "regs", "spill", "KB", "warps", "unit", "case", box=None)
     for row in document["kernels"]:
         table.add_row(
-            row["op"], row["kernel"], f"sm_{row['target']}", str(row["registers"]), str(row["spilled"]),
-            f"{row['shared'] / 1024:.1f}", str(row["warps"]), row["tensor_cores"] or "",
+            row["kernel"], f"sm_{row['target']}", str(row["registers"]), str(row["spilled"]),
+            f"{row['shared'] / 1024:.1f}", str(row["warps"]), row["tensor_cores"] or "", row["op"],
         )  # fmt: skip
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     err().print(table)
-    note("compiled ahead of time; none of it has run on a GPU here")
+    note("registers and bytes spilled of a thread, shared memory of a program; compiled ahead of time, not run")

@@ -21,20 +21,23 @@ class Step(NamedTuple):
     stages: int
 
 
-def step(head_dim: int) -> Step:
+def step(head_dim: int, dtype: torch.dtype) -> Step:
     """The launch rule; not yet tuned on a GPU.
 
     Passages of a hundred tokens are two steps of 64 keys; with more, short ones would be masked rather than computed.
     One warp group has the 64 queries of a matrix instruction; 29 KB of shared memory (head_dim 32) leave room for the
-    five programs that registers allow on a multiprocessor.
+    five programs that registers allow on a multiprocessor. Float32, which no tensor core multiplies exactly, has only
+    to be right: small steps and two warp groups, so that its accumulators fit the registers.
     """
+    if dtype == torch.float32:
+        return Step(32, 8, 1)
     return Step(64, 4, 3) if head_dim <= 64 else Step(32, 4, 2)
 
 
 def launch(qkv: torch.Tensor, layout: Layout, out: torch.Tensor) -> None:
     """Fill `out`: see `attention.attention`."""
     _, _, heads, head_dim = qkv.shape
-    size = step(head_dim)
+    size = step(head_dim, qkv.dtype)
     _attention[(len(layout.blocks), heads)](
         qkv, out, layout.cu_seqlens, layout.blocks, layout.capacity, heads, head_dim**-0.5 * LOG2_E,
         D=head_dim, BLOCK_M=BLOCK, BLOCK_N=size.keys, PRECISION=precision(qkv.dtype),
