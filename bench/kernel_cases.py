@@ -6,25 +6,18 @@ candidates of 128 tokens on average: lengths are spread evenly between half and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ..kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
-from ..kernels.layout import Layout, layout
+from ..kernels.layout import Layout, empty_layout, layout
+from ..kernels.layout import reference as layout_reference
+from .kernel_rivals import Call, Rival, padded_attention, pytorch, varlen
 
 EPS = 1e-12
-Call = Callable[[], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """Another way to the same result. `captured`: whether a CUDA graph can hold it (nothing waits for the host)."""
-
-    call: Call
-    captured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +63,7 @@ def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Ca
     """
     where = _layout(sizes, device)
     yield _pack(sizes, device)
+    yield _laid_out(where)
     for model, (width, heads, wide) in sizes.models.items():
         yield _embed_norm(model, where, width, device, dtype)
         yield from _attention(model, where, width, heads, device, dtype)
@@ -96,14 +90,10 @@ def _lengths(sizes: Sizes) -> torch.Tensor:
 
 def _layout(sizes: Sizes, device: torch.device) -> Layout:
     lengths = _lengths(sizes)
-    cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device)
-    return layout(cu_seqlens, -(-int(lengths.sum()) // 64) * 64) if device.type != "meta" else _empty(lengths, device)
-
-
-def _empty(lengths: torch.Tensor, device: torch.device) -> Layout:
-    from ..kernels.layout import empty_layout
-
-    return empty_layout(len(lengths), -(-int(lengths.sum()) // 64) * 64, device)
+    capacity = -(-int(lengths.sum()) // 64) * 64
+    if device.type == "meta":
+        return empty_layout(len(lengths), capacity, device)
+    return layout(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device), capacity)
 
 
 def _pack(sizes: Sizes, device: torch.device) -> Case:
@@ -126,6 +116,16 @@ def _pack(sizes: Sizes, device: torch.device) -> Case:
     )
 
 
+def _laid_out(where: Layout) -> Case:
+    out = empty_layout(where.sequences, where.capacity, where.cu_seqlens.device)
+    return Case(
+        f"layout {where.sequences} sequences",
+        lambda: layout(where.cu_seqlens, where.capacity, out=out),
+        {"pytorch": Rival(lambda: layout_reference(where.cu_seqlens, where.capacity))},
+        moved=out.positions.nbytes + out.blocks.nbytes,
+    )
+
+
 def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> Case:
     tokens = where.capacity
     ids = torch.randint(0, 30_000, (tokens,), dtype=torch.int32, device=device)
@@ -137,7 +137,7 @@ def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dty
     return Case(
         f"embed_norm {model}",
         lambda: embed_norm.embed_norm(*args, out=out),
-        _pytorch(embed_norm.reference, device, *args),
+        pytorch(embed_norm.reference, device, *args),
         moved=2 * out.nbytes,
     )
 
@@ -151,9 +151,9 @@ def _attention(
     # A meta tensor has no lengths; there the bench only wants the launches.
     lengths = torch.diff(where.cu_seqlens).tolist() if device.type != "meta" else [0]
     longest = max(lengths)
-    rivals = {"padded sdpa": Rival(lambda: attention.padded_reference(qkv, where, longest))}
+    rivals = {"padded sdpa": Rival(lambda: padded_attention(qkv, where, longest))}
     if device.type == "cuda":
-        rivals["torch varlen"] = _varlen(qkv, where, longest)
+        rivals["torch varlen"] = varlen(qkv, where, longest)
     yield Case(
         f"attention {model}",
         lambda: attention.attention(qkv, where, out=out),
@@ -173,16 +173,6 @@ def _attention(
     )
 
 
-def _varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
-    from torch.nn.attention.varlen import varlen_attn
-
-    # Its sequences must cover the buffer, so the tail is one more.
-    ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
-    longest = max(longest, where.capacity - int(where.cu_seqlens[-1]))
-    q, k, v = (part.contiguous() for part in qkv.unbind(1))
-    return Rival(lambda: varlen_attn(q, k, v, ends, ends, longest, longest))
-
-
 def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: torch.dtype) -> Case:
     x, residual, out = (_random(rows, width, device=device, dtype=dtype) for _ in range(3))
     bias, weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(3))
@@ -190,7 +180,7 @@ def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: to
     return Case(
         f"add_norm {model}",
         lambda: add_norm.add_norm(*args, out=out),
-        _pytorch(add_norm.reference, device, *args),
+        pytorch(add_norm.reference, device, *args),
         moved=3 * x.nbytes,
     )
 
@@ -202,7 +192,7 @@ def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.dev
     return Case(
         f"linear_gelu {model} {rows} rows",
         lambda: linear_gelu.linear_gelu(*args, out=out),
-        _pytorch(linear_gelu.reference, device, *args),
+        pytorch(linear_gelu.reference, device, *args),
         moved=x.nbytes + weight.nbytes + out.nbytes,
         flops=2 * rows * width * wide,
     )
@@ -247,12 +237,3 @@ def _scan(n: int, width: int, queries: int, device: torch.device) -> Case:
         moved=vectors.nbytes,
         flops=2 * n * width * queries,
     )
-
-
-def _pytorch(function: Callable[..., Any], device: torch.device, *args: Any) -> dict[str, Rival]:
-    """`function` as it is and, on a GPU, through torch.compile, which compiles at its first call."""
-    rivals = {"pytorch": Rival(lambda: function(*args))}
-    if device.type == "cuda":
-        compiled = torch.compile(function, dynamic=False)
-        rivals["torch.compile"] = Rival(lambda: compiled(*args))
-    return rivals

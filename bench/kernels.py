@@ -9,8 +9,6 @@ to show that everything is in place, and the document says `dry_run`.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,11 +16,11 @@ import torch
 
 from ..engine.errors import DeviceError
 from .environment import card
-from .kernel_cases import TINY, WHOLE, Call, Case, Rival, cases
+from .kernel_cases import TINY, WHOLE, Case, cases
+from .kernel_rivals import Rival
+from .kernel_timing import measured_peaks, seconds
+from .kernel_tuning import tried
 
-CALLS = 10
-"""Calls of one graph, so that its own launch (some 5 µs) counts for little."""
-REPLAYS = 20
 Progress = Callable[[int, int | None, str], None]
 
 
@@ -30,18 +28,24 @@ def kernels(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     *,
     only: str = "",
+    tune: bool = False,
     progress: Progress = lambda done, total, what: None,
 ) -> dict[str, Any]:
-    """Measure the cases whose name contains `only`; raises DeviceError when a GPU is asked for and is missing."""
+    """Measure the cases whose name contains `only`; `tune` tries each launch rule's candidates too.
+
+    Raises DeviceError when a GPU is asked for, or needed to tune, and is missing.
+    """
     cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise DeviceError("device cuda was asked for, but PyTorch here finds no GPU; use --device cpu for a dry run")
+    if tune and not cuda:
+        raise DeviceError("launch rules are tuned on a GPU, and PyTorch here finds none; leave out --tune")
     where = torch.device("cuda" if cuda else "cpu")
     peaks = measured_peaks(where)
     results = []
     for case in cases(WHOLE if cuda else TINY, where, torch.float16 if cuda else torch.float32):
         if only in case.name:
-            results.append(_result(case, peaks, where))
+            results.append(_result(case, peaks, where) | ({"tried": tried(case, where)} if tune else {}))
             progress(len(results), None, case.name)
     return {
         "benchmark": "kernels",
@@ -58,51 +62,6 @@ def compile_report(only: str = "") -> dict[str, Any]:
 
     ops = {case.name: case.ours for case in cases(WHOLE, torch.device("meta"), torch.float16) if only in case.name}
     return {"benchmark": "kernels-compile", "environment": card(), "kernels": report(ops)}
-
-
-def measured_peaks(device: torch.device) -> dict[str, float]:
-    """`gb_s` of a copy (bytes read and written) and `tflop_s` of a square product, in this run."""
-    whole = device.type == "cuda"
-    source = torch.ones((1 << 30) if whole else (1 << 22), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    copy = seconds(Rival(lambda: target.copy_(source)), device)
-    size, dtype = (8192, torch.float16) if whole else (256, torch.float32)
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    product = torch.empty_like(left)
-    matmul = seconds(Rival(lambda: torch.mm(left, right, out=product)), device)
-    return {"gb_s": 2 * source.nbytes / copy / 1e9, "tflop_s": 2 * size**3 / matmul / 1e12}
-
-
-def seconds(rival: Rival, device: torch.device) -> float:
-    """Seconds of one call: the median over replays of a CUDA graph of `CALLS` calls, or over calls."""
-    for _ in range(3):
-        rival.call()
-    if device.type == "cpu":
-        return statistics.median(_timed_on_cpu(rival.call) for _ in range(5))
-    torch.cuda.synchronize()
-    if not rival.captured:
-        return statistics.median(_timed_on_gpu(rival.call) for _ in range(REPLAYS))
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS):
-            rival.call()
-    graph.replay()
-    return statistics.median(_timed_on_gpu(graph.replay) for _ in range(REPLAYS)) / CALLS
-
-
-def _timed_on_cpu(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _timed_on_gpu(call: Call) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
 
 
 def _result(case: Case, peaks: dict[str, float], device: torch.device) -> dict[str, Any]:

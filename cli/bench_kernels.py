@@ -20,6 +20,7 @@ def command(
     ),
     device: str = typer.Option("auto", help="auto, cpu (a dry run at tiny sizes) or cuda."),
     only: str = typer.Option("", help="Only cases whose name contains this."),
+    tune: bool = typer.Option(False, "--tune", help="Also try other launch rules (needs a GPU)."),
     save: Path | None = typer.Option(None, help="Also write the JSON document to this file."),
 ) -> None:
     """GB/s and TFLOP/s of each op as a share of this machine's measured peaks, and PyTorch in the same run."""
@@ -30,7 +31,7 @@ def command(
         _show_compiled(document)
     else:
         with progress_bar() as progress:
-            document = kernels(_device(device), only=only, progress=progress)
+            document = kernels(_device(device), only=only, tune=tune, progress=progress)
         _show(document)
     print_json(document)
     if save is not None:
@@ -56,6 +57,9 @@ def _show(document: dict[str, Any]) -> None:
             share, rivals,
         )  # fmt: skip
     err().print(table)
+    for case in document["cases"]:
+        for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1]):
+            note(f"{case['case']}: {us:.3g} µs with {rule}")
     peaks = document["peaks"]
     note(f"measured peaks: copy {peaks['gb_s']:g} GB/s, matrix product {peaks['tflop_s']:g} TFLOP/s")
     if document["dry_run"]:
@@ -65,11 +69,13 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_compiled(document: dict[str, Any]) -> None:
-    table = Table("case", "kernel", "target", "registers", "spilled B", "shared KB", "warps", "tensor cores", box=None)
+    table = Table("kernel", "target", "regs", "spill", "KB", "warps", "unit", "case", box=None)
     for row in document["kernels"]:
         table.add_row(
-            row["op"], row["kernel"], f"sm_{row['target']}", str(row["registers"]), str(row["spilled"]),
-            f"{row['shared'] / 1024:.1f}", str(row["warps"]), row["tensor_cores"] or "",
+            row["kernel"], f"sm_{row['target']}", str(row["registers"]), str(row["spilled"]),
+            f"{row['shared'] / 1024:.1f}", str(row["warps"]), row["tensor_cores"] or "", row["op"],
         )  # fmt: skip
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     err().print(table)
-    note("compiled ahead of time; none of it has run on a GPU here")
+    note("registers and bytes spilled of a thread, shared memory of a program; compiled ahead of time, not run")

@@ -16,7 +16,7 @@ import torch
 
 from .checks import Floats, check
 from .dispatch import fused
-from .layout import Layout, check_layout, sequence_of
+from .layout import Layout, check_layout
 
 HEAD_DIMS = (16, 32, 64, 128)
 
@@ -88,21 +88,6 @@ def first_tokens(hidden: torch.Tensor, layout: Layout, *, out: torch.Tensor | No
     """[n, …]: the rows of `hidden` [capacity, …] of each sequence's first token; some other row for an empty one."""
     rows = layout.cu_seqlens[:-1].clamp(max=layout.capacity - 1)
     return torch.index_select(hidden, 0, rows, out=out) if out is not None else hidden[rows]
-
-
-def padded_reference(qkv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
-    """`attention` by padding every sequence to `width` and masking: what packing saves. Waits for nothing."""
-    sequence = sequence_of(layout.cu_seqlens, layout.capacity)
-    place = torch.arange(layout.capacity, device=qkv.device) - layout.cu_seqlens[sequence]
-    padded = qkv.new_zeros(layout.sequences + 1, width, *qkv.shape[1:])
-    place = place.clamp(max=width - 1)
-    padded[sequence, place] = qkv
-    lengths = torch.diff(layout.cu_seqlens)
-    mask = torch.arange(width, device=qkv.device) < lengths[:, None].clamp(min=1)
-    q, k, v = padded[:-1].permute(2, 0, 3, 1, 4)
-    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
-    read = torch.cat([read.transpose(1, 2), torch.zeros_like(padded[-1:, :, 0])])
-    return read[sequence, place]
 
 
 def _shape(name: str, tensor: torch.Tensor, parts: int) -> tuple[int, int, int, int]:

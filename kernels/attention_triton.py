@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -9,16 +11,37 @@ import triton.language as tl
 from .layout import BLOCK, Layout
 
 LOG2_E = 1.4426950408889634
-BLOCK_N = 64
-"""Keys a step: passages of a hundred tokens are two steps, and more would be masked than computed in short ones."""
+
+
+class Step(NamedTuple):
+    """Keys of one step, and the launch."""
+
+    keys: int
+    warps: int
+    stages: int
+
+
+def step(head_dim: int, dtype: torch.dtype) -> Step:
+    """The launch rule; not yet tuned on a GPU.
+
+    Passages of a hundred tokens are two steps of 64 keys; with more, short ones would be masked rather than computed.
+    One warp group has the 64 queries of a matrix instruction; 29 KB of shared memory (head_dim 32) leave room for the
+    five programs that registers allow on a multiprocessor. Float32, which no tensor core multiplies exactly, has only
+    to be right: small steps and two warp groups, so that its accumulators fit the registers.
+    """
+    if dtype == torch.float32:
+        return Step(32, 8, 1)
+    return Step(64, 4, 3) if head_dim <= 64 else Step(32, 4, 2)
 
 
 def launch(qkv: torch.Tensor, layout: Layout, out: torch.Tensor) -> None:
     """Fill `out`: see `attention.attention`."""
     _, _, heads, head_dim = qkv.shape
+    size = step(head_dim, qkv.dtype)
     _attention[(len(layout.blocks), heads)](
         qkv, out, layout.cu_seqlens, layout.blocks, layout.capacity, heads, head_dim**-0.5 * LOG2_E,
-        D=head_dim, BLOCK_M=BLOCK, BLOCK_N=BLOCK_N, PRECISION=precision(qkv.dtype), num_warps=4, num_stages=3,
+        D=head_dim, BLOCK_M=BLOCK, BLOCK_N=size.keys, PRECISION=precision(qkv.dtype),
+        num_warps=size.warps, num_stages=size.stages,
     )  # fmt: skip
 
 
@@ -26,7 +49,7 @@ def launch_first(q: torch.Tensor, kv: torch.Tensor, layout: Layout, out: torch.T
     """Fill `out`: see `attention.first_attention`."""
     _, heads, head_dim = q.shape
     _first[(layout.sequences, heads)](
-        q, kv, out, layout.cu_seqlens, heads, head_dim**-0.5 * LOG2_E, D=head_dim, BLOCK_N=BLOCK_N, num_warps=4
+        q, kv, out, layout.cu_seqlens, heads, head_dim**-0.5 * LOG2_E, D=head_dim, BLOCK_N=64, num_warps=4
     )
 
 
@@ -61,10 +84,10 @@ def _attention(
         for begin in range(0, length, BLOCK_N):
             key = begin + tl.arange(0, BLOCK_N)
             k = tl.load(k_ptr + key[None, :] * token_stride + dim[:, None], mask=key[None, :] < length, other=0.0)
-            score = tl.dot(q, k, input_precision=PRECISION) * scale_log2
+            score = tl.dot(q, k, input_precision=PRECISION)
             score = tl.where(key[None, :] < length, score, float("-inf"))
-            new_best = tl.maximum(best, tl.max(score, 1))
-            weight = tl.exp2(score - new_best[:, None])
+            new_best = tl.maximum(best, tl.max(score, 1) * scale_log2)
+            weight = tl.exp2(score * scale_log2 - new_best[:, None])  # one multiply-add a score
             shrink = tl.exp2(best - new_best)
             total = total * shrink + tl.sum(weight, 1)
             v = tl.load(v_ptr + key[:, None] * token_stride + dim[None, :], mask=key[:, None] < length, other=0.0)

@@ -17,6 +17,7 @@ import torch
 from .checks import check
 from .dispatch import fused
 
+MAX_SEQUENCES = 16_384
 BLOCK = 64
 """Queries of one attention program: one warp group's share of a Hopper matrix instruction."""
 
@@ -66,6 +67,7 @@ def layout(cu_seqlens: torch.Tensor, capacity: int, *, first_position: int = 0, 
     out: filled in place; may share `cu_seqlens`
     """
     check("cu_seqlens", cu_seqlens, (None,), (torch.int32,))
+    check_count(len(cu_seqlens) - 1)
     out = out or empty_layout(len(cu_seqlens) - 1, capacity, cu_seqlens.device)
     check_layout(out, len(cu_seqlens) - 1, capacity, cu_seqlens.device)
     if fused(cu_seqlens):
@@ -108,6 +110,12 @@ def block_map(cu_seqlens: torch.Tensor, capacity: int) -> torch.Tensor:
     base = torch.where(real, starts[owner], cu_seqlens[-1])
     start = base + (block - first) * BLOCK
     return torch.stack([torch.where(real, sequence, -1), start], dim=1).to(torch.int32)
+
+
+def check_count(sequences: int) -> None:
+    """Raise ValueError for more sequences than the one program of the block map takes at once."""
+    if not 1 <= sequences <= MAX_SEQUENCES:
+        raise ValueError(f"{sequences} sequences; one buffer takes 1 to {MAX_SEQUENCES}")
 
 
 def check_layout(layout: Layout, sequences: int | None, capacity: int | None, device: torch.device) -> None:

@@ -22,8 +22,8 @@ def launch(cu_seqlens: torch.Tensor, first_position: int, out: Layout) -> None:
 
 
 def warps(size: int) -> int:
-    """Of a program that handles `size` sequences at once: 8 of them a thread, 16 warps at most."""
-    return min(16, max(1, size // 256))
+    """Of a program that handles `size` sequences at once: 8 of them a thread, 32 warps at most."""
+    return min(32, max(1, size // 256))
 
 
 @triton.jit

@@ -14,7 +14,7 @@ import torch
 
 from .checks import check
 from .dispatch import fused
-from .layout import Layout, check_layout, copy_layout, empty_layout, sequence_of
+from .layout import Layout, check_count, check_layout, copy_layout, empty_layout, sequence_of
 from .layout import reference as layout_reference
 
 Ids = (torch.int32, torch.uint16, torch.uint32)
@@ -133,13 +133,14 @@ def pack(
     owners:   int32 [c]  each candidate's query; any number that is no query is no candidate
     capacity: tokens that `out` holds, below 2³¹
 
-    A pair that would end behind the buffer is left empty, and with it every one after it: `needed` tells. The kernel
-    works out all lengths in one program, so c is at most 16,384.
+    A pair that would end behind the buffer is left empty, and with it every one after it: `needed` tells. c is 1 to
+    16,384: one program works out all lengths.
     """
     device = rows.device
     _check_rows("queries", queries, (torch.int32,), device)
     _check_rows("store", store, Ids, device)
     check("rows", rows, (None,), (torch.int64,), device)
+    check_count(len(rows))
     check("owners", owners, (len(rows),), (torch.int32,), device)
     check("form.special", form.special, (2, sum(form.parts)), (torch.int32,), device)
     out = out or empty_pairs(len(rows), capacity, device)

@@ -92,14 +92,15 @@ def scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores float32 [q, k], descending, and rows int64 [q, k] of the largest dot products; ties by lower row.
 
-    vectors: float16 (or float32) [n, d], n below 2³¹; queries: [q, d] of the same dtype, q at most 64
+    vectors: float16 (or float32) [n, d], n below 2³¹
+    queries: [q, d] of the same dtype, or float32, which is rounded to it; q at most 64
     k:       1 to 256; where fewer rows may be returned, the rest are row -1 with score -inf
     allowed: int32 [ceil(n / 32)], or [q, ceil(n / 32)] for each query its own: see `bitmap`
     A row whose score is not a number (NaN in its vector) is never returned. Accumulates in float32.
     """
     check("vectors", vectors, (None, None), (torch.float16, torch.float32))
     n, d = vectors.shape
-    check("queries", queries, (None, d), (vectors.dtype,), vectors.device)
+    check("queries", queries, (None, d), (vectors.dtype, torch.float32), vectors.device)
     if not 1 <= k <= MAX_K or not 1 <= len(queries) <= MAX_QUERIES or n < 1:
         raise ValueError(
             f"k is {k}, with {len(queries)} queries over {n} vectors; 1 to {MAX_K}, 1 to {MAX_QUERIES}, >= 1"
@@ -135,7 +136,7 @@ def reference(
     vectors: torch.Tensor, queries: torch.Tensor, k: int, *, allowed: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`scan` in PyTorch: block by block, the best keys so far beside the block's. Products in float32."""
-    wide = queries.float()
+    wide = queries.to(vectors.dtype).float()
     best = torch.full((len(queries), k), keys.NOTHING, device=vectors.device)
     for start in range(0, len(vectors), _ROWS):
         scores = wide @ vectors[start : start + _ROWS].float().T

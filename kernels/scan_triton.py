@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -10,11 +12,25 @@ from .attention_triton import precision
 from .keys_triton import NOTHING, encode, index_of, score_of
 from .scan import CHUNK, GROUP, Workspace, padded_k
 
-TILE = 128
-"""Vectors of one program of the stream."""
 STEP = 64
-"""Dimensions of one step: with four steps in flight 72 KB of shared memory, so three programs on a multiprocessor keep
-some 150 KB of reads in flight, six times what 3 TB/s at a latency of 1 µs needs."""
+"""Dimensions of one step of a product."""
+
+
+class Flow(NamedTuple):
+    """Vectors of one program of the stream, and its launch."""
+
+    vectors: int
+    warps: int
+    stages: int
+
+
+def flow(queries: int) -> Flow:
+    """The launch rule of the stream; not yet tuned on a GPU.
+
+    Four steps in flight are 72 KB of shared memory at up to 16 queries, so that three programs on a multiprocessor keep
+    some 150 KB of reads in flight: six times what 3 TB/s at a latency of 1 µs needs.
+    """
+    return Flow(128, 4, 4)
 
 
 def launch(
@@ -31,9 +47,11 @@ def launch(
     filtered = 0 if allowed is None else allowed.dim()  # 1: one bitmap, 2: one a query
     common = {"D": d, "STEP": STEP, "GROUP": GROUP, "FILTER": filtered, "PRECISION": precision(vectors.dtype)}
     word_stride, best_stride = -(-n // 32), scratch.best.stride(0)
-    _stream[(triton.cdiv(n, TILE),)](
+    size = flow(count)
+    _stream[(triton.cdiv(n, size.vectors),)](
         vectors, queries, words, scratch.best, n, count, word_stride, best_stride,
-        TILE=TILE, QUERIES=max(16, triton.next_power_of_2(count)), **common, num_warps=4, num_stages=4,
+        TILE=size.vectors, QUERIES=max(16, triton.next_power_of_2(count)), **common,
+        num_warps=size.warps, num_stages=size.stages,
     )  # fmt: skip
     groups = _select_groups(scratch, -(-n // GROUP), count, kept)
     scored_stride = scratch.scored.stride(0)
@@ -89,7 +107,7 @@ def _permitted(words_ptr, query, row, n, word_stride, FILTER: tl.constexpr):
     if FILTER:
         word_ptrs = words_ptr + row // 32
         if FILTER == 2:
-            word_ptrs = words_ptr + query * word_stride.to(tl.int64) + row // 32
+            word_ptrs = words_ptr + query.to(tl.int64) * word_stride + row // 32
         word = tl.load(word_ptrs, mask=permitted, other=0)
         permitted = permitted & (((word >> (row % 32)) & 1) == 1)
     return permitted
@@ -110,10 +128,10 @@ def _stream(
     score = tl.zeros([TILE, QUERIES], tl.float32)
     for begin in range(0, D, STEP):
         if D % STEP == 0:
-            v, q = tl.load(vector_ptrs), tl.load(query_ptrs)
+            v, q = tl.load(vector_ptrs), tl.load(query_ptrs).to(vectors_ptr.dtype.element_ty)
         else:
             v = tl.load(vector_ptrs, mask=dim[None, :] < D - begin, other=0.0)
-            q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0)
+            q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0).to(v.dtype)
         score = tl.dot(v, q, score, input_precision=PRECISION)
         vector_ptrs += STEP
         query_ptrs += STEP
@@ -122,7 +140,7 @@ def _stream(
     best = tl.max(tl.reshape(score, [TILE // GROUP, GROUP, QUERIES]), 1)
     group = first // GROUP + tl.arange(0, TILE // GROUP)
     inside = (group[:, None] * GROUP < n) & (query[None, :] < count)
-    tl.store(best_ptr + query[None, :] * best_stride.to(tl.int64) + group[:, None], best, mask=inside)
+    tl.store(best_ptr + query[None, :].to(tl.int64) * best_stride + group[:, None], best, mask=inside)
 
 
 @triton.jit
@@ -144,17 +162,17 @@ def _rescore(
         scores = tl.zeros([GROUP, 16], tl.float32)
         for begin in range(0, D, STEP):
             if D % STEP == 0:
-                v, q = tl.load(vector_ptrs), tl.load(query_ptrs)
+                v, q = tl.load(vector_ptrs), tl.load(query_ptrs).to(vectors_ptr.dtype.element_ty)
             else:
                 v = tl.load(vector_ptrs, mask=dim[None, :] < D - begin, other=0.0)
-                q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0)
+                q = tl.load(query_ptrs, mask=dim[:, None] < D - begin, other=0.0).to(v.dtype)
             scores = tl.dot(v, q, scores, input_precision=PRECISION)
             vector_ptrs += STEP
             query_ptrs += STEP
         score = tl.max(tl.where(scores == scores, scores, float("-inf")), 1)
         permitted = _permitted(words_ptr, query, row, n, word_stride, FILTER)
         key = tl.where(permitted & (score > float("-inf")), encode(score, row), NOTHING)
-    tl.store(scored_ptr + query * scored_stride.to(tl.int64) + rank * GROUP + place, key)
+    tl.store(scored_ptr + query.to(tl.int64) * scored_stride + rank * GROUP + place, key)
 
 
 @triton.jit
@@ -164,14 +182,14 @@ def _select(
 ):  # fmt: skip
     chunk, query = tl.program_id(0), tl.program_id(1)
     place = chunk * SIZE + tl.arange(0, SIZE)
-    at = source_ptr + query * source_stride.to(tl.int64) + place
+    at = source_ptr + query.to(tl.int64) * source_stride + place
     if SCORES:
         score = tl.load(at, mask=place < width, other=float("-inf"))
         key = tl.where(score > float("-inf"), encode(score, place), NOTHING)
     else:
         key = tl.load(at, mask=place < width, other=NOTHING)
     rank = tl.arange(0, KEEP)
-    tl.store(target_ptr + query * target_stride.to(tl.int64) + chunk * KEEP + rank, tl.topk(key, KEEP))
+    tl.store(target_ptr + query.to(tl.int64) * target_stride + chunk * KEEP + rank, tl.topk(key, KEEP))
 
 
 @triton.jit
@@ -180,7 +198,7 @@ def _finish(
 ):  # fmt: skip
     query = tl.program_id(0)
     place = tl.arange(0, SIZE)
-    key = tl.load(source_ptr + query * source_stride.to(tl.int64) + place, mask=place < width, other=NOTHING)
+    key = tl.load(source_ptr + query.to(tl.int64) * source_stride + place, mask=place < width, other=NOTHING)
     best = tl.topk(key, KEEP)
     rank = tl.arange(0, KEEP)
     tl.store(scores_ptr + query * k + rank, score_of(best), mask=rank < k)

@@ -1,7 +1,7 @@
 """The final order of each query's candidates, from recall scores and rerank logits.
 
-The rule is that of `engine/ranking.py`: reranked candidates by `logit + weight · recall score`, ties by recall rank;
-behind them, in recall's order, those that were not reranked, whose score is their recall score.
+The rule is that of `engine/ranking.py`: reranked candidates by `logit + weight · evidence`, ties by recall rank; behind
+them, in recall's order, those that were not reranked, whose score is their recall score.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ def topk(
     recall_weight: float,
     k: int,
     *,
+    evidence: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,6 +27,7 @@ def topk(
 
     logits:        float32 [queries, c]  not finite where a candidate was not reranked
     recall_scores: float32 [queries, c]  in recall's order; -inf where there is no candidate
+    evidence:      float32 [queries, c]  what the first stage knows of a candidate; the recall scores if not given
     cu_seqlens:    int32 [queries · c + 1]  the pairs' layout, if pairs may have been left empty for lack of capacity:
                    those count as not reranked
     returns:       a place is a column of the inputs, so the candidate's recall rank; -1, with score -inf, where there
@@ -34,6 +36,8 @@ def topk(
     check("logits", logits, (None, None), (torch.float32,))
     queries, count = logits.shape
     check("recall_scores", recall_scores, (queries, count), (torch.float32,), logits.device)
+    evidence = recall_scores if evidence is None else evidence
+    check("evidence", evidence, (queries, count), (torch.float32,), logits.device)
     if cu_seqlens is not None:
         check("cu_seqlens", cu_seqlens, (queries * count + 1,), (torch.int32,), logits.device)
     if not 1 <= k <= count <= 4096:
@@ -45,9 +49,9 @@ def topk(
     if fused(logits):
         from .topk_triton import launch
 
-        launch(logits, recall_scores, recall_weight, cu_seqlens, out)
+        launch(logits, recall_scores, evidence, recall_weight, cu_seqlens, out)
         return out
-    scores, places = reference(logits, recall_scores, recall_weight, k, cu_seqlens=cu_seqlens)
+    scores, places = reference(logits, recall_scores, recall_weight, k, evidence=evidence, cu_seqlens=cu_seqlens)
     return out[0].copy_(scores), out[1].copy_(places)
 
 
@@ -57,13 +61,15 @@ def reference(
     recall_weight: float,
     k: int,
     *,
+    evidence: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`topk` in PyTorch."""
     reranked = torch.isfinite(logits)
     if cu_seqlens is not None:
         reranked &= (torch.diff(cu_seqlens) > 0).view_as(logits)
-    fused_scores = torch.where(reranked, logits + recall_weight * recall_scores, -torch.inf)
+    evidence = recall_scores if evidence is None else evidence
+    fused_scores = torch.where(reranked, logits + recall_weight * evidence, -torch.inf)
     places = torch.arange(logits.shape[1], device=logits.device)
     ordered = keys.encode(fused_scores, places)
     ordered = torch.where(torch.isneginf(recall_scores), keys.NOTHING, ordered)

@@ -12,6 +12,7 @@ from .keys_triton import NOTHING, encode, index_of, score_of
 def launch(
     logits: torch.Tensor,
     recall_scores: torch.Tensor,
+    evidence: torch.Tensor,
     recall_weight: float,
     cu_seqlens: torch.Tensor | None,
     out: tuple[torch.Tensor, torch.Tensor],
@@ -21,15 +22,16 @@ def launch(
     k = out[0].shape[1]
     size = max(16, triton.next_power_of_2(count))
     _topk[(queries,)](
-        logits, recall_scores, logits if cu_seqlens is None else cu_seqlens, *out, float(recall_weight), count, k,
+        logits, recall_scores, evidence, logits if cu_seqlens is None else cu_seqlens, *out, float(recall_weight),
+        count, k,
         SIZE=size, KEEP=max(16, triton.next_power_of_2(k)), LENGTHS=cu_seqlens is not None,
-        num_warps=min(8, max(1, size // 128)),
+        num_warps=min(8, max(1, size // 128)), enable_fp_fusion=False,  # the score is rounded as the host rounds it
     )  # fmt: skip
 
 
 @triton.jit
 def _topk(
-    logits_ptr, recall_ptr, cu_ptr, scores_ptr, places_ptr, weight, count, k,
+    logits_ptr, recall_ptr, evidence_ptr, cu_ptr, scores_ptr, places_ptr, weight, count, k,
     SIZE: tl.constexpr, KEEP: tl.constexpr, LENGTHS: tl.constexpr,
 ):  # fmt: skip
     query = tl.program_id(0)
@@ -38,11 +40,12 @@ def _topk(
     at = query * count + place
     logit = tl.load(logits_ptr + at, mask=inside, other=float("nan"))
     recall = tl.load(recall_ptr + at, mask=inside, other=float("-inf"))
+    evidence = tl.load(evidence_ptr + at, mask=inside, other=0.0)
     reranked = tl.abs(logit) < float("inf")  # false for NaN too
     if LENGTHS:
         start = tl.load(cu_ptr + at, mask=inside, other=0)
         reranked &= tl.load(cu_ptr + at + 1, mask=inside, other=0) > start
-    score = tl.where(reranked, logit + weight * recall, float("-inf"))
+    score = tl.where(reranked, logit + weight * evidence, float("-inf"))
     key = tl.where(recall == float("-inf"), NOTHING, encode(score, place))
 
     best = tl.topk(key, KEEP)

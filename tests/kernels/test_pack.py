@@ -146,6 +146,8 @@ def test_a_wrong_tensor_is_refused(device: torch.device) -> None:
         pack(queries, passages, rows, owners[:1], form, 64)
     with pytest.raises(ValueError, match="rows is not contiguous"):
         pack(queries, passages, int64([0, 0, 0, 0], device)[::2], owners, form, 64)
+    with pytest.raises(ValueError, match="16385 sequences"):
+        pack(queries, passages, torch.zeros(16_385, dtype=torch.int64, device=device), owners, form, 64)
     with pytest.raises(ValueError, match="no room"):
         PairForm.of(BERT, 3, device)
     with pytest.raises(ValueError, match="a pair has three"):

@@ -20,12 +20,21 @@ def test_equals_the_host(device: torch.device, count: int, weight: float) -> Non
     logits = random.integers(-3, 3, (4, count)).astype(np.float32) / 2
     logits[random.random(logits.shape) < 0.3] = np.nan
     recall = -np.sort(-random.integers(0, 8, (4, count)).astype(np.float32) / 8, axis=1)
+    evidence = recall + random.integers(0, 4, recall.shape).astype(np.float32) / 4
     k = min(10, count)
-    scores, places = topk(torch.tensor(logits, device=device), torch.tensor(recall, device=device), weight, k)
+    given = [torch.tensor(each, device=device) for each in (logits, recall, evidence)]
+    scores, places = topk(given[0], given[1], weight, k, evidence=given[2])
     for query in range(4):
-        expected = rank(recall[query], logits[query], Fusion(recall_weight=weight))
+        expected = rank(recall[query], evidence[query], logits[query], Fusion(recall_weight=weight))
         np.testing.assert_array_equal(places[query].cpu(), expected.places[:k])
         np.testing.assert_array_equal(scores[query].cpu(), expected.scores[expected.places[:k]])
+
+
+def test_recall_scores_are_the_evidence_where_there_is_no_other(device: torch.device) -> None:
+    logits, recall = (torch.arange(8.0, device=device).view(2, 4), -torch.arange(8.0, device=device).view(2, 4))
+    ours, explicit = topk(logits, recall, 3.0, 2), topk(logits, recall, 3.0, 2, evidence=recall)
+    assert torch.equal(ours[0], explicit[0])
+    assert ours[1].tolist() == explicit[1].tolist() == [[0, 1], [0, 1]]
 
 
 def test_missing_candidates_and_pairs_that_did_not_fit(device: torch.device) -> None:

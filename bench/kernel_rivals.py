@@ -1,0 +1,55 @@
+"""What PyTorch offers for the work of an op: the other column of `tandem bench kernels`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..kernels.layout import Layout, sequence_of
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another way to the same result. `captured`: whether a CUDA graph can hold it (nothing waits for the host)."""
+
+    call: Call
+    captured: bool = True
+
+
+def pytorch(function: Callable[..., Any], device: torch.device, *args: Any) -> dict[str, Rival]:
+    """`function` as it is and, on a GPU, through torch.compile, which compiles at its first call."""
+    rivals = {"pytorch": Rival(lambda: function(*args))}
+    if device.type == "cuda":
+        compiled = torch.compile(function, dynamic=False)
+        rivals["torch.compile"] = Rival(lambda: compiled(*args))
+    return rivals
+
+
+def padded_attention(qkv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
+    """`kernels.attention.attention` by padding every sequence to `width` and masking: what packing saves."""
+    sequence = sequence_of(layout.cu_seqlens, layout.capacity)
+    place = torch.arange(layout.capacity, device=qkv.device) - layout.cu_seqlens[sequence]
+    padded = qkv.new_zeros(layout.sequences + 1, width, *qkv.shape[1:])
+    place = place.clamp(max=width - 1)
+    padded[sequence, place] = qkv
+    lengths = torch.diff(layout.cu_seqlens)
+    mask = torch.arange(width, device=qkv.device) < lengths[:, None].clamp(min=1)
+    q, k, v = padded[:-1].permute(2, 0, 3, 1, 4)
+    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    read = torch.cat([read.transpose(1, 2), torch.zeros_like(padded[-1:, :, 0])])
+    return read[sequence, place]
+
+
+def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Its sequences must cover the buffer, so the tail is one more.
+    ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
+    longest = max(longest, where.capacity - int(where.cu_seqlens[-1]))
+    q, k, v = (part.contiguous() for part in qkv.unbind(1))
+    return Rival(lambda: varlen_attn(q, k, v, ends, ends, longest, longest))

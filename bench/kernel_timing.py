@@ -1,0 +1,59 @@
+"""How long a call takes on a device, and what the device can do at most."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from .kernel_rivals import Call, Rival
+
+CALLS = 10
+"""Calls of one graph, so that its own launch (some 5 µs) counts for little."""
+REPLAYS = 20
+
+
+def measured_peaks(device: torch.device) -> dict[str, float]:
+    """`gb_s` of a copy (bytes read and written) and `tflop_s` of a square product, in this run."""
+    whole = device.type == "cuda"
+    source = torch.ones((1 << 30) if whole else (1 << 22), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = seconds(Rival(lambda: target.copy_(source)), device)
+    size, dtype = (8192, torch.float16) if whole else (256, torch.float32)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    matmul = seconds(Rival(lambda: torch.mm(left, right, out=product)), device)
+    return {"gb_s": 2 * source.nbytes / copy / 1e9, "tflop_s": 2 * size**3 / matmul / 1e12}
+
+
+def seconds(rival: Rival, device: torch.device) -> float:
+    """Seconds of one call: the median over replays of a CUDA graph of `CALLS` calls, or over calls."""
+    for _ in range(3):
+        rival.call()
+    if device.type == "cpu":
+        return statistics.median(_timed_on_cpu(rival.call) for _ in range(5))
+    torch.cuda.synchronize()
+    if not rival.captured:
+        return statistics.median(_timed_on_gpu(rival.call) for _ in range(REPLAYS))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CALLS):
+            rival.call()
+    graph.replay()
+    return statistics.median(_timed_on_gpu(graph.replay) for _ in range(REPLAYS)) / CALLS
+
+
+def _timed_on_cpu(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _timed_on_gpu(call: Call) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3

@@ -1,0 +1,80 @@
+"""`tandem bench kernels`: complete on a CPU at tiny sizes, and its compile report where Triton is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import torch
+
+from tandem.bench import kernel_tuning, kernels
+from tandem.bench.kernel_compile import recording
+from tandem.cli import main
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["tandem", "bench", "kernels", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--device", "cpu") == 0
+    told = capsys.readouterr()
+    document = json.loads(told.out.splitlines()[-1])
+    assert document["dry_run"] is True
+    assert "dry run" in told.err
+    ops = {case["case"].split()[0] for case in document["cases"]}
+    row_by_row = {"add_norm", "embed_norm", "linear_gelu", "pool"}
+    assert ops == row_by_row | {"attention", "first_attention", "layout", "pack", "scan", "topk"}
+    for case in document["cases"]:
+        assert case["us"] > 0
+        assert case["rivals"]
+        assert all(rival["us"] > 0 for rival in case["rivals"].values())
+
+
+def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run(monkeypatch, "--device", "cuda") == 8
+    assert "finds no GPU" in capsys.readouterr().err
+    assert run(monkeypatch, "--tune") == 8
+    assert run(monkeypatch, "--device", "tpu") == 2
+
+
+def test_our_results_are_the_rivals_results() -> None:
+    """A rival that computes something else would make its ratio worthless."""
+    sizes = kernels.TINY
+    for case in kernels.cases(sizes, torch.device("cpu"), torch.float32):
+        if case.name.startswith(("embed_norm", "add_norm", "linear_gelu", "pool")):
+            for rival in case.rivals.values():
+                torch.testing.assert_close(case.ours(), rival.call())
+        if case.name.startswith("attention"):
+            torch.testing.assert_close(case.ours(), case.rivals["padded sdpa"].call())
+
+
+@needs_triton
+def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tuning, "seconds", lambda rival, device: rival.call() is None or 1.0)
+    meta = torch.device("meta")
+    for case in kernels.cases(kernels.TINY, meta, torch.float16):
+        with recording() as launches:
+            times = kernel_tuning.tried(case, meta)
+        rule = kernel_tuning.RULES.get(case.name.split()[0])
+        assert len(times) == (len(rule.candidates) if rule else 0)
+        configurations = {(str(launch.options), str(launch.arguments)) for launch in launches}
+        assert len(configurations) >= len(times)
+
+
+@needs_triton
+def test_compile_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--compile", "--only", "add_norm L6") == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(row["kernel"], row["target"], row["spilled"]) for row in document["kernels"]] == [
+        ("_add_norm", 80, 0),
+        ("_add_norm", 90, 0),
+    ]
