@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .budget import CostModel
-from .errors import EngineClosed, InferenceError, Overloaded
+from .errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded, TandemError
 from .tokens import TokenBatch, concatenate
 
 log = logging.getLogger(__name__)
@@ -130,17 +130,18 @@ class Batcher:
         self._normal: deque[Job] = deque()
         self._condition = threading.Condition()
         self._closed = False
+        self._refusal: TandemError = EngineClosed("the engine is closed; open it again to search")
         self.on_batch: Callable[[int, int], None] | None = None
         """Told sequences and tokens of each micro-batch before it runs, on the device thread."""
         self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Served]:
-        """Queue a job; its future gives Served. Raises Overloaded or EngineClosed."""
+        """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke."""
         tokens = len(job.batch.ids)
         with self._condition:
             if self._closed:
-                raise EngineClosed("the engine is closed; open it again to search")
+                raise self._refusal
             if self._waiting_tokens and self._waiting_tokens + tokens > self._limit:
                 raise Overloaded(
                     f"{self._waiting_tokens} tokens wait already and this request has {tokens}; the limit is "
@@ -150,6 +151,11 @@ class Batcher:
             (self._urgent if job.urgent else self._normal).append(job)
             self._condition.notify()
         return job.future
+
+    @property
+    def broken(self) -> DeviceError | None:
+        """Why nothing will run any more: the device stopped working. None while it works."""
+        return self._refusal if isinstance(self._refusal, DeviceError) else None
 
     @property
     def waiting_tokens(self) -> int:
@@ -171,6 +177,10 @@ class Batcher:
     def _serve(self) -> None:
         try:
             self._serve_until_closed()
+        except DeviceError as error:
+            log.error("%s", error)
+            self._refusal = error
+            self._fail_all(error)
         except BaseException as error:
             # Nothing of a request reaches here; if it is a fault of ours, nobody may wait for ever.
             self._fail_all(EngineClosed(f"the device thread ended on an internal error: {error!r}"))
@@ -263,9 +273,13 @@ def run_isolated(shares: Sequence[_Share]) -> None:
         results = model.run(batch)
         if len(results) != len(batch):
             raise InferenceError(f"the model gave {len(results)} results for {len(batch)} sequences")
+    except DeviceError:
+        raise  # the device is gone, and halving would only ask it again
     except Exception as error:  # whatever a runtime raises belongs to the requests of this batch, never to the thread
+        if isinstance(error, OutOfMemory):
+            model.cost.tokens = max(1, min(model.cost.tokens, int(batch.lengths.max()) * len(batch)) // 2)
         if len(batch) == 1:
-            shares[0].job.fail(_blame(error))
+            shares[0].job.fail(error if isinstance(error, OutOfMemory) else _blame(error))
             return
         log.warning("a micro-batch of %d sequences failed (%s); halving it", len(batch), error)
         for half in _halves(shares):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import onnxruntime
 
+from . import gpu
 from .errors import DeviceError, InputError
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,19 @@ class Device:
         """ONNX Runtime's execution providers for this device."""
         return [_CUDA_PROVIDER] if self.kind == "cuda" else ["CPUExecutionProvider"]
 
+    @property
+    def onnx_problem(self) -> str | None:
+        """Why ONNX Runtime cannot run on this device, None when it can."""
+        if set(self.providers) <= set(onnxruntime.get_available_providers()):
+            return None
+        return f"ONNX Runtime {onnxruntime.__version__} here has no CUDA provider"
+
 
 def choose(name: str = "auto", threads: int | None = None) -> Device:
     """Decide the device. A GPU that was asked for and is missing is an error; `auto` without one says so in the log.
+
+    A GPU counts when the driver shows one and a runtime reaches it: ONNX Runtime's CUDA provider, or PyTorch with
+    Triton for the packed runtime. Which of the two a model gets is decided by `runtime.choose`.
 
     Raises InputError for an unknown name or thread count, DeviceError for a missing GPU.
     """
@@ -45,16 +56,29 @@ def choose(name: str = "auto", threads: int | None = None) -> Device:
     threads = threads or available_cores()
     if name == "cpu":
         return Device("cpu", "the CPU was asked for", threads)
-    cuda = _CUDA_PROVIDER in onnxruntime.get_available_providers()
-    if name == "cuda" and not cuda:
-        raise DeviceError(
-            f"device cuda was asked for, but ONNX Runtime {onnxruntime.__version__} here has no CUDA provider; "
-            "install tandem[gpu] in place of tandem[cpu], or use device=cpu"
-        )
-    if cuda:
-        return Device("cuda", "ONNX Runtime has its CUDA provider", threads)
-    log.warning("no GPU: running on the CPU with %d threads (ONNX Runtime here has no CUDA provider)", threads)
-    return Device("cpu", "auto: ONNX Runtime here has no CUDA provider", threads)
+    found = _cuda(threads)
+    if isinstance(found, Device):
+        return found
+    if name == "cuda":
+        raise DeviceError(f"device cuda was asked for, but {found}; use device=cpu, or a machine with tandem[gpu]")
+    log.warning("no GPU: running on the CPU with %d threads (%s)", threads, found)
+    return Device("cpu", f"auto: {found}", threads)
+
+
+def _cuda(threads: int) -> Device | str:
+    """The GPU with the reason it can be used, or why it cannot."""
+    card = gpu.find()
+    if isinstance(card, str):
+        return card
+    name = f"{card.name}, {card.memory / 2**30:.0f} GiB, sm_{card.capability[0]}{card.capability[1]}"
+    if _CUDA_PROVIDER in onnxruntime.get_available_providers():
+        return Device("cuda", f"{name}; ONNX Runtime has its CUDA provider", threads)
+    if (problem := gpu.torch_problem()) is None:
+        return Device("cuda", f"{name}; PyTorch reaches it (ONNX Runtime here has no CUDA provider)", threads)
+    return (
+        f"no runtime reaches the {card.name}: ONNX Runtime {onnxruntime.__version__} here has no CUDA provider, and "
+        f"{problem}; install tandem[gpu] in place of tandem[cpu]"
+    )
 
 
 def available_cores() -> int:

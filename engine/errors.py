@@ -11,6 +11,7 @@
     └── EngineError         a running engine could not answer
         ├── Overloaded          the queue is full; try again later
         ├── EngineClosed        the engine was closed before or during the request
+        ├── OutOfMemory         the device had too little memory for a batch
         └── InferenceError      a model failed on this request, or answered with a non-finite number
 
 A message is one sentence a user can act on: what was wrong, where, what to do. Each class has the exit code that the
@@ -80,6 +81,10 @@ class Overloaded(EngineError):
 
 class EngineClosed(EngineError):
     """The engine was closed before or during the request."""
+
+
+class OutOfMemory(EngineError):
+    """The device had too little memory for a batch."""
 
 
 class InferenceError(EngineError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import EngineClosed, InferenceError, InputError, Overloaded, TandemError
+from ..errors import DeviceError, EngineClosed, InferenceError, InputError, Overloaded, TandemError
 
 Kind = Literal[
     "empty", "validation", "unauthorized", "forbidden", "not_found", "method", "too_large", "unsupported",
@@ -111,6 +111,8 @@ def failure_of(error: Exception, hide: str = "") -> Failure:
         return Failure("validation", message)
     if isinstance(error, Overloaded):
         return Failure("overloaded", "the queue is full; try again later", retry_after=1)
+    if isinstance(error, DeviceError):
+        return Failure("unavailable", "the server's device stopped working; try another one", retry_after=5)
     if isinstance(error, EngineClosed):
         return Failure("unavailable", "the server is going down; try another one", retry_after=5)
     if isinstance(error, InferenceError):

@@ -53,7 +53,7 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Whether new requests should be sent here."""
-        return self._engine is not None and not self.draining
+        return self._engine is not None and not self.draining and self._engine.batcher.broken is None
 
     @property
     def engine(self) -> Engine:

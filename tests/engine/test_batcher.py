@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tandem.engine.batcher import BLOCK, Batcher, Job, form, serving_order
 from tandem.engine.budget import CostModel
-from tandem.engine.errors import EngineClosed, InferenceError, Overloaded
+from tandem.engine.errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded
 from tandem.engine.tokens import TokenBatch, pack
 
 POISON = 666
@@ -239,3 +239,48 @@ def test_serving_order_is_longest_first_inside_blocks(lengths: list[int]):
         block = order[start : start + BLOCK]
         assert (block // BLOCK == start // BLOCK).all()
         assert sorted((lengths[row] for row in block), reverse=True) == [lengths[row] for row in block]
+
+
+class Faulty(Echo):
+    """Fails as a device does: too little memory above `room` sequences, or broken at a sequence POISON."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(tokens=10_000)
+        self.room = room
+
+    def run(self, batch: TokenBatch) -> list[int | InferenceError]:
+        if len(batch) > self.room:
+            raise OutOfMemory("too little memory")
+        if int(batch[0][0]) == POISON:
+            raise DeviceError("the GPU stopped working")
+        return super().run(batch)
+
+
+def test_out_of_memory_halves_the_batch_and_the_next_ones(batcher: Batcher):
+    model = Faulty(room=3)
+    assert batcher.submit(Job(model, sequences(list(range(10))))).result(10).results == list(range(10))
+    assert max(map(len, model.batches)) <= 3
+    before = len(model.batches)
+    assert batcher.submit(Job(model, sequences(list(range(10))))).result(10).results == list(range(10))
+    assert model.cost.tokens <= 3 * 8 * 2
+    assert len(model.batches) > before
+
+
+def test_out_of_memory_on_one_sequence_fails_its_request_only(batcher: Batcher):
+    with pytest.raises(OutOfMemory):
+        batcher.submit(Job(Faulty(room=0), sequences([1]))).result(10)
+    assert batcher.submit(Job(Echo(), sequences([7]))).result(10).results == [7]
+
+
+def test_a_broken_device_refuses_all_further_work(batcher: Batcher):
+    gate = threading.Event()
+    first = batcher.submit(Job(Echo(gate=gate), sequences([1])))
+    poisoned = batcher.submit(Job(Faulty(room=100), sequences([POISON])))
+    waiting = batcher.submit(Job(Echo(), sequences([2])))
+    gate.set()
+    assert first.result(10).results == [1]
+    for future in (poisoned, waiting):
+        with pytest.raises(DeviceError, match="stopped working"):
+            future.result(10)
+    with pytest.raises(DeviceError, match="stopped working"):
+        batcher.submit(Job(Echo(), sequences([3])))
