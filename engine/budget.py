@@ -14,6 +14,10 @@ import numpy.typing as npt
 PROBES: tuple[tuple[int, int], ...] = (
     (1, 128), (4, 128), (1, 16), (2, 256), (2, 128), (1, 256), (8, 128), (8, 32), (4, 256), (1, 512),
 )  # fmt: skip
+# A GPU is idle below some ten thousand tokens; up to the largest bucket of the packed runtime (48k).
+GPU_PROBES: tuple[tuple[int, int], ...] = (
+    (100, 128), (1, 16), (64, 256), (8, 128), (384, 128), (256, 128), (32, 512), (128, 128), (1, 128), (64, 32),
+)  # fmt: skip
 # Three unknowns want more than three probes; all ten, twice each, take 0.4 s for MiniLM-L6 in INT8 on two cores.
 FEWEST_PROBES = 5
 PROBING_SECONDS = 0.6
@@ -60,12 +64,14 @@ class CostModel:
         return self.call + self.token * sequences * width + self.square * sequences * width**2
 
 
-def learn(measure: Callable[[int, int], float], max_length: int) -> CostModel:
+def learn(
+    measure: Callable[[int, int], float], max_length: int, probes: Sequence[tuple[int, int]] = PROBES
+) -> CostModel:
     """Fit a cost model on the probes that `max_length` allows; `measure(sequences, width)` gives seconds of one run."""
     shapes: list[tuple[int, int]] = []
     seconds: list[float] = []
     start = time.perf_counter()
-    for shape in [shape for shape in PROBES if shape[1] <= max_length] or [(1, max_length)]:
+    for shape in [shape for shape in probes if shape[1] <= max_length] or [(1, max_length)]:
         if len(shapes) >= FEWEST_PROBES and time.perf_counter() - start > PROBING_SECONDS:
             break
         shapes.append(shape)

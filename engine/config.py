@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .artifact import Precision
 from .errors import InputError
+from .runtime import RuntimeWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
@@ -37,6 +38,12 @@ class EngineSettings(_Settings):
     encoder_precision: Precision | Literal["auto"] = "auto"
     reranker_precision: Precision | Literal["auto"] = "auto"
     """`auto`: FP16 on a GPU; on a CPU the encoder in FP32 and the reranker in INT8, where the artifact has it."""
+    runtime: RuntimeWish = "auto"
+    """`packed`: our kernels, no padding, BERT only; `auto`: packed on a GPU where it supports the model, else ONNX."""
+    pipeline: Literal["auto", "staged", "resident"] = "auto"
+    """`resident`: a whole search on the device; `auto`: resident on a GPU where both models run packed."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """GPU memory that this engine may plan with; None: what is free when it opens."""
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     """Weight of recall's evidence in the final score; None: the collection's, or else the reranker's fitted one."""
     lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)

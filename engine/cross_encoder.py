@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-from .artifact import Artifact, Precision
+from .artifact import Artifact
 from .device import Device
 from .errors import InferenceError
-from .model import LoadedModel, choose_precision
-from .runtime.onnx import Rows
+from .model import LoadedModel
+from .runtime import Rows, RuntimeWish
+from .runtime.choosing import PrecisionWish
 from .tokens import TokenBatch
 
 
 class CrossEncoder(LoadedModel):
     """Reads a query with a passage and says how well it answers, as a float32 logit: half precision would make ties."""
 
-    def __init__(self, artifact: Artifact, device: Device, precision: Precision | Literal["auto"] = "auto") -> None:
+    def __init__(
+        self, artifact: Artifact, device: Device, precision: PrecisionWish = "auto", *, runtime: RuntimeWish = "auto"
+    ) -> None:
         """`auto` on a CPU is INT8 where the artifact has it: its ranks were checked against FP32 at export."""
-        super().__init__(artifact, device, choose_precision(precision, artifact, device, ("int8", "fp32")), "logit")
+        super().__init__(artifact, device, precision, "logit", cpu_order=("int8", "fp32"), runtime=runtime)
 
     def score(self, query: str, passages: Sequence[str]) -> Rows:
         """float32 [n]: the logit of each passage; raises InferenceError when one is not finite."""

@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from .artifact import Artifact, Precision
+from .artifact import Artifact
 from .device import Device
 from .errors import InferenceError
-from .model import LoadedModel, choose_precision
-from .runtime.onnx import Rows, Split
+from .model import LoadedModel
+from .runtime import Rows, RuntimeWish, Split
+from .runtime.choosing import PrecisionWish
 from .tokens import TokenBatch
 
 TextKind = Literal["query", "passage"]
@@ -24,16 +25,17 @@ class BiEncoder(LoadedModel):
         self,
         artifact: Artifact,
         device: Device,
-        precision: Precision | Literal["auto"] = "auto",
+        precision: PrecisionWish = "auto",
         *,
         split: Split = "operators",
+        runtime: RuntimeWish = "auto",
     ) -> None:
         """`auto` on a CPU is FP32: a query is a dozen tokens, and INT8 would cost recall for half a millisecond.
 
         `split` says how a CPU's threads share the work: `operators` for one query at a time, `sequences` for a corpus.
         """
-        chosen = choose_precision(precision, artifact, device, ("fp32", "int8"))
-        super().__init__(artifact, device, chosen, artifact.manifest.pooling or "mean", split)
+        head = artifact.manifest.pooling or "mean"
+        super().__init__(artifact, device, precision, head, cpu_order=("fp32", "int8"), split=split, runtime=runtime)
         self.prompts = artifact.manifest.prompts
         self.dimension = artifact.manifest.dimension or 0
 

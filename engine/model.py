@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Literal
 
 import numpy as np
 
 from .artifact import Artifact, Precision
 from .batcher import serving_order
-from .budget import CostModel, learn
+from .budget import GPU_PROBES, PROBES, CostModel, learn
 from .device import Device
-from .runtime import OnnxRuntime
-from .runtime.onnx import Head, Rows, Split
+from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
+from .runtime.choosing import PrecisionWish
 from .tokenizer import Tokenizer
 from .tokens import TokenBatch, cumulative
 
@@ -26,30 +25,41 @@ class LoadedModel:
     """An artifact ready to run on a device. `run` belongs to one thread; `tokenizer` may be used by all."""
 
     def __init__(
-        self, artifact: Artifact, device: Device, precision: Precision, head: Head, split: Split = "sequences"
+        self,
+        artifact: Artifact,
+        device: Device,
+        precision: PrecisionWish,
+        head: Head,
+        *,
+        cpu_order: tuple[Precision, ...],
+        split: Split = "sequences",
+        runtime: RuntimeWish = "auto",
     ) -> None:
-        """Raises ArtifactError when the artifact is damaged or has no such precision."""
+        """`precision` auto is FP16 on a GPU, and on a CPU the first of `cpu_order` that the artifact has.
+
+        Raises ArtifactError when the artifact is damaged or has no such precision; InputError or DeviceError when the
+        runtime asked for cannot run it here.
+        """
         self.artifact = artifact
-        self.precision = precision
+        self._device = device
+        self.choice = choose(runtime, artifact, device, precision, cpu_order)
+        self.precision: Precision = self.choice.precision
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
-        self._runtime = OnnxRuntime(
-            artifact.graph(precision),
-            pad_id=artifact.manifest.pad_id,
-            head=head,
-            device=device,
-            split=split,
-            alone=precision == "int8",
-        )
+        self.runtime: Runtime = open_runtime(self.choice, artifact, head, device, split)
+        choice = self.choice
+        log.info("%s: runtime %s in %s (%s)", artifact.manifest.name, choice.runtime, choice.precision, choice.reason)
 
     def warm_up(self) -> None:
         """Measure micro-batches of several shapes and learn what each costs here; about a second on two cores."""
-        self.cost = learn(self._measure, self.tokenizer.max_length)
+        self.runtime.warm_up()
+        probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
+        self.cost = learn(self._measure, self.tokenizer.max_length, probes)
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
     def compute(self, batch: TokenBatch) -> Rows:
         """One micro-batch through the graph: float32 [n, d] or [n]."""
-        return self._runtime.run(batch)
+        return self.runtime.run(batch)
 
     def compute_all(self, batch: TokenBatch) -> Rows:
         """Any number of sequences, length-sorted in micro-batches: float32 [n, d] or [n], in the batch's order."""
@@ -73,13 +83,3 @@ class LoadedModel:
         start = time.perf_counter()
         self.compute(batch)
         return time.perf_counter() - start
-
-
-def choose_precision(
-    wanted: Precision | Literal["auto"], artifact: Artifact, device: Device, cpu_order: tuple[Precision, ...]
-) -> Precision:
-    """`wanted`, or under `auto` the first the artifact has of FP16 (GPU) or of `cpu_order` (CPU)."""
-    if wanted != "auto":
-        return wanted
-    preferred: tuple[Precision, ...] = ("fp16", "fp32") if device.kind == "cuda" else cpu_order
-    return next((precision for precision in preferred if precision in artifact.manifest.variants), preferred[-1])

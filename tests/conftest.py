@@ -5,36 +5,53 @@ PyTorch is imported by the fixtures that need it, so that a test without them st
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tandem.engine.artifact import Kind
 
-# No limit on an example's time: a busy machine is not a failing test.
-settings.register_profile("tandem", deadline=None)
-settings.load_profile("tandem")
+with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
+    from hypothesis import settings
+
+    # No limit on an example's time: a busy machine is not a failing test.
+    settings.register_profile("tandem", deadline=None)
+    settings.load_profile("tandem")
 
 
 @pytest.fixture(scope="session")
 def tiny_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported bi-encoder: BERT, 2 layers, hidden 32, random weights, FP32 and INT8. Read-only by agreement."""
-    return _exported(tmp_path_factory.mktemp("tiny-bi-encoder"), "bi-encoder")
+    return exported(tmp_path_factory.mktemp("tiny-bi-encoder"), "bi-encoder")
 
 
 @pytest.fixture(scope="session")
 def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported cross-encoder with `tiny_bi_encoder`'s tokenizer, FP32 and INT8. Read-only by agreement."""
-    return _exported(tmp_path_factory.mktemp("tiny-cross-encoder"), "cross-encoder")
+    return exported(tmp_path_factory.mktemp("tiny-cross-encoder"), "cross-encoder")
 
 
-def _exported(folder: Path, kind: Kind) -> Path:
+@pytest.fixture(scope="session")
+def packable_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_bi_encoder` with heads as wide as the attention kernel wants them: hidden 64, four heads of 16."""
+    return exported(tmp_path_factory.mktemp("packable-bi-encoder"), "bi-encoder", hidden=64)
+
+
+@pytest.fixture(scope="session")
+def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_cross_encoder`, likewise."""
+    return exported(tmp_path_factory.mktemp("packable-cross-encoder"), "cross-encoder", hidden=64)
+
+
+def exported(folder: Path, kind: Kind, **sizes: Any) -> Path:
+    """A tiny BERT of some `sizes` (see `tiny.tiny_model`), exported into `folder`."""
     from tandem.export import export_model
     from tandem.export.samples import docstrings
 
     from .tiny import tiny_model
 
-    source = tiny_model(folder / "source", "bert", kind)
+    source = tiny_model(folder / "source", "bert", kind, **sizes)
     texts = docstrings()[:60]  # enough to prove so small a model, in a second
     return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8"), texts=texts).path

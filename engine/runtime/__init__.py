@@ -1,5 +1,7 @@
-"""TokenBatch → outputs: one module a runtime."""
+"""TokenBatch → outputs: one module a runtime, and the choice between them."""
 
-from .onnx import OnnxRuntime
+from .choosing import Choice, RuntimeWish, choose, open_runtime
+from .face import Head, Rows, Runtime
+from .onnx import OnnxRuntime, Split
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["Choice", "Head", "OnnxRuntime", "Rows", "Runtime", "RuntimeWish", "Split", "choose", "open_runtime"]

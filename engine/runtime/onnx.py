@@ -1,28 +1,28 @@
-"""ONNX Runtime behind the one face the engine knows: TokenBatch in, one float32 row a sequence out."""
+"""ONNX Runtime on a CPU. On a GPU it is `onnx_cuda`."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from ..device import Device
-from ..errors import ArtifactError, DeviceError
+from ..errors import ArtifactError
 from ..tokens import TokenBatch
+from .face import Head, Rows, RuntimeName
+from .pooling import mean_pool
 
-Head = Literal["mean", "cls", "logit"]
 Split = Literal["operators", "sequences"]
-Rows = npt.NDArray[np.float32]
 
 
 class OnnxRuntime:
-    """One graph on one device. Not thread-safe by contract: the engine's device thread is its only caller.
+    """One graph on the CPU (see `face.Runtime`).
 
-    On a CPU a batch is shared out by whole sequences, one thread to each share, instead of every operator over all
+    A batch is shared out by whole sequences, one thread to each share, instead of every operator over all
     threads: no thread waits for another in each of sixty operators, and what one leaves idle the next sequence uses. A
     lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
 
@@ -33,15 +33,20 @@ class OnnxRuntime:
     head `logit`:         the graph gives logits [n, 1], returned as [n].
     """
 
+    name: RuntimeName = "onnx"
+
     def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device, split: Split, alone: bool) -> None:
-        """Raises ArtifactError when ONNX Runtime cannot read `graph`, DeviceError when the device refuses it."""
+        """Raises ArtifactError when ONNX Runtime cannot read `graph`."""
         self._pad_id = pad_id
         self._head = head
-        self._alone = alone and device.kind == "cpu"
-        self._shares = device.threads if split == "sequences" and device.kind == "cpu" else 1
-        self._session = _session(graph, device, threads=1 if self._shares > 1 else device.threads)
+        self._alone = alone
+        self._shares = device.threads if split == "sequences" else 1
+        self._session = _session(graph, threads=1 if self._shares > 1 else device.threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self._pool = ThreadPoolExecutor(self._shares, "tandem-onnx") if self._shares > 1 else None
+
+    def warm_up(self) -> None:
+        """Nothing: a CPU session allocates as it goes."""
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
@@ -70,24 +75,12 @@ def shares(lengths: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.in
     return [rows[owner == share] for share in np.unique(owner)]
 
 
-def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
-    """float32 [n, d]: the mean of `hidden` [n, width, d] over the positions where `mask` [n, width] is 1."""
-    weights = mask.astype(np.float32)
-    weights /= weights.sum(axis=1, keepdims=True)
-    pooled: Rows = np.matmul(weights[:, None, :], hidden.astype(np.float32, copy=False))[:, 0, :]
-    return pooled
-
-
-def _session(graph: Path, device: Device, threads: int) -> onnxruntime.InferenceSession:
+def _session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if device.kind == "cuda":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=device.providers)
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        if device.kind == "cuda":
-            raise DeviceError(f"the GPU refused {graph}: {error}") from error
         raise ArtifactError(f"ONNX Runtime cannot load {graph}: {error}; export the model again") from error

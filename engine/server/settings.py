@@ -20,6 +20,7 @@ from pydantic_settings import (
 from ..artifact import Precision
 from ..config import EngineSettings
 from ..errors import InputError
+from ..runtime import RuntimeWish
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
@@ -71,6 +72,9 @@ class ServerSettings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     encoder_precision: Precision | Literal["auto"] = "auto"
     reranker_precision: Precision | Literal["auto"] = "auto"
+    runtime: RuntimeWish = "auto"
+    pipeline: Literal["auto", "staged", "resident"] = "auto"
+    gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     warm_up: bool = True

@@ -1,0 +1,67 @@
+"""Fixed (batch, length) shapes for a padded runtime: each is captured once as a CUDA graph and replayed for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# Lengths a third apart: padding costs 14 % on average and at most a third.
+LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Batch sizes a factor of four apart, since free places are filled with the next shorter sequences.
+STEP = 4
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Bucket:
+    """A shape that is run: `batch` sequences padded to `length` tokens."""
+
+    length: int
+    batch: int
+
+    @property
+    def tokens(self) -> int:
+        return self.length * self.batch
+
+
+class Buckets:
+    """The shapes of one model."""
+
+    def __init__(self, max_length: int, tokens: int) -> None:
+        """`tokens`: the padded size of the largest batch at each length."""
+        self.lengths = [length for length in LENGTHS if length < max_length] + [max_length]
+        self._batches = {length: _batches(max(1, tokens // length)) for length in self.lengths}
+
+    def largest_first(self) -> list[Bucket]:
+        """Every shape, the most memory first: the arena then grows once, and the others find room in it."""
+        shapes = [Bucket(length, batch) for length in self.lengths for batch in self._batches[length]]
+        return sorted(shapes, key=lambda shape: (-shape.tokens, -shape.length))
+
+    def assign(self, lengths: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], Bucket]]:
+        """Which rows run together in which shape: rows int [m] of each, longest first; every row is in exactly one.
+
+        lengths: int [n], none above the model's limit. Rows of one length bucket fill its largest batches; the rest
+        take the smallest batch that holds them, whose free places go to the next shorter rows.
+        """
+        order = np.argsort(-lengths, kind="stable")
+        own = np.searchsorted(self.lengths, lengths[order])
+        runs: list[tuple[npt.NDArray[np.int64], Bucket]] = []
+        start = 0
+        while start < len(order):
+            length = self.lengths[int(own[start])]
+            alike = int(np.count_nonzero(own[start:] == own[start]))
+            batch = next((size for size in self._batches[length] if size >= alike), self._batches[length][-1])
+            runs.append((order[start : start + batch], Bucket(length, batch)))
+            start += batch
+        return runs
+
+
+def _batches(largest: int) -> list[int]:
+    """1, 4, 16, … and `largest`."""
+    sizes = []
+    size = 1
+    while size < largest:
+        sizes.append(size)
+        size *= STEP
+    return [*sizes, largest]

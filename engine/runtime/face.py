@@ -1,0 +1,31 @@
+"""What the engine knows of a runtime: TokenBatch in, one float32 row a sequence out."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..tokens import TokenBatch
+
+RuntimeName = Literal["onnx", "packed"]
+Head = Literal["mean", "cls", "logit"]
+Rows = npt.NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """One model on one device. The engine's device thread is its only caller.
+
+    head `mean` or `cls`: hidden states pooled to float32 [n, d], not normalised; head `logit`: float32 [n].
+    """
+
+    name: RuntimeName
+
+    def run(self, batch: TokenBatch) -> Rows:
+        """The outputs of the n sequences of `batch`."""
+        ...
+
+    def warm_up(self) -> None:
+        """Everything that a first run would otherwise do: graphs captured, memory taken."""
+        ...

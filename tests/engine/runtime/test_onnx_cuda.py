@@ -1,0 +1,85 @@
+"""The CUDA form of the ONNX runtime, on a CPU uncaptured: shapes, buffers and binding are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.engine.artifact import Artifact
+from tandem.engine.cross_encoder import CrossEncoder
+from tandem.engine.device import Device
+from tandem.engine.encoder import BiEncoder
+from tandem.engine.errors import DeviceError
+from tandem.engine.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
+from tandem.engine.tokens import TokenBatch
+
+CPU = Device("cpu", "a test", 1)
+TEXTS = ["a", "the list is sorted in place", "returns a new string " * 12, "file", "open the file and read it " * 5] * 5
+
+
+def runtime(artifact: Artifact, head: Any) -> OnnxCudaRuntime:
+    manifest = artifact.manifest
+    return OnnxCudaRuntime(
+        artifact.graph("fp32"), pad_id=manifest.pad_id, head=head, width=manifest.dimension or 1,
+        max_length=manifest.max_length, device=CPU,
+    )  # fmt: skip
+
+
+def test_logits_are_those_of_the_cpu_runtime(tiny_cross_encoder: Path):
+    oracle = CrossEncoder(Artifact.open(tiny_cross_encoder), CPU, "fp32")
+    ours = runtime(oracle.artifact, "logit")
+    batch = oracle.tokenizer.pairs(oracle.tokenizer.encode("sort"), oracle.tokenizer.encode_many(TEXTS))
+    expected = oracle.compute(batch)
+    np.testing.assert_allclose(ours.run(batch), expected, atol=1e-5)
+    np.testing.assert_allclose(ours.run(batch), expected, atol=1e-5)  # buffers that hold another batch's rest
+
+
+@pytest.mark.parametrize("head", ["mean", "cls"])
+def test_pooled_states_are_those_of_the_cpu_runtime(tiny_bi_encoder: Path, head: Any):
+    model = BiEncoder(Artifact.open(tiny_bi_encoder), CPU, "fp32")
+    batch = model.tokenizer.single(model.tokenizer.encode_many(TEXTS))
+    rows = runtime(model.artifact, head).run(batch)
+    if head == "mean":
+        np.testing.assert_allclose(rows, model.compute(batch), atol=1e-5)
+    alone = np.concatenate([runtime(model.artifact, head).run(batch.select([row])) for row in range(5)])
+    np.testing.assert_allclose(rows[:5], alone, atol=1e-5)
+
+
+def test_warming_up_runs_every_shape(tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tandem.engine.runtime.onnx_cuda.LOGIT_TOKENS", 256)
+    ours = runtime(Artifact.open(tiny_cross_encoder), "logit")
+    ours.warm_up()
+    assert set(ours._slots) == set(ours.buckets.largest_first())
+
+
+def test_places_without_a_sequence_are_never_nan(tiny_cross_encoder: Path):
+    ours = runtime(Artifact.open(tiny_cross_encoder), "logit")
+    batch = TokenBatch(np.array([2, 5, 3], dtype=np.int32), np.array([0, 3]))
+    slot = ours._slot(next(bucket for bucket in ours.buckets.largest_first() if bucket.batch == 4))
+    slot.fill(batch, 0)
+    assert np.isfinite(slot.run(ours._session)).all()
+
+
+def test_the_options_bound_the_arena_and_name_the_stream():
+    options = CudaOptions(memory=2**30, stream=0xABC).provider()
+    assert options["gpu_mem_limit"] == str(2**30)
+    assert (options["user_compute_stream"], options["has_user_compute_stream"]) == (str(0xABC), "1")
+    assert (options["arena_extend_strategy"], options["enable_cuda_graph"]) == ("kSameAsRequested", "1")
+    assert "gpu_mem_limit" not in CudaOptions().provider()
+    assert CudaOptions(graphs=False).provider()["enable_cuda_graph"] == "0"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_is_missing_is_never_answered_by_the_cpu(tiny_cross_encoder: Path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("ONNX Runtime has its CUDA provider")
+    artifact = Artifact.open(tiny_cross_encoder)
+    with pytest.raises(DeviceError, match="CUDA"):
+        OnnxCudaRuntime(
+            artifact.graph("fp32"), pad_id=0, head="logit", width=1, max_length=128, device=Device("cuda", "a test", 1)
+        )
