@@ -6,11 +6,19 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from . import gpu
+from .arrays import open_array
 from .artifact import Artifact, Precision
 from .collection import BuildReport, Fields, IndexSettings, ModelRecord, Models, Progress, build
 from .collection.report import silent
 from .device import choose
 from .encoder import BiEncoder
+from .files import sync_file
+from .recall import codes, gpu_faiss
+from .recall.gpu_planning import plan_gpu
+from .recall.index import VECTORS
 
 
 def index_corpus(
@@ -53,8 +61,26 @@ def index_corpus(
         fields=fields,
         passage_prompt=bi_encoder.prompts.passage,
         threads=chosen.threads,
+        also_index=_store_for_gpu if chosen.kind == "cuda" else None,
         progress=progress,
     )
+
+
+def _store_for_gpu(folder: Path, progress: Progress) -> None:
+    """Where the vectors will be searched through an inverted file on a GPU: train it now, so that opening is a copy.
+
+    Planned for this machine's memory, of which half is left to models and token store.
+    """
+    vectors = open_array(folder / VECTORS, np.float32, 2)
+    card, can = gpu.find(), gpu.faiss_problem() is None
+    room = None if isinstance(card, str) else card.memory // 2
+    rows, dimension = vectors.shape
+    plan = plan_gpu(rows, dimension, room, kernels=gpu.torch_problem() is None, faiss=can)
+    if isinstance(plan, str) or not plan.kind.startswith("ivf"):
+        return
+    progress(0, None, "training for the GPU")
+    codes.write(gpu_faiss.build(vectors, plan, on_gpu=True), folder / gpu_faiss.STORED)
+    sync_file(folder / gpu_faiss.STORED)
 
 
 def _record(artifact: Artifact, out: Path, precision: Precision | None = None) -> ModelRecord:

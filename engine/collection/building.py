@@ -7,6 +7,7 @@ publish. Whatever stops it, finished shards stay; the same call goes on from the
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CollectionError
@@ -34,12 +35,14 @@ def build(
     fields: Fields | None = None,
     passage_prompt: str = "",
     threads: int | None = None,
+    also_index: Callable[[Path, Progress], None] | None = None,
     progress: Progress = silent,
 ) -> BuildReport:
     """Index the corpus `source` (see `corpus.open_corpus`) into the collection folder `out`.
 
     `tokenizer` and `encode` are the bi-encoder's; `reranker_tokenizer` None leaves the collection without token ids for
     reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder.
+    `also_index` may add files of its own to the version's folder, once its vectors are there.
 
     Does nothing when `out` already holds this very collection. Raises CorpusError, InferenceError (a vector is not
     finite), StorageError (the disk refused; a second writer), CollectionError (`out` is something else).
@@ -63,6 +66,8 @@ def build(
         shards = encoding.run(done)
         folder = assemble.arrays(job, shards, preparer, progress)
         index = assemble.index(folder, encode, tokenizer, threads, progress)
+        if also_index is not None:
+            also_index(folder, progress)
         manifest = Manifest(
             version=assemble.next_version(current, key),
             parent=None if current is None else current.version,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from ..arrays import open_array
+from ..arrays import Array, open_array
 from ..errors import CollectionError, InputError
 from ..files import sha256
 from ..fusion import Fusion
@@ -112,6 +112,15 @@ class Collection:
             raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
         flat, lengths = self._tokens.take(rows)
         return TokenBatch(flat.astype(np.int32), cumulative(lengths))
+
+    def token_arrays(self) -> tuple[Array, npt.NDArray[np.int64]]:
+        """The reranker's ids of all passages laid end to end, as stored, and their offsets, int64 [n + 1].
+
+        Raises CollectionError when the corpus was indexed without a reranker.
+        """
+        if self._tokens is None:
+            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
+        return self._tokens.data, self._tokens.offsets
 
     @cached_property
     def lexicon(self) -> Lexicon:

@@ -289,3 +289,16 @@ def test_a_large_corpus_gets_a_measured_index(
     assert "inverted.faiss" in collection.manifest.files
     _, found = collection.index.search(collection.index.vectors[:3], 1)
     assert found[:, 0].tolist() == [0, 1, 2]
+
+
+def test_files_that_are_added_belong_to_the_version(index: World, corpus: Path, tmp_path: Path) -> None:
+    """An index for a GPU is made beside the collection's own, from the vectors that are already there."""
+
+    def add(folder: Path, progress: object) -> None:
+        assert (folder / "vectors.npy").is_file()
+        (folder / "gpu.faiss").write_bytes(b"an index")
+
+    index(corpus, tmp_path / "out", also_index=add)
+    collection = Collection.open(tmp_path / "out", verify=True)
+    assert collection.manifest.files["gpu.faiss"].size == len(b"an index")
+    assert (collection.folder / "gpu.faiss").read_bytes() == b"an index"

@@ -1,0 +1,137 @@
+"""What an engine takes of a GPU's memory, worked out before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import gpu
+from .artifact import Artifact
+from .collection import Collection
+from .device import Device
+from .errors import DeviceError
+from .recall.gpu_planning import GpuPlan, plan_gpu
+from .runtime import RuntimeWish
+from .runtime.choosing import WEIGHTS, shape_problem
+
+GIB = 2**30
+# The driver's context, cuBLAS's workspace and loaded kernels: what `nvidia-smi` shows of an idle PyTorch process.
+CONTEXT = 700 * 2**20
+# Captured graphs: inputs, pairs and temporaries of a hundred, some MB each.
+GRAPHS = 512 * 2**20
+# Of ONNX Runtime's arena, a token and hidden number: input, queries, keys, values, output and the feed-forward's four.
+_ARENA_ROWS = 10
+_PACKED_TOKENS, _ONNX_TOKENS = 49_152, 16_384
+_SCAN_QUERIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing on the device: its bytes, and what would make it smaller (empty: nothing)."""
+
+    what: str
+    nbytes: int
+    shrink: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Everything an engine will put on the device; `available` bytes there are, None where there is no GPU to ask."""
+
+    items: tuple[Item, ...]
+    recall: GpuPlan | str
+    available: int | None
+
+    @property
+    def total(self) -> int:
+        return sum(item.nbytes for item in self.items)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory."""
+        if self.available is None or (self.total <= self.available and not isinstance(self.recall, str)):
+            return None
+        largest = max((item for item in self.items if item.shrink), key=lambda item: item.nbytes)
+        why = f"; {self.recall}" if isinstance(self.recall, str) else ""
+        return (
+            f"the engine needs {self.total / GIB:.2f} GiB of GPU memory and {self.available / GIB:.2f} GiB are there"
+            f"{why}; the largest part is {largest.what} with {largest.nbytes / GIB:.2f} GiB: {largest.shrink}"
+        )
+
+    def check(self) -> None:
+        """Raise DeviceError when it does not fit."""
+        if (problem := self.problem) is not None:
+            raise DeviceError(problem)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `tandem info`."""
+        gib = {item.what: round(item.nbytes / GIB, 3) for item in self.items}
+        recall = self.recall if isinstance(self.recall, str) else f"{self.recall.kind}: {self.recall.reason}"
+        available = None if self.available is None else round(self.available / GIB, 3)
+        return {
+            "recall": recall,
+            "gib": gib,
+            "total_gib": round(self.total / GIB, 3),
+            "available_gib": available,
+            "fits": None if available is None else self.problem is None,
+            "problem": self.problem,
+        }
+
+
+def plan(
+    collection: Collection,
+    encoder: Artifact,
+    reranker: Artifact | None,
+    *,
+    available: int | None,
+    runtime: RuntimeWish = "auto",
+    kernels: bool = True,
+    faiss: bool = True,
+) -> MemoryPlan:
+    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`)."""
+    items = [
+        Item("the CUDA context", CONTEXT, ""),
+        Item("CUDA graphs", GRAPHS, ""),
+        *_model("encoder", encoder, runtime),
+    ]
+    if reranker is not None:
+        items += _model("reranker", reranker, runtime)
+        ids, offsets = collection.token_arrays()
+        items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
+    rows, dimension = len(collection), collection.manifest.dimension
+    room = None if available is None else max(0, available - sum(item.nbytes for item in items))
+    recall = plan_gpu(rows, dimension, room, kernels=kernels, faiss=faiss)
+    wanted = plan_gpu(rows, dimension, None, kernels=kernels, faiss=faiss) if isinstance(recall, str) else recall
+    if not isinstance(wanted, str):
+        shrink = "use an encoder with fewer dimensions, split the collection, or use a larger card"
+        items.append(Item(f"vectors ({wanted.kind})", wanted.nbytes, shrink))
+        scratch = wanted.scratch or 4 * _SCAN_QUERIES * rows // 64 + 64 * 2**20
+        items.append(Item("recall's scratch memory", scratch, ""))
+    return MemoryPlan(tuple(items), recall, available)
+
+
+def available_memory(device: Device, gib: float | None) -> int | None:
+    """Bytes that may be planned with: `gib` where given, else what is free, else nearly all that the card has."""
+    if gib is not None:
+        return int(gib * GIB)
+    if device.kind != "cuda":
+        return None
+    if (free := gpu.free_memory()) is not None:
+        return free
+    card = gpu.find()
+    return None if isinstance(card, str) else int(card.memory * 0.95)
+
+
+def _model(what: str, artifact: Artifact, runtime: RuntimeWish) -> list[Item]:
+    """Weights in half precision, and activations of the largest batch."""
+    config = artifact.architecture()
+    width, wide = config["hidden_size"], config["intermediate_size"]
+    weights = artifact.manifest.files[WEIGHTS].size // 2 if WEIGHTS in artifact.manifest.files else 0
+    packed = runtime != "onnx" and shape_problem(artifact) is None
+    each = 2 * (6 * width + wide) if packed else 2 * _ARENA_ROWS * width
+    tokens = _PACKED_TOKENS if packed else _ONNX_TOKENS
+    name = "packed" if packed else "onnx"
+    return [
+        Item(f"the {what}'s weights", weights, f"use a smaller {what}"),
+        Item(f"the {what}'s activations ({name})", each * tokens, f"use a narrower {what}"),
+    ]

@@ -1,0 +1,196 @@
+"""FAISS on a GPU: built there, stored as a CPU index, moved up when a collection opens.
+
+What FAISS does silently wrong on a GPU is refused here: filters (its GPU indexes accept a selector and ignore it), more
+than 2,048 neighbours, and a second thread (GPU indexes are not thread-safe even for reads). With no GPU its GPU calls
+end the process, so every way in asks `gpu.faiss_problem` first. Written after its documentation; it has not run on a
+GPU yet. On a CPU the same face holds the CPU index: that is how it is tested.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import gpu
+from ..errors import DeviceError, InputError
+from ..runtime.faults import translated
+from . import codes, exact
+from .exact import Floats, Rows
+from .gpu_planning import SCRATCH_BYTES, GpuPlan
+
+log = logging.getLogger(__name__)
+MAX_K = 2048
+STORED = "gpu.faiss"
+TRAINING_POINTS = 64
+BLOCK = 1 << 18
+SEED = 20_071
+
+
+class GpuFaiss:
+    """The nearest passages of a query (see `Index.search`). The thread that searches first owns it."""
+
+    def __init__(self, index: Any, vectors: Floats, plan: GpuPlan, resources: Any = None) -> None:
+        """`index` is a FAISS index, on a GPU or not; `vectors` float32 [n, d] those of the collection, on disk."""
+        self.vectors = vectors
+        self.plan = plan
+        self._index = index
+        self._resources = resources
+        self._owner: int | None = None
+
+    @classmethod
+    def open(cls, folder: Path, vectors: Floats, plan: GpuPlan, *, probes: int) -> GpuFaiss:
+        """The index of a collection's version on the GPU: the stored one where there is one of this form, or built now.
+
+        Raises DeviceError when FAISS has no GPU, OutOfMemory when it does not fit.
+        """
+        if (problem := gpu.faiss_problem()) is not None:
+            raise DeviceError(f"FAISS cannot search on a GPU here: {problem}")
+        resources = _resources()
+        with translated(f"{len(vectors)} vectors as {plan.kind}"):
+            if plan.kind == "flat":
+                return cls(_flat(resources, vectors), vectors, plan, resources)
+            stored = folder / STORED
+            index = _read(stored, plan) if stored.is_file() else build(vectors, plan, on_gpu=True)
+            _set_probes(index, probes or max(8, plan.lists // 64))
+            return cls(_moved(resources, index), vectors, plan, resources)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dimension(self) -> int:
+        return int(self.vectors.shape[1])
+
+    def search(self, queries: Floats, k: int, *, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Rows]:
+        """The `k` nearest passages of each query; of an inverted file, with high probability.
+
+        queries: float32 [m, d] of unit length
+        returns: scores float32 [m, k], descending; rows int64 [m, k], -1 with score -inf where an inverted file found
+                 fewer
+        Raises InputError for a filter, for `k` above 2,048 and for a query that is not finite.
+        """
+        self._check(queries, k, allowed)
+        k = min(k, len(self))
+        wanted = min(codes.REFINE * k, len(self), MAX_K) if self.plan.kind == "ivf-pq" else k
+        with translated(f"FAISS's search for {wanted} neighbours"):
+            scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), wanted)
+        if self.plan.kind == "ivf-pq":
+            return self._refined(queries, rows, k)
+        return np.where(rows >= 0, scores, -np.inf).astype(np.float32), rows
+
+    def nearest(self, vectors: Any, k: int) -> tuple[Any, Any]:
+        """`search` between tensors of one device: float32 [m, d] → cosines float32 [m, k], rows int64 [m, k]."""
+        import torch
+
+        if vectors.is_cuda and self.plan.kind != "ivf-pq":
+            import faiss.contrib.torch_utils  # noqa: F401  teaches `search` to take CUDA tensors
+
+            self._own()
+            with translated(f"FAISS's search for {k} neighbours"):
+                scores, rows = self._index.search(vectors.contiguous(), k)
+            return torch.where(rows >= 0, scores, -torch.inf), rows
+        scores, rows = self.search(vectors.cpu().numpy(), k)
+        return torch.from_numpy(scores).to(vectors.device), torch.from_numpy(rows).to(vectors.device)
+
+    def hand_over(self) -> None:
+        """Let the next thread that searches own the index: the one that warmed it up has ended its work."""
+        self._owner = None
+
+    def _refined(self, queries: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
+        """The best of the candidate `rows` by exact cosines."""
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        best = np.full((len(queries), k), -1, dtype=np.int64)
+        for place, (query, found) in enumerate(zip(queries, rows, strict=True)):
+            real = found[found >= 0]
+            own, ranked = exact.rank(self.vectors, query, real, min(k, len(real)))
+            scores[place, : len(own)], best[place, : len(own)] = own, ranked
+        return scores, best
+
+    def _check(self, queries: Floats, k: int, allowed: npt.NDArray[np.bool_] | None) -> None:
+        self._own()
+        if allowed is not None:
+            raise InputError(
+                f"a FAISS index on a GPU ({self.plan.kind}) ignores filters, so a filtered search is refused; filters "
+                "need the exact scan"
+            )
+        if not 1 <= k <= MAX_K:
+            raise InputError(f"a search on a GPU finds 1 to {MAX_K} passages, not {k}")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise InputError(f"queries of shape {queries.shape} do not fit vectors of dimension {self.dimension}")
+        if not np.isfinite(queries).all():
+            raise InputError("a query vector holds a number that is not finite")
+
+    def _own(self) -> None:
+        thread = threading.get_ident()
+        self._owner = self._owner or thread
+        if self._owner != thread:
+            raise RuntimeError("a FAISS index on a GPU was searched by a second thread; the device thread owns it")
+
+
+def build(vectors: Floats, plan: GpuPlan, *, on_gpu: bool) -> Any:
+    """A trained and filled CPU index of `plan`'s form; `on_gpu` trains and fills it there."""
+    import faiss
+
+    started = time.monotonic()
+    dimension = vectors.shape[1]
+    quantizer = faiss.IndexFlatIP(dimension)
+    metric = faiss.METRIC_INNER_PRODUCT
+    if plan.kind == "ivf-flat":
+        half = faiss.ScalarQuantizer.QT_fp16
+        index: Any = faiss.IndexIVFScalarQuantizer(quantizer, dimension, plan.lists, half, metric, False)
+    else:
+        index = faiss.IndexIVFPQ(quantizer, dimension, plan.lists, plan.code_bytes, 8, metric)
+    size = min(len(vectors), max(TRAINING_POINTS * plan.lists, 256 * 64))
+    sample = vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), size, replace=False))]
+    filled = _moved(_resources(), index) if on_gpu else index
+    filled.cp.seed, filled.cp.spherical = SEED, True
+    filled.cp.max_points_per_centroid, filled.cp.min_points_per_centroid = TRAINING_POINTS, 1
+    filled.train(sample)
+    for start in range(0, len(vectors), BLOCK):
+        filled.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
+    log.info("built %s over %d vectors in %.1f s", plan.kind, len(vectors), time.monotonic() - started)
+    return faiss.index_gpu_to_cpu(filled) if on_gpu else filled
+
+
+def _resources() -> Any:
+    import faiss
+
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(SCRATCH_BYTES)
+    # PyTorch's work is on this stream too, so neither reads what the other has not yet written.
+    resources.setDefaultNullStreamAllDevices()
+    return resources
+
+
+def _flat(resources: Any, vectors: Floats) -> Any:
+    import faiss
+
+    config = faiss.GpuIndexFlatConfig()
+    config.useFloat16 = True
+    index = faiss.GpuIndexFlatIP(resources, vectors.shape[1], config)
+    for start in range(0, len(vectors), BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
+    return index
+
+
+def _moved(resources: Any, index: Any) -> Any:
+    import faiss
+
+    options = faiss.GpuClonerOptions()
+    # Inner-product tables in half precision: a fifth faster, and ranks are refined on the host anyway.
+    options.useFloat16 = True
+    return faiss.index_cpu_to_gpu(resources, 0, index, options)
+
+
+def _read(stored: Path, plan: GpuPlan) -> Any:
+    return codes.read(stored, "IndexIVFScalarQuantizer" if plan.kind == "ivf-flat" else "IndexIVFPQ")
+
+
+def _set_probes(index: Any, probes: int) -> None:
+    index.nprobe = min(probes, MAX_K, index.nlist)
