@@ -23,13 +23,15 @@ def command(
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    runtime: str = typer.Option("auto", help="auto, onnx or packed (our kernels; on a GPU)."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     json_output: bool = typer.Option(False, "--json", help="The whole result as one JSON line on stdout."),
 ) -> None:
     """Answer a question from a collection."""
     from ..engine import Engine
 
-    with Engine.open(collection, encoder=encoder, reranker=reranker, device=device, threads=threads) as engine:
+    settings = {"device": device, "runtime": runtime, "threads": threads}
+    with Engine.open(collection, encoder=encoder, reranker=reranker, **settings) as engine:
         result = engine.search(query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank)
     if json_output:
         print_json(result.to_dict())

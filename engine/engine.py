@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from .encoder import BiEncoder, TextKind
 from .errors import InputError
 from .fusion import Fusion, Scores
 from .opening import artifact_of
+from .placing import Placed, place, plan_memory
 from .ranking import Ranking, rank
 from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
@@ -45,15 +46,21 @@ class Engine:
         reranker: CrossEncoder | None,
         device: Device,
         settings: EngineSettings,
+        placed: Placed | None = None,
     ) -> None:
-        """Takes parts that fit together; `Engine.open` finds and checks them."""
+        """Takes parts that fit together; `Engine.open` finds and checks them.
+
+        `placed`: where recall and the pipeline are; None: recall on the CPU, searches stage by stage.
+        """
         self.collection = collection
         self.encoder = encoder
         self.reranker = reranker
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
-        self._recall = cache(lambda k: Recall(encoder, collection.index, k))
+        self.placed = placed or Placed(collection, collection.index, None, {})
+        self._recall = cache(lambda k: Recall(encoder, self.placed.index, k))
+        self._resident = self.placed.searches(self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -77,17 +84,21 @@ class Engine:
         device = choose(chosen.device, chosen.threads)
         opened = Collection.open(collection, threads=device.threads)
         models = opened.manifest.models
-        bi_encoder = BiEncoder(
-            artifact_of(opened, models.encoder, encoder, "bi-encoder"), device, chosen.encoder_precision
-        )
+        first = artifact_of(opened, models.encoder, encoder, "bi-encoder")
+        second = None if models.reranker is None else artifact_of(opened, models.reranker, reranker, "cross-encoder")
+        memory = plan_memory(opened, first, second, device, chosen)
+        bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
         cross_encoder = None
-        if models.reranker is not None:
-            artifact = artifact_of(opened, models.reranker, reranker, "cross-encoder")
-            cross_encoder = CrossEncoder(artifact, device, chosen.reranker_precision)
+        if second is not None:
+            cross_encoder = CrossEncoder(second, device, chosen.reranker_precision, runtime=chosen.runtime)
+        fusion = _fusion(opened, cross_encoder, chosen)
+        placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
         if chosen.warm_up:
             for model in filter(None, (bi_encoder, cross_encoder)):
                 model.warm_up()
-        return cls(opened, bi_encoder, cross_encoder, device, chosen)
+            if placed.pipeline is not None:
+                placed.pipeline.warm_up(SearchSettings().candidates)
+        return cls(opened, bi_encoder, cross_encoder, device, chosen, placed)
 
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
@@ -155,6 +166,20 @@ class Engine:
         return await drive_async(story, self._steps)
 
     @property
+    def choices(self) -> dict[str, str]:
+        """What runs each part and why, in words: the device, both models, recall, the pipeline."""
+        models = {"encoder": self.encoder, "reranker": self.reranker}
+        return {
+            "device": f"{self.device.kind}: {self.device.reason}",
+            **{
+                name: f"{model.choice.runtime} {model.precision}: {model.choice.reason}"
+                for name, model in models.items()
+                if model is not None
+            },
+            **self.placed.reasons,
+        }
+
+    @property
     def batcher(self) -> Batcher:
         """The device thread and its queues, for gauges."""
         return self._batcher
@@ -177,6 +202,10 @@ class Engine:
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
+        if self._resident is not None and self._resident.takes(settings, clock):
+            whole = yield from self._search_resident(query, (encoder_ids, reranker_ids), truncated, settings, clock)
+            if whole is not None:
+                return whole
         served = served_to((yield self._submit_recall(encoder_ids, settings.candidates)))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
@@ -208,6 +237,34 @@ class Engine:
             reranked=int(np.isfinite(logits).sum()),
             candidates=len(recalled.rows),
             degraded=degraded,
+            truncated=truncated,
+            device=self.device.kind,
+        )
+
+    def _search_resident(
+        self, query: str, ids: tuple[Ids, Ids], truncated: bool, settings: SearchSettings, clock: Clock
+    ) -> Generator[Future[Served], Served | None, SearchResult | None]:
+        """A whole search on the device; None where its pairs exceed the largest buffer there."""
+        if self._resident is None:
+            return None
+        found = yield from self._resident.search(
+            self.encoder.tokenizer.single(_one(ids[0])).ids, ids[1], settings, clock
+        )
+        if found is None:
+            return None
+        clock.mark()
+        recalled, lexical, ranking = found.by_place(min(settings.candidates, len(self.collection)))
+        hits = self._hits(recalled, lexical, ranking, settings.top_k)
+        truncated |= self._needed_reranker().tokenizer.cuts_query(ids[1], self.collection.tokens(found.rows))
+        clock.lap("fetch")
+        late = clock.late()
+        return SearchResult(
+            query=query,
+            hits=hits,
+            timings=clock.timings(),
+            reranked=len(recalled.rows),
+            candidates=len(recalled.rows),
+            degraded=f"budget: answered {late * 1e3:.0f} ms late" if late > 0 else None,
             truncated=truncated,
             device=self.device.kind,
         )

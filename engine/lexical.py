@@ -43,15 +43,20 @@ class Lexicon:
         BM25 as in Robertson & Zaragoza 2009, each id of the query once, with the inverse document frequency
         `ln(1 + (N - n + 0.5) / (n + 0.5))`. Divided, so that one weight fits short and long questions alike.
         """
-        terms = np.unique(query)
+        terms, shares = self.terms(query)
         if not len(terms) or not len(passages.ids):
             return np.zeros(len(passages), dtype=np.float32)
         counts = _counts(terms, passages, len(self.frequencies))
-        rarity = self._rarity(terms)
         norm = K1 * (1.0 - B + B * passages.lengths / max(self.mean_length, 1.0))
         saturated = counts / (counts + norm[:, None])
-        scores: npt.NDArray[np.float32] = (saturated @ rarity / rarity.sum()).astype(np.float32)
+        scores: npt.NDArray[np.float32] = (saturated @ shares).astype(np.float32)
         return scores
+
+    def terms(self, query: Ids) -> tuple[Ids, npt.NDArray[np.float64]]:
+        """int32 [m] the distinct ids of `query`, and float64 [m] their inverse document frequencies, of sum 1."""
+        terms = np.unique(query)
+        rarity = self._rarity(terms)
+        return terms, rarity / rarity.sum() if len(terms) else rarity
 
     def _rarity(self, terms: Ids) -> npt.NDArray[np.float64]:
         holding = self.frequencies[terms].astype(np.float64)

@@ -39,7 +39,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds: `queue` is waiting for the device, `total` from the call to the answer."""
+    """Milliseconds: `queue` is waiting for the device, `total` from the call to the answer.
+
+    A search that is resident on a GPU is one piece of work there, which counts as `rerank`.
+    """
 
     tokenize: float = 0.0
     encode: float = 0.0

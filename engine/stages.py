@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .encoder import BiEncoder
 from .errors import InferenceError
-from .recall import Index
 from .tokens import TokenBatch
+
+Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,16 @@ class Recalled:
     search_seconds: float
 
 
+class Nearest(Protocol):
+    """An index, wherever it is (see `recall.Index.search`)."""
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> tuple[Vectors, npt.NDArray[np.int64]]: ...
+
+
 class Recall:
     """Encode and search for `k` passages: queries that wait together share one encoding and one search."""
 
-    def __init__(self, encoder: BiEncoder, index: Index, k: int) -> None:
+    def __init__(self, encoder: BiEncoder, index: Nearest, k: int) -> None:
         self._encoder = encoder
         self._index = index
         self._k = k

@@ -48,6 +48,11 @@ class Tokenizer:
         return self.max_length - self._one.special
 
     @property
+    def pair_template(self) -> Template:
+        """Special tokens and segment ids of a pair."""
+        return self._two
+
+    @property
     def pair_special(self) -> int:
         """Special tokens of a pair."""
         return self._two.special

@@ -72,6 +72,7 @@ async def collections(service: Served) -> Json:
         "encoder": models.encoder.name,
         "reranker": models.reranker.name if models.reranker is not None else None,
         "device": engine.device.kind,
+        "runs": engine.choices,
     }
     return Json({"collections": [entry]})
 

@@ -1,0 +1,146 @@
+"""Where recall and the pipeline of an engine run: decided when it opens, with the reasons that are logged and shown."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import gpu
+from .artifact import Artifact
+from .batcher import Batcher
+from .collection import Collection
+from .config import EngineSettings
+from .cross_encoder import CrossEncoder
+from .device import Device
+from .encoder import BiEncoder
+from .errors import InputError
+from .fusion import Fusion
+from .memory import MemoryPlan, available_memory, plan
+from .recall.gpu_planning import GpuPlan
+from .stages import Nearest
+
+if TYPE_CHECKING:  # both need PyTorch, which an engine on a CPU does not
+    from .resident.pipeline import Pipeline
+    from .resident.searches import Searches
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What searches: `index` for a search stage by stage, `pipeline` for a resident one; `reasons` by their names."""
+
+    collection: Collection
+    index: Nearest
+    pipeline: Pipeline | None
+    reasons: dict[str, str]
+
+    def searches(self, batcher: Batcher) -> Searches | None:
+        """Resident searches on the thread of `batcher`, where there is a pipeline."""
+        if self.pipeline is None:
+            return None
+        from .resident.searches import Searches
+
+        return Searches(self.pipeline, self.collection.lexicon, batcher)
+
+
+def plan_memory(
+    collection: Collection, encoder: Artifact, reranker: Artifact | None, device: Device, settings: EngineSettings
+) -> MemoryPlan | None:
+    """The memory plan, checked; None on a CPU. Raises DeviceError when the engine does not fit."""
+    if device.kind == "cpu":
+        return None
+    available = available_memory(device, settings.gpu_memory_gib)
+    kernels, faiss = gpu.torch_problem() is None, gpu.faiss_problem() is None
+    planned = plan(
+        collection, encoder, reranker, available=available, runtime=settings.runtime, kernels=kernels, faiss=faiss
+    )
+    if kernels or faiss:
+        planned.check()
+    return planned
+
+
+def place(
+    collection: Collection,
+    encoder: BiEncoder,
+    reranker: CrossEncoder | None,
+    device: Device,
+    settings: EngineSettings,
+    memory: MemoryPlan | None,
+    fusion: Fusion,
+) -> Placed:
+    """Put vectors and token store where they are searched. Raises InputError, DeviceError or OutOfMemory."""
+    problem = pipeline_problem(encoder, reranker, device, settings)
+    if problem is not None and settings.pipeline == "resident":
+        raise InputError(f"the resident pipeline cannot run here: {problem}; use pipeline=auto")
+    if memory is None:
+        kind = collection.manifest.index.kind
+        pipeline = None
+        if problem is None and reranker is not None:
+            pipeline = _pipeline(collection, encoder, reranker, fusion, None)
+        return _reported(collection, collection.index, f"on the CPU, {kind}", pipeline, problem)
+    if isinstance(memory.recall, str):
+        return _reported(collection, collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)
+    finder = _finder(collection, memory.recall) if memory.recall.faiss else None
+    if problem is not None or reranker is None:
+        index = finder or _device_index(collection)
+        return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", None, problem)
+    pipeline = _pipeline(collection, encoder, reranker, fusion, finder)
+    index = finder or _index_of(pipeline)
+    return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", pipeline, None)
+
+
+def pipeline_problem(
+    encoder: BiEncoder, reranker: CrossEncoder | None, device: Device, settings: EngineSettings
+) -> str | None:
+    """Why a search goes stage by stage, None when it can be resident."""
+    if settings.pipeline == "staged":
+        return "stages were asked for"
+    if settings.pipeline == "auto" and device.kind == "cpu":
+        return "on a CPU the stages are the fast way"
+    if reranker is None:
+        return "the collection has no reranker"
+    for model in (encoder, reranker):
+        if model.choice.runtime != "packed":
+            return f"{model.artifact.manifest.name} runs on ONNX Runtime ({model.choice.reason})"
+    return None
+
+
+def _reported(
+    collection: Collection, index: Nearest, recall: str, pipeline: Pipeline | None, problem: str | None
+) -> Placed:
+    how = "resident: a whole search on the device" if pipeline is not None else f"staged: {problem}"
+    log.info("recall %s; pipeline %s", recall, how)
+    return Placed(collection, index, pipeline, {"recall": recall, "pipeline": how})
+
+
+def _pipeline(
+    collection: Collection, encoder: BiEncoder, reranker: CrossEncoder, fusion: Fusion, finder: Any
+) -> Pipeline:
+    from .resident.opening import open_pipeline
+
+    return open_pipeline(collection, encoder, reranker, fusion, finder)
+
+
+def _device_index(collection: Collection) -> Nearest:
+    from .resident.index import DeviceIndex
+    from .resident.store import upload_vectors
+
+    return DeviceIndex(upload_vectors(collection, "cuda"))
+
+
+def _index_of(pipeline: Pipeline) -> Nearest:
+    from .resident.index import DeviceIndex
+
+    stored = pipeline.parts.store.vectors
+    if stored is None:
+        raise RuntimeError("a pipeline without a finder holds the vectors")
+    return DeviceIndex(stored)
+
+
+def _finder(collection: Collection, planned: GpuPlan) -> Any:
+    from .recall.gpu_faiss import GpuFaiss
+
+    probes = 0 if collection.manifest.index.kind != "ivf" else collection.manifest.index.probes
+    return GpuFaiss.open(collection.folder, collection.index.vectors, planned, probes=probes)

@@ -1,0 +1,38 @@
+"""A pipeline of an open collection and its two packed models."""
+
+from __future__ import annotations
+
+from ...kernels.pack import PairForm
+from ..collection import Collection
+from ..cross_encoder import CrossEncoder
+from ..encoder import BiEncoder
+from ..errors import InputError
+from ..fusion import Fusion
+from ..runtime.packed import PackedRuntime
+from .parts import Parts
+from .pipeline import Finder, Pipeline
+from .store import Store
+
+
+def open_pipeline(
+    collection: Collection, encoder: BiEncoder, reranker: CrossEncoder, fusion: Fusion, finder: Finder | None
+) -> Pipeline:
+    """Vectors (unless `finder` holds them) and token store go up; the models are those of the runtimes, not copies."""
+    own, other = encoder.runtime, reranker.runtime
+    if not isinstance(own, PackedRuntime) or not isinstance(other, PackedRuntime):
+        raise InputError("the resident pipeline needs both models on the packed runtime")
+    device = own.bert.device
+    manifest = reranker.artifact.manifest
+    form = PairForm.of(reranker.tokenizer.pair_template, manifest.max_length, device, pad_id=manifest.pad_id)
+    parts = Parts(
+        encoder=own.bert,
+        reranker=other.bert,
+        store=Store.load(collection, device.type, vectors=finder is None),
+        form=form,
+        normalize=encoder.artifact.manifest.normalize,
+        weight=fusion.recall_weight,
+        lexical_weight=fusion.lexical_weight,
+        encoder_buffers=own.buffers,
+        reranker_buffers=other.buffers,
+    )
+    return Pipeline(parts, finder)
