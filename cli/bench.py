@@ -9,14 +9,15 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from . import bench_kernels
+from . import bench_gpu, bench_kernels
 from .console import err, note, print_json, progress_bar
 
 app = typer.Typer(
     help="Measure speed beside rivals and the floor; the last line of stdout is JSON.", no_args_is_help=True
 )
 
-app.command(bench_kernels.NAME)(bench_kernels.command)
+for module in (bench_gpu, bench_kernels):
+    app.command(module.NAME)(module.command)
 
 
 @app.command("latency")

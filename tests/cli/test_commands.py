@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tandem.cli import main
+from tandem.engine import gpu
 from tandem.engine.encoder import BiEncoder
 
 CORPUS = [
@@ -119,6 +120,18 @@ def test_verify_and_info(tandem, collection: Path, tiny_bi_encoder: Path):
     assert json.loads(tandem("info", "--json")[1])["device"] in ("cpu", "cuda")
 
 
+def test_info_tells_how_a_collection_would_lie_on_a_gpu(tandem, collection: Path):
+    code, out, err = tandem("info", collection, "--device", "cuda", "--gpu-memory-gib", 80, "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["fits"] is True
+    assert plan["total_gib"] == pytest.approx(sum(plan["gib"].values()), abs=0.01)
+    assert {"the token store", "the reranker's weights", "vectors (scan)"} <= set(plan["gib"])
+    plan = json.loads(tandem("info", collection, "--device", "cuda", "--gpu-memory-gib", 1, "--json")[1])
+    assert plan["fits"] is False
+    assert "use a" in plan["problem"]
+
+
 def test_verify_finds_a_flipped_byte(tandem, collection: Path):
     texts = next(collection.rglob("texts.npy"))
     data = bytearray(texts.read_bytes())
@@ -165,7 +178,10 @@ def test_interrupted_indexing_keeps_what_was_finished(
         (("search", "{tmp}/nowhere", "q"), 5, "nowhere is not a folder"),
         (("search", "{collection}", " "), 2, "the query is empty"),
         (("search", "{collection}", "q", "--top-k", "200"), 2, "exceeds candidates"),
-        (("search", "{collection}", "q", "--device", "cuda"), 8, "no CUDA provider"),
+        (("search", "{collection}", "q", "--device", "cuda"), 8, "device cuda was asked for"),
+        (("info", "{collection}", "--device", "tpu"), 2, "memory plan is for --device cuda"),
+        (("info", "--device", "cuda"), 2, "needs a collection"),
+        (("bench", "gpu", "--out", "{tmp}/results"), 8, "needs a GPU"),
         (("eval", "{collection}", "{tmp}"), 3, "qrels"),
         (("index", "{tmp}/none.jsonl", "--encoder", "{encoder}", "--out", "{tmp}/c"), 3, "none.jsonl"),
         (("index", "{tmp}/bad.jsonl", "--encoder", "{encoder}", "--out", "{tmp}/c"), 3, "bad.jsonl, line 2"),
@@ -179,6 +195,8 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
 ):
     (tmp_path / "bad.jsonl").write_text('{"_id": "1", "text": "fine"}\n{"_id": "2", "text"\n')
     places = {"tmp": tmp_path, "collection": collection, "encoder": tiny_bi_encoder, "reranker": tiny_cross_encoder}
+    if arguments[0] == "bench" and not isinstance(gpu.find(), str):
+        pytest.skip("there is a GPU, and the benchmark would run")
     found, _, err = tandem(*(argument.format(**places) for argument in arguments))
     assert message in " ".join(err.split())
     assert "Traceback" not in err

@@ -1,0 +1,133 @@
+"""Random models as artifact folders that every contestant can open, and texts of a wanted number of tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...engine.artifact import Artifact, FileRecord, Kind, Manifest, Parity, Precision, Source, Variant
+from ...engine.files import sha256
+from .onnx_graph import write_graph
+from .settings import ModelShape
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_LENGTH = 512
+
+
+def make(
+    folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
+) -> Artifact:
+    """An artifact with random weights; needs PyTorch and safetensors. Its graphs were proven on nothing."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    tensors = weights(shape, kind, torch.Generator().manual_seed(seed))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(_config(shape, kind)))
+    _write_tokenizer(folder, shape)
+    names: dict[Precision, str] = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx"}
+    (folder / "onnx").mkdir()
+    unproven = Parity(samples=0, max_error=0.0, mean_error=0.0, top10_overlap=1.0, kendall_tau=1.0)
+    variants: dict[Precision, Variant] = {}
+    for precision in graphs:
+        write_graph(folder / names[precision], tensors, shape, kind, half=precision == "fp16")
+        variants[precision] = Variant(file=names[precision], parity=unproven)
+    files = {
+        file.relative_to(folder).as_posix(): FileRecord(sha256=sha256(file), size=file.stat().st_size)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    manifest = Manifest(
+        kind=kind, name=shape.name, source=Source(name="random weights"), family="bert", max_length=MAX_LENGTH,
+        segments=True, pad_id=0, dimension=shape.width if kind == "bi-encoder" else None,
+        pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    return Artifact.open(folder, kind=kind)
+
+
+def weights(shape: ModelShape, kind: Kind, generator: Any) -> dict[str, Any]:
+    """Tensors by Hugging Face's names, spread as trained ones are: neither zero nor growing from layer to layer."""
+    import torch
+
+    def normal(*size: int, scale: float) -> Any:
+        return torch.randn(*size, generator=generator) * scale
+
+    root = "" if kind == "bi-encoder" else "bert."
+    made: dict[str, Any] = {}
+
+    def linear(name: str, out: int, into: int) -> None:
+        made[f"{name}.weight"], made[f"{name}.bias"] = normal(out, into, scale=into**-0.5), normal(out, scale=0.02)
+
+    def norm(name: str) -> None:
+        made[f"{name}.weight"], made[f"{name}.bias"] = (
+            1 + normal(shape.width, scale=0.02),
+            normal(shape.width, scale=0.02),
+        )
+
+    for table, rows in (("word", shape.vocabulary), ("position", MAX_LENGTH), ("token_type", 2)):
+        made[f"{root}embeddings.{table}_embeddings.weight"] = normal(rows, shape.width, scale=0.5)
+    norm(f"{root}embeddings.LayerNorm")
+    for number in range(shape.layers):
+        layer = f"{root}encoder.layer.{number}"
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            linear(f"{layer}.attention.{part}", shape.width, shape.width)
+        norm(f"{layer}.attention.output.LayerNorm")
+        linear(f"{layer}.intermediate.dense", shape.wide, shape.width)
+        linear(f"{layer}.output.dense", shape.width, shape.wide)
+        norm(f"{layer}.output.LayerNorm")
+    linear(f"{root}pooler.dense", shape.width, shape.width)
+    if kind == "cross-encoder":
+        linear("classifier", 1, shape.width)
+    return made
+
+
+def texts(shape: ModelShape, lengths: Sequence[int], random: np.random.Generator) -> list[str]:
+    """Texts that the tokenizer turns into so many tokens each."""
+    words = random.integers(len(SPECIAL), shape.vocabulary, int(np.sum(lengths))).tolist()
+    made, start = [], 0
+    for length in lengths:
+        made.append(" ".join(_word(word) for word in words[start : start + length]))
+        start += length
+    return made
+
+
+def _word(number: int) -> str:
+    """A word of letters for each id: base 26, so that the pre-tokenizer does not cut it."""
+    letters = ""
+    while number:
+        number, digit = divmod(number, 26)
+        letters = chr(97 + digit) + letters
+    return "q" + letters
+
+
+def _write_tokenizer(folder: Path, shape: ModelShape) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {name: place for place, name in enumerate(SPECIAL)}
+    vocabulary |= {_word(number): number for number in range(len(SPECIAL), shape.vocabulary)}
+    rust = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    rust.save(str(folder / "tokenizer.json"))
+    named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    settings = {**named, "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_LENGTH}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def _config(shape: ModelShape, kind: Kind) -> dict[str, Any]:
+    config = {
+        "model_type": "bert", "hidden_act": "gelu", "hidden_size": shape.width, "intermediate_size": shape.wide,
+        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "vocab_size": shape.vocabulary,
+        "max_position_embeddings": MAX_LENGTH, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "position_embedding_type": "absolute", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "architectures": ["BertModel" if kind == "bi-encoder" else "BertForSequenceClassification"],
+    }  # fmt: skip
+    return config if kind == "bi-encoder" else {**config, "id2label": {"0": "score"}, "label2id": {"score": 0}}
