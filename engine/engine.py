@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,6 @@ from .story import Clock, Story, advance, drive, drive_async, served_to
 from .text import checked, checked_all
 from .tokenizer import Tokenizer
 from .tokens import Ids, TokenBatch, cumulative
-
-if TYPE_CHECKING:
-    from .resident.pipeline import Pipeline
-    from .resident.stage import Search
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
@@ -65,9 +61,9 @@ class Engine:
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
-        self.placed = placed or Placed(collection.index, None, {})
+        self.placed = placed or Placed(collection, collection.index, None, {})
         self._recall = lru_cache(RECALLS)(self._make_recall)
-        self._resident = cache(self._make_resident)
+        self._resident = self.placed.searches(self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -221,7 +217,7 @@ class Engine:
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
-        if self._fits_resident(settings, clock):
+        if self._resident is not None and self._resident.takes(settings, clock):
             whole = yield from self._search_resident(
                 query, (encoder_ids, reranker_ids), truncated, settings, clock, client
             )
@@ -266,15 +262,6 @@ class Engine:
             version=self.collection.version,
         )
 
-    def _fits_resident(self, settings: SearchSettings, clock: Clock) -> bool:
-        """Whether a whole search on the device can serve this one, in time: it reranks every candidate."""
-        pipeline = self.placed.pipeline
-        if pipeline is None or not settings.rerank or settings.filters or not pipeline.takes(settings.candidates):
-            return False
-        cost = self._resident_for(settings).cost
-        jobs = 1 + self._batcher.waiting_jobs
-        return clock.deadline is None or time.monotonic() + cost.seconds(1, 1) * jobs <= clock.deadline
-
     def _search_resident(
         self,
         query: str,
@@ -285,14 +272,11 @@ class Engine:
         client: str,
     ) -> Generator[Future[Served], Served | None, SearchResult | None]:
         """A whole search on the device; None where its pairs exceed the largest buffer there."""
-        from .resident.stage import joined
-
-        encoder_ids = self.encoder.tokenizer.single(_one(ids[0])).ids
-        search = self._resident_for(settings)
-        job = Job(search, joined(encoder_ids, ids[1]), urgent=True, client=client)
-        served = served_to((yield self._batcher.submit(job)))
-        clock.spent(queue=served.queued, rerank=served.running)
-        found = served.results[0]
+        if self._resident is None:
+            return None
+        found = yield from self._resident.search(
+            self.encoder.tokenizer.single(_one(ids[0])).ids, ids[1], settings, clock, client
+        )
         if found is None:
             return None
         clock.mark()
@@ -312,21 +296,6 @@ class Engine:
             device=self.device.kind,
             version=self.collection.version,
         )
-
-    def _resident_for(self, settings: SearchSettings) -> Search:
-        """The batcher's model for such searches: one for all that can share a micro-batch."""
-        pipeline = self._needed_pipeline()
-        return self._resident(settings.candidates, pipeline.kept(settings.candidates, settings.top_k))
-
-    def _make_resident(self, candidates: int, kept: int) -> Search:
-        from .resident.stage import Search
-
-        return Search(self._needed_pipeline(), candidates, kept, self.collection.lexicon)
-
-    def _needed_pipeline(self) -> Pipeline:
-        if self.placed.pipeline is None:
-            raise TypeError("there is no pipeline on the device")
-        return self.placed.pipeline
 
     def _embed(
         self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool, client: str = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import gpu
 from .artifact import Artifact
+from .batcher import Batcher
 from .collection import Collection
 from .config import EngineSettings
 from .cross_encoder import CrossEncoder
@@ -21,6 +22,7 @@ from .stages import Nearest
 
 if TYPE_CHECKING:  # both need PyTorch, which an engine on a CPU does not
     from .resident.pipeline import Pipeline
+    from .resident.searches import Searches
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,18 @@ log = logging.getLogger(__name__)
 class Placed:
     """What searches: `index` for a search stage by stage, `pipeline` for a resident one; `reasons` by their names."""
 
+    collection: Collection
     index: Nearest
     pipeline: Pipeline | None
     reasons: dict[str, str]
+
+    def searches(self, batcher: Batcher) -> Searches | None:
+        """Resident searches on the thread of `batcher`, where there is a pipeline."""
+        if self.pipeline is None:
+            return None
+        from .resident.searches import Searches
+
+        return Searches(self.pipeline, self.collection.lexicon, batcher)
 
 
 def plan_memory(
@@ -65,21 +76,19 @@ def place(
         raise InputError(f"the resident pipeline cannot run here: {problem}; use pipeline=auto")
     if memory is None:
         kind = collection.manifest.index.kind
-        pipeline = (
-            None if problem is not None or reranker is None else _pipeline(collection, encoder, reranker, fusion, None)
-        )
-        return _reported(collection.index, f"on the CPU, {kind}", pipeline, problem)
+        pipeline = None
+        if problem is None and reranker is not None:
+            pipeline = _pipeline(collection, encoder, reranker, fusion, None)
+        return _reported(collection, collection.index, f"on the CPU, {kind}", pipeline, problem)
     if isinstance(memory.recall, str):
-        return _reported(collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)
-    finder = None
-    if memory.recall.faiss:
-        finder = _finder(collection, memory.recall)
+        return _reported(collection, collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)
+    finder = _finder(collection, memory.recall) if memory.recall.faiss else None
     if problem is not None or reranker is None:
         index = finder or _device_index(collection)
-        return _reported(index, f"{memory.recall.kind}: {memory.recall.reason}", None, problem)
+        return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", None, problem)
     pipeline = _pipeline(collection, encoder, reranker, fusion, finder)
     index = finder or _index_of(pipeline)
-    return _reported(index, f"{memory.recall.kind}: {memory.recall.reason}", pipeline, None)
+    return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", pipeline, None)
 
 
 def pipeline_problem(
@@ -98,10 +107,12 @@ def pipeline_problem(
     return None
 
 
-def _reported(index: Nearest, recall: str, pipeline: Pipeline | None, problem: str | None) -> Placed:
+def _reported(
+    collection: Collection, index: Nearest, recall: str, pipeline: Pipeline | None, problem: str | None
+) -> Placed:
     how = "resident: a whole search on the device" if pipeline is not None else f"staged: {problem}"
     log.info("recall %s; pipeline %s", recall, how)
-    return Placed(index, pipeline, {"recall": recall, "pipeline": how})
+    return Placed(collection, index, pipeline, {"recall": recall, "pipeline": how})
 
 
 def _pipeline(

@@ -5,17 +5,20 @@ PyTorch is imported by the fixtures that need it, so that a test without them st
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tandem.engine.artifact import Kind
 
-# No limit on an example's time: a busy machine is not a failing test.
-settings.register_profile("tandem", deadline=None)
-settings.load_profile("tandem")
+with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
+    from hypothesis import settings
+
+    # No limit on an example's time: a busy machine is not a failing test.
+    settings.register_profile("tandem", deadline=None)
+    settings.load_profile("tandem")
 
 
 @pytest.fixture(scope="session")

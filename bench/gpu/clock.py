@@ -31,11 +31,19 @@ def device_ms(run: Callable[[], Any], repeats: int, device: str) -> float:
     return float(np.median([start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]))
 
 
-def wall_ms(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """p50, p95, p99 of milliseconds as a caller sees them; `run` ends with its result on the host."""
-    for _ in range(min(WARM_UP, repeats)):
+def wall_ms(run: Callable[[], Any], repeats: int, seconds: float = 12.0) -> dict[str, float]:
+    """p50, p95, p99 of milliseconds as a caller sees them; `run` ends with its result on the host.
+
+    `seconds`: after so many, and three runs, the slow ones are left at what they have.
+    """
+    first = _wall(run)  # what is compiled, captured or allocated
+    for _ in range(min(WARM_UP, repeats, int(seconds / 4 / max(first / 1e3, 1e-6)))):
         run()
-    return percentiles([_wall(run) for _ in range(repeats)])
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < repeats and (len(times) < 3 or time.perf_counter() < end):
+        times.append(_wall(run))
+    return percentiles(times)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -56,8 +56,8 @@ def store(passages: int, tokens: int, shape: ModelShape, settings: Settings) -> 
 
 
 def queries(count: int, shape: ModelShape, settings: Settings, random: np.random.Generator) -> Any:
-    """`resident.pipeline.Queries` of random words."""
-    from ...engine.resident.pipeline import Queries
+    """`resident.queries.Queries` of random words."""
+    from ...engine.resident.queries import Queries
 
     length = settings.query_tokens
     words = random.integers(len(SPECIAL), shape.vocabulary, (count, length)).astype(np.int32)

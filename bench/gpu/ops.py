@@ -13,8 +13,9 @@ def ops(settings: Settings, floors: list[dict[str, Any]] | None) -> Iterator[dic
     """A row a case: microseconds of ours and of the best rival, and the share of the floor that ours reaches."""
     import torch
 
-    from ..kernel_cases import TINY, WHOLE, Rival, cases
-    from ..kernels import seconds
+    from ..kernel_cases import TINY, WHOLE, cases
+    from ..kernel_rivals import Rival
+    from ..kernel_timing import seconds
 
     device = torch.device(settings.device)
     dtype = torch.float32 if settings.dry else torch.float16
@@ -39,7 +40,7 @@ def ops(settings: Settings, floors: list[dict[str, Any]] | None) -> Iterator[dic
 
 def _rivals(rivals: dict[str, Any], device: Any) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds of each that runs, and why the others do not."""
-    from ..kernels import seconds
+    from ..kernel_timing import seconds
 
     timed: dict[str, float] = {}
     failed: dict[str, str] = {}

@@ -146,11 +146,11 @@ def build(vectors: Floats, plan: GpuPlan, *, on_gpu: bool) -> Any:
         index: Any = faiss.IndexIVFScalarQuantizer(quantizer, dimension, plan.lists, half, metric, False)
     else:
         index = faiss.IndexIVFPQ(quantizer, dimension, plan.lists, plan.code_bytes, 8, metric)
-    index.cp.seed, index.cp.spherical = SEED, True
-    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = TRAINING_POINTS, 1
     size = min(len(vectors), max(TRAINING_POINTS * plan.lists, 256 * 64))
     sample = vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), size, replace=False))]
     filled = _moved(_resources(), index) if on_gpu else index
+    filled.cp.seed, filled.cp.spherical = SEED, True
+    filled.cp.max_points_per_centroid, filled.cp.min_points_per_centroid = TRAINING_POINTS, 1
     filled.train(sample)
     for start in range(0, len(vectors), BLOCK):
         filled.add(np.ascontiguousarray(vectors[start : start + BLOCK]))

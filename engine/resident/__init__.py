@@ -5,8 +5,10 @@
     rerank.py    rows → final order: pack, cross-encoder, evidence, top-k
     evidence.py  what recall says of a candidate beside its logit
     graphs.py    CUDA graphs over both, and the buffers they are captured with
+    queries.py   what it is asked and what it answers
     pipeline.py  searches of one micro-batch, in whatever pieces it takes
-    stage.py     the batcher's model, and the request's story around it
+    stage.py     the batcher's model
+    searches.py  the engine's side: which searches go there, and their story
 
 Needs PyTorch; imported when a pipeline is opened.
 """

@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from ..runtime import capture
+
 Step = TypeVar("Step")
 # Graphs kept. Each holds its inputs, its pairs and small temporaries (some MB); activations are shared by all.
 LIMIT = 96
@@ -32,22 +34,10 @@ class Graphs(Generic[Step]):
             self._made.move_to_end(key)
             return self._made[key]
         step = make()
-        run: Callable[[], Any] = self._capture(lambda: forward(step)) if self._captures else lambda: forward(step)
-        if self._captures:
-            self._made[key] = step, run
-            if len(self._made) > LIMIT:
-                self._made.popitem(last=False)
+        if not self._captures:
+            return step, lambda: forward(step)
+        run = capture.captured(lambda: forward(step), self._pool)
+        self._made[key] = step, run
+        if len(self._made) > LIMIT:
+            self._made.popitem(last=False)
         return step, run
-
-    def _capture(self, forward: Callable[[], None]) -> Callable[[], Any]:
-        # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                forward()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            forward()
-        return graph.replay

@@ -39,7 +39,7 @@ class DeviceIndex:
         parts = []
         for start in range(0, len(queries), scanning.MAX_QUERIES):
             some = torch.from_numpy(np.ascontiguousarray(queries[start : start + scanning.MAX_QUERIES]))
-            asked = some.to(self._stored.device, self._stored.dtype)
+            asked = some.to(self._stored.device)
             search = scanning.scan if k <= scanning.MAX_K else scanning.reference
             with translated(f"the scan for {k} neighbours"):
                 scores, rows = search(self._stored, asked, k, allowed=bits)

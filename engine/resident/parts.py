@@ -1,11 +1,9 @@
-"""The parts a pipeline is made of, and a tensor with its page-locked twin on the host."""
+"""The parts a pipeline is made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 
 from ...kernels.pack import PairForm
@@ -40,19 +38,3 @@ class Parts:
         """Activations for `tokens` tokens of one of the two models."""
         held = self.encoder_buffers if bert is self.encoder else self.reranker_buffers
         return held or Buffers(bert.shape, tokens, bert.dtype, bert.device)
-
-
-class Input:
-    """A tensor on the device that the host writes before each run: its address never changes."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, fill: int = 0) -> None:
-        self.tensor = torch.full(shape, fill, dtype=dtype, device=device)
-        self._host = self.tensor if device.type == "cpu" else torch.full(shape, fill, dtype=dtype).pin_memory()
-        self._numpy = self._host.numpy()
-
-    def write(self, array: Any) -> None:
-        """Queue the copy of `array` (numpy, at most as long) to the beginning of the tensor."""
-        count = len(np.asarray(array))
-        self._numpy[:count] = array
-        if self._host is not self.tensor:
-            self.tensor[:count].copy_(self._host[:count], non_blocking=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,20 +19,18 @@ import numpy.typing as npt
 import torch
 
 from ...kernels.scan import MAX_K, MAX_QUERIES
-from ..ranking import Ranking
 from ..runtime.faults import translated
 from ..runtime.packed import BUCKETS, bucket_for
-from ..stages import Recalled
 from ..tokens import TokenBatch
 from .graphs import Graphs
 from .parts import Parts
+from .queries import Found, Queries, found
 from .recall import RecallStep
-from .rerank import FIELDS, QueryTerms, RerankStep
+from .rerank import RerankStep
 
 # Kept of each query where no more is asked for; the whole order of the candidates comes down otherwise.
 KEPT = 16
 SIGMAS = 3.0
-Floats = npt.NDArray[np.float32]
 
 
 class Finder(Protocol):
@@ -46,52 +43,6 @@ class Finder(Protocol):
     def hand_over(self) -> None:
         """The next thread that searches will be its only one."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The best candidates of a query, best first: `rows` of the collection, `places` in recall's order from 0.
-
-    scores are final, cosines recall's, lexical as `lexical.Lexicon` has them; logits NaN where none was
-    given. `finite`: every logit of every candidate was a number.
-    """
-
-    rows: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-    scores: Floats
-    cosines: Floats
-    lexical: Floats
-    logits: Floats
-    finite: bool
-
-    def by_place(self, candidates: int) -> tuple[Recalled, Floats, Ranking]:
-        """The same in recall's order, of which only the kept candidates are filled in; `ranking` names no others."""
-        rows = np.full(candidates, -1, dtype=np.int64)
-        arrays = [np.full(candidates, np.nan, dtype=np.float32) for _ in range(4)]
-        rows[self.places] = self.rows
-        for array, own in zip(arrays, (self.cosines, self.lexical, self.scores, self.logits), strict=True):
-            array[self.places] = own
-        cosines, lexical, scores, logits = arrays
-        return Recalled(rows, cosines, 0.0, 0.0), lexical, Ranking(self.places, scores, logits)
-
-
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """Queries of one micro-batch: as the encoder reads them, and the reranker's ids without special tokens.
-
-    terms: int32 and float32 [n, TERMS] (see `evidence.Terms`); None: no lexical score counts
-    """
-
-    encoder: TokenBatch
-    reranker: TokenBatch
-    terms: QueryTerms | None = None
-
-    def __len__(self) -> int:
-        return len(self.encoder)
-
-    def select(self, rows: npt.NDArray[np.int64]) -> Queries:
-        terms = None if self.terms is None else (self.terms[0][rows], self.terms[1][rows])
-        return Queries(self.encoder.select(rows), self.reranker.select(rows), terms)
 
 
 class Pipeline:
@@ -126,17 +77,18 @@ class Pipeline:
         """
         k = min(candidates, self.passages)
         kept = min(k, kept)
-        found: list[Found | None] = []
+        answers: list[Found | None] = []
         with translated(f"searching for {len(queries)} queries"):
             for start in range(0, len(queries), MAX_QUERIES):
                 part = queries.select(np.arange(start, min(start + MAX_QUERIES, len(queries))))
-                found += self._search(part, k, kept)
-        return found
+                answers += self._search(part, k, kept)
+        return answers
 
     def warm_up(self, candidates: int) -> None:
         """Capture what a lone query, and some queries together, with so many candidates will need."""
-        for count in (1, 4, 16):
-            query = TokenBatch(np.zeros(12 * count, np.int32), np.arange(0, 12 * count + 1, 12), None)
+        for count, length in ((1, 4), (1, 12), (1, 32), (1, 64), (4, 12), (16, 12)):
+            bounds = np.arange(0, length * count + 1, length)
+            query = TokenBatch(np.zeros(length * count, np.int32), bounds, None)
             self.search(Queries(query, query), candidates, KEPT)
         if self._finder is not None:
             self._finder.hand_over()
@@ -145,10 +97,10 @@ class Pipeline:
         if len(queries) == 1 and self._captures and self._finder is None:
             return [self._whole(queries, k, kept)]
         step = self._recalled(queries, k)
-        found: list[Found | None] = []
+        answers: list[Found | None] = []
         for group in self._groups(queries, k):
-            found += self._reranked(queries, step, group, k, kept, None)
-        return found
+            answers += self._reranked(queries, step, group, k, kept, None)
+        return answers
 
     def _recalled(self, queries: Queries, k: int) -> RecallStep:
         """Recall of all the queries at once."""
@@ -194,7 +146,7 @@ class Pipeline:
         run()
         out = step.out[: len(group)].cpu().numpy()
         if (needed := int(out[0, -1])) <= step.tokens:
-            return [_found(row, kept) for row in out]
+            return [found(row, kept) for row in out]
         if (bucket := bucket_for(needed, 1)) is not None or not self._captures:
             larger = needed if bucket is None or not self._captures else bucket.tokens
             return self._reranked(queries, recalled, group, k, kept, larger)
@@ -222,7 +174,7 @@ class Pipeline:
         run()
         out = rerank.out[0].cpu().numpy()
         if (needed := int(out[-1])) <= tokens:
-            return _found(out, kept)
+            return found(out, kept)
         if (bucket := bucket_for(needed, 1)) is None:
             return None
         return self._reranked(queries, recall, np.array([0]), k, kept, bucket.tokens)[0]
@@ -272,17 +224,3 @@ class Pipeline:
 def _fitting(tokens: int) -> int:
     bucket = bucket_for(tokens, 1)
     return tokens if bucket is None else bucket.tokens
-
-
-def _found(out: npt.NDArray[np.float64], kept: int) -> Found:
-    rows, places, scores, cosines, lexical, logits = out[: kept * FIELDS].reshape(FIELDS, kept)
-    real = rows >= 0
-    return Found(
-        rows[real].astype(np.int64),
-        places[real].astype(np.int64),
-        scores[real].astype(np.float32),
-        cosines[real].astype(np.float32),
-        lexical[real].astype(np.float32),
-        logits[real].astype(np.float32),
-        finite=not out[-2],
-    )

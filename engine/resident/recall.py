@@ -6,8 +6,9 @@ import torch
 
 from ...kernels.layout import Layout, empty_layout, layout
 from ...kernels.scan import Workspace, scan, workspace
+from ..runtime.capture import Input
 from ..tokens import TokenBatch
-from .parts import Input, Parts
+from .parts import Parts
 
 
 class RecallStep:
@@ -37,9 +38,7 @@ class RecallStep:
         self._ids.write(queries.ids)
         if queries.segments is not None:
             self._segments.write(queries.segments)
-        places = len(self._bounds.tensor)
-        bounds = queries.cu_seqlens.tolist()
-        self._bounds.write(bounds + [bounds[-1]] * (places - len(bounds)))
+        self._bounds.write_bounds(queries.cu_seqlens)
 
     def encode(self) -> None:
         """Fill `vectors`."""
@@ -54,5 +53,4 @@ class RecallStep:
         stored = self._parts.store.vectors
         if stored is None:
             raise RuntimeError("the vectors are in FAISS's hands; there is nothing to scan")
-        asked = self.vectors.to(stored.dtype)
-        scan(stored, asked, self._k, scratch=self._scratch, out=(self.cosines, self.rows))
+        scan(stored, self.vectors, self._k, scratch=self._scratch, out=(self.cosines, self.rows))

@@ -8,9 +8,10 @@ import torch
 
 from ...kernels.pack import TokenRows, empty_pairs, pack
 from ...kernels.topk import topk
+from ..runtime.capture import Input
 from ..tokens import TokenBatch
 from .evidence import TERMS, Terms, lexical
-from .parts import Input, Parts
+from .parts import Parts
 
 LONGEST_QUERY = 512
 """Reranker ids of a query that go up; the tokenizer cuts a pair to the model's length anyway."""
@@ -50,8 +51,7 @@ class RerankStep:
         """Hand over the queries' reranker ids and terms (None: no lexical score counts)."""
         cut = queries.heads(LONGEST_QUERY)
         self._ids.write(cut.ids)
-        bounds = cut.cu_seqlens.tolist()
-        self._offsets.write(bounds + [bounds[-1]] * (self.queries + 1 - len(bounds)))
+        self._offsets.write_bounds(cut.cu_seqlens)
         if terms is not None:
             self._term_ids.write(terms[0])
             self._term_shares.write(terms[1])
@@ -67,9 +67,9 @@ class RerankStep:
         real = rows.clamp(min=0)
         lengths = store.offsets[real + 1] - store.offsets[real]
         shared = lexical(pairs, parts.form.text_segments[1], lengths, self._terms).view_as(self.cosines)
-        support = self.cosines + parts.lexical_weight * shared
+        evidence = self.cosines + parts.lexical_weight * shared
         bounds = pairs.layout.cu_seqlens
-        scores, places = topk(logits, support, parts.weight, self.kept, cu_seqlens=bounds)
+        scores, places = topk(logits, self.cosines, parts.weight, self.kept, evidence=evidence, cu_seqlens=bounds)
         chosen = places.clamp(min=0).long()
         read = (torch.diff(bounds) > 0).view_as(logits)
         missing = places < 0

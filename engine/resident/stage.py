@@ -11,7 +11,8 @@ from ..errors import InferenceError
 from ..lexical import Lexicon
 from ..tokens import Ids, TokenBatch, cumulative
 from .evidence import TERMS
-from .pipeline import Found, Pipeline, Queries
+from .pipeline import Pipeline
+from .queries import Found, Queries
 from .rerank import QueryTerms
 
 # Query tokens of a micro-batch: some hundred queries, which is more than the scan takes at once.

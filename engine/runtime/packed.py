@@ -21,7 +21,9 @@ from ..artifact import Artifact
 from ..device import Device
 from ..errors import ArtifactError, InputError
 from ..tokens import TokenBatch, cumulative
+from . import capture
 from .bert import Bert, Buffers, Shape
+from .capture import Input
 from .choosing import WEIGHTS
 from .face import Head, Rows, RuntimeName
 from .faults import translated
@@ -63,7 +65,6 @@ class PackedRuntime:
         self._cuda = bert.device.type == "cuda"
         self._captured: dict[TokenBucket, _Captured] = {}
         self.buffers = Buffers(bert.shape, BUCKETS[-1].tokens, bert.dtype, bert.device) if self._cuda else None
-        self._staging = _Staging(BUCKETS[-1]) if self._cuda else None
         self._pool: Any = torch.cuda.graph_pool_handle() if self._cuda else None
 
     @classmethod
@@ -114,13 +115,9 @@ class PackedRuntime:
 
     def _on_gpu(self, batch: TokenBatch) -> Rows:
         bucket = bucket_for(len(batch.ids), len(batch))
-        if bucket is None or self._staging is None:
+        if bucket is None:
             raise InputError(f"a batch of {len(batch.ids)} tokens exceeds the largest bucket")
-        graph = self._graph(bucket)
-        self._staging.upload(batch, graph)
-        graph.graph.replay()
-        rows: Rows = graph.output[: len(batch)].cpu().numpy()  # waits for the graph: same stream
-        return rows
+        return self._graph(bucket).run(batch)
 
     def _graph(self, bucket: TokenBucket) -> _Captured:
         if bucket not in self._captured:
@@ -136,46 +133,27 @@ class _Captured:
 
     def __init__(self, bert: Bert, bucket: TokenBucket, buffers: Buffers, memory: Any) -> None:
         device = bert.device
-        self.ids = torch.zeros(bucket.tokens, dtype=torch.int32, device=device)
-        self.segments = torch.zeros(bucket.tokens, dtype=torch.uint8, device=device)
-        self.layout: Layout = empty_layout(bucket.sequences, bucket.tokens, device)
-        self.graph = torch.cuda.CUDAGraph()
+        self._ids = Input((bucket.tokens,), torch.int32, device)
+        self._segments = Input((bucket.tokens,), torch.uint8, device)
+        self._bounds = Input((bucket.sequences + 1,), torch.int32, device)
+        empty = empty_layout(bucket.sequences, bucket.tokens, device)
+        placed = Layout(self._bounds.tensor, empty.positions, empty.blocks)
 
-        def forward() -> torch.Tensor:
-            layout(self.layout.cu_seqlens, bucket.tokens, out=self.layout)
-            return bert.run(self.ids, self.segments, self.layout, buffers)
+        def forward() -> None:
+            layout(placed.cu_seqlens, bucket.tokens, out=placed)
+            self.output = bert.run(self._ids.tensor, self._segments.tensor, placed, buffers)
 
-        # Compiles the kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                forward()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(self.graph, pool=memory):
-            self.output = forward()
+        self._replay = capture.captured(forward, memory)
 
-
-class _Staging:
-    """Page-locked host memory through which every batch goes up: without it a copy would wait and be slow."""
-
-    def __init__(self, largest: TokenBucket) -> None:
-        self._ids = torch.empty(largest.tokens, dtype=torch.int32, pin_memory=True)
-        self._segments = torch.empty(largest.tokens, dtype=torch.uint8, pin_memory=True)
-        self._cumulative = torch.empty(largest.sequences + 1, dtype=torch.int32, pin_memory=True)
-
-    def upload(self, batch: TokenBatch, to: _Captured) -> None:
-        """Queue the copies of `batch`; places behind its sequences are empty sequences at its end."""
-        total, count = len(batch.ids), to.layout.sequences + 1
-        self._ids.numpy()[:total] = batch.ids
-        self._segments.numpy()[:total] = 0 if batch.segments is None else batch.segments
-        bounds = self._cumulative.numpy()
-        bounds[: len(batch) + 1] = batch.cu_seqlens
-        bounds[len(batch) + 1 : count] = total
-        # The tail keeps ids of an earlier batch: valid ones, whose results nobody reads.
-        to.ids[:total].copy_(self._ids[:total], non_blocking=True)
-        to.segments[:total].copy_(self._segments[:total], non_blocking=True)
-        to.layout.cu_seqlens.copy_(self._cumulative[:count], non_blocking=True)
+    def run(self, batch: TokenBatch) -> Rows:
+        """The outputs of `batch`, which fits the bucket."""
+        # Behind the batch the tail keeps ids of an earlier one: valid ids, whose results nobody reads.
+        self._ids.write(batch.ids)
+        self._segments.write(np.zeros(len(batch.ids), np.uint8) if batch.segments is None else batch.segments)
+        self._bounds.write_bounds(batch.cu_seqlens)
+        self._replay()
+        rows: Rows = self.output[: len(batch)].cpu().numpy()  # waits for the graph: same stream
+        return rows
 
 
 def split(lengths: npt.NDArray[np.int64], largest: TokenBucket) -> list[npt.NDArray[np.int64]]:

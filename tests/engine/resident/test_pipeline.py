@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,17 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tandem.engine import Engine, InferenceError, InputError  # noqa: E402
+from tandem.engine.errors import DeviceError, OutOfMemory  # noqa: E402
 from tandem.engine.indexing import index_corpus  # noqa: E402
+from tandem.engine.recall.gpu_faiss import GpuFaiss, build  # noqa: E402
+from tandem.engine.recall.gpu_planning import GpuPlan  # noqa: E402
 from tandem.engine.resident import pipeline as pipelines  # noqa: E402
-from tandem.engine.resident.pipeline import Pipeline, Queries  # noqa: E402
+from tandem.engine.resident.graphs import Graphs  # noqa: E402
+from tandem.engine.resident.pipeline import Pipeline  # noqa: E402
+from tandem.engine.resident.queries import Queries  # noqa: E402
+from tandem.engine.resident.stage import terms_of  # noqa: E402
+from tandem.engine.runtime import capture  # noqa: E402
+from tandem.engine.runtime.faults import translated  # noqa: E402
 from tandem.engine.runtime.packed import TokenBucket  # noqa: E402
 from tandem.engine.tokens import pack  # noqa: E402
 
@@ -97,6 +106,95 @@ def test_queries_of_many_callers_share_a_batch_and_get_their_own_answers(residen
     assert len(batches) < len(QUESTIONS)
 
 
+@pytest.fixture
+def as_on_a_gpu(resident: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """The pipeline with fixed buffers, padded places and steps that are kept, as with CUDA graphs, on the CPU."""
+
+    def captured(forward: Any, pool: Any) -> Any:
+        forward()
+        return forward
+
+    pipeline = pipeline_of(resident)
+    monkeypatch.setattr(capture, "captured", captured)
+    monkeypatch.setattr(pipeline, "_captures", True)
+    for name in ("_recalls", "_reranks", "_wholes"):
+        graphs: Any = Graphs(torch.device("cpu"))
+        graphs._captures = True
+        monkeypatch.setattr(pipeline, name, graphs)
+    return pipeline
+
+
+def same(ours: list[Any], expected: list[Any]) -> bool:
+    return all(
+        a.rows.tolist() == b.rows.tolist() and np.allclose(a.scores, b.scores, atol=1e-5)
+        for a, b in zip(ours, expected, strict=True)
+    )
+
+
+def test_fixed_buffers_give_the_same_hits(resident: Engine, collection: Path, as_on_a_gpu: Pipeline):
+    """Alone and together, again and again, so that a buffer that keeps something of an earlier search would show."""
+    whole = queries_of(resident)
+    lexicon = resident.collection.lexicon
+    whole = Queries(whole.encoder, whole.reranker, terms_of(lexicon, whole.reranker))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(as_on_a_gpu, "_captures", False)
+        for name in ("_recalls", "_reranks"):
+            patch.setattr(as_on_a_gpu, name, Graphs(torch.device("cpu")))
+        expected = as_on_a_gpu.search(whole, 20, 16)
+    for rows in ([0], [1], [0, 1, 2, 3, 4], [3], [4, 2, 0], [0]):
+        found = as_on_a_gpu.search(whole.select(np.array(rows)), 20, 16)
+        assert same(found, [expected[row] for row in rows])
+    assert len(as_on_a_gpu._wholes) <= 3  # one for each size of buffer, not one for each search
+    assert len(as_on_a_gpu._recalls) == 2  # for four queries and for eight
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2, 3, 4]])
+def test_with_graphs_what_is_beyond_the_guess_runs_again(
+    resident: Engine, as_on_a_gpu: Pipeline, monkeypatch: pytest.MonkeyPatch, rows: list[int]
+):
+    queries = queries_of(resident).select(np.array(rows))
+    expected = as_on_a_gpu.search(queries, 20, 16)
+    monkeypatch.setattr(Pipeline, "_guess", lambda *arguments: 64)
+    assert same(as_on_a_gpu.search(queries, 20, 16), expected)
+
+
+def test_with_graphs_what_exceeds_every_buffer_is_not_answered(
+    resident: Engine, as_on_a_gpu: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        pipelines, "bucket_for", lambda tokens, sequences: None if tokens > 300 else TokenBucket(300, 300)
+    )
+    monkeypatch.setattr(Pipeline, "_guess", lambda *arguments: 300)
+    queries = queries_of(resident)
+    assert as_on_a_gpu.search(queries, 20, 16) == [None] * len(QUESTIONS)
+    assert as_on_a_gpu.search(queries.select(np.array([0])), 20, 16) == [None]
+    assert None not in as_on_a_gpu.search(queries, 2, 2)
+
+
+def test_a_search_that_exceeds_every_buffer_goes_stage_by_stage(
+    staged: Engine, resident: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Pipeline, "search", lambda self, queries, candidates, kept: [None] * len(queries))
+    ours, theirs = (engine.search("sort a list", budget_ms=None) for engine in (resident, staged))
+    assert [hit.id for hit in ours.hits] == [hit.id for hit in theirs.hits]
+
+
+def test_an_inverted_file_stands_before_the_rerank(resident: Engine, staged: Engine):
+    """FAISS's index, here on the CPU and reading every cluster, in the place of the scan."""
+    vectors = resident.collection.index.vectors
+    plan = GpuPlan(kind="ivf-flat", reason="a test", nbytes=0, lists=4)
+    index = build(vectors, plan, on_gpu=False)
+    index.nprobe = 4
+    parts = pipeline_of(resident).parts
+    without = replace(parts, store=replace(parts.store, vectors=None))
+    found = Pipeline(without, GpuFaiss(index, vectors, plan)).search(queries_of(resident), 30, 10)
+    expected = pipeline_of(resident).search(queries_of(resident), 30, 10)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours is not None
+        assert theirs is not None
+        assert len(np.intersect1d(ours.rows, theirs.rows)) >= 9  # half precision swaps neighbours at the edge
+
+
 def test_pairs_beyond_the_guess_are_reranked_again_in_a_larger_buffer(
     resident: Engine, monkeypatch: pytest.MonkeyPatch
 ):
@@ -168,3 +266,29 @@ def test_the_choices_are_told(resident: Engine, staged: Engine):
 def test_a_pipeline_that_cannot_be_is_one_clear_error(collection: Path):
     with pytest.raises(InputError, match="runs on ONNX Runtime"):
         Engine.open(collection, device="cpu", warm_up=False, pipeline="resident")
+
+
+def test_a_broken_device_ends_the_engine_and_too_little_memory_does_not(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings: dict[str, Any] = {"runtime": "packed", "pipeline": "resident", "warm_up": False}
+    with Engine.open(collection, device="cpu", **settings) as engine:
+        search = Pipeline.search
+        faults = iter([RuntimeError("CUDA out of memory"), RuntimeError("CUDA error: an illegal memory access")])
+
+        def failing(self: Pipeline, queries: Queries, candidates: int, kept: int) -> Any:
+            with translated("a test"):
+                raise next(faults)
+
+        monkeypatch.setattr(Pipeline, "search", failing)
+        with pytest.raises(OutOfMemory):
+            engine.search("sort", budget_ms=None)
+        assert engine.batcher.broken is None
+        with pytest.raises(DeviceError, match="refuses further work"):
+            engine.search("sort", budget_ms=None)
+        monkeypatch.setattr(Pipeline, "search", search)
+        with pytest.raises(DeviceError, match="refuses further work"):
+            engine.search("sort", budget_ms=None)
+        with pytest.raises(DeviceError):
+            engine.embed(["a text"])
+        assert engine.batcher.broken is not None

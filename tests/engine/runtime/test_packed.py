@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from tandem.engine.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.device import Device  # noqa: E402
 from tandem.engine.encoder import BiEncoder  # noqa: E402
 from tandem.engine.errors import ArtifactError, InputError  # noqa: E402
-from tandem.engine.runtime import choosing, packed  # noqa: E402
+from tandem.engine.runtime import capture, choosing, packed  # noqa: E402
+from tandem.engine.runtime.bert import Buffers  # noqa: E402
 from tandem.engine.tokens import TokenBatch, cumulative, pack  # noqa: E402
 from tandem.kernels.attention import HEAD_DIMS  # noqa: E402
 
@@ -55,6 +57,25 @@ def test_a_batch_beyond_the_largest_bucket_runs_in_parts(packable_cross_encoder:
     expected = model.score("sort a list", TEXTS * 3)
     monkeypatch.setattr(packed, "BUCKETS", (packed.TokenBucket(64, 4), packed.TokenBucket(128, 3)))
     np.testing.assert_allclose(model.score("sort a list", TEXTS * 3), expected, atol=ATOL)
+
+
+def test_fixed_buffers_give_the_same_scores(packable_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As with CUDA graphs, on the CPU: larger and smaller batches over what the buffers held before."""
+
+    def captured(forward: Any, pool: Any) -> Any:
+        forward()
+        return forward
+
+    model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
+    expected = model.score("sort a list", TEXTS * 2)
+    monkeypatch.setattr(packed, "BUCKETS", tuple(packed.TokenBucket(size, size // 16) for size in (64, 256, 1024)))
+    monkeypatch.setattr(capture, "captured", captured)
+    runtime: Any = model.runtime
+    runtime._cuda, runtime.buffers = True, Buffers(runtime.bert.shape, 1024, torch.float32, "cpu")
+    runtime.warm_up()
+    assert len(runtime._captured) == 3
+    for count in (10, 1, 3, 10, 2):
+        np.testing.assert_allclose(model.score("sort a list", (TEXTS * 2)[:count]), expected[:count], atol=ATOL)
 
 
 def test_splitting_keeps_within_the_bucket():
@@ -104,7 +125,7 @@ def test_the_bundled_encoder_gives_the_vectors_of_pytorch():
     from tandem.engine.runtime.bert import Bert, Shape
     from tandem.export.source import resolve
 
-    folder = resolve("minilm-l6", "bi-encoder").folder
+    folder = resolve("minilm-l6", "bi-encoder", revision=None, adapter=None).folder
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     batch = AutoTokenizer.from_pretrained(folder, local_files_only=True)(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
