@@ -57,8 +57,8 @@ def throughput(
         for turn in range(repeats):
             for count in callers:
                 seconds, latencies = _ask(engine, questions, len(rows[0]), count)
-                rate.setdefault(f"tandem, {count} callers", []).append(len(questions) / seconds)
-                waited.setdefault(f"tandem, {count} callers", []).extend(latencies)
+                rate.setdefault(f"tandem, {count} at once", []).append(len(questions) / seconds)
+                waited.setdefault(f"tandem, {count} at once", []).extend(latencies)
             for name, system in list(theirs.items()):
                 try:
                     taken = [system.answer(q, some)["total"] for q, some in zip(questions, rows, strict=True)]
