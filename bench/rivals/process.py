@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -138,6 +139,25 @@ def configuration(spec: Spec, encoder: Artifact, reranker: Artifact, scratch: Pa
         "backend": spec.backend,
         "threads": threads,
     }
+
+
+@contextmanager
+def running(
+    names: Sequence[str],
+    encoder: Artifact,
+    reranker: Artifact,
+    *,
+    threads: int,
+    environments: Path | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Iterator[tuple[list[Rival], dict[str, str]]]:
+    """`start_all`, for the length of a block."""
+    started, absent = start_all(names, encoder, reranker, threads=threads, environments=environments, tell=tell)
+    try:
+        yield started, absent
+    finally:
+        for rival in started:
+            rival.close()
 
 
 def start_all(
