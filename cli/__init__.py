@@ -55,5 +55,13 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _extra(module: str | None) -> str:
     """The extra that brings a module."""
-    extras = {"onnxruntime": "cpu", "faiss": "cpu", "ir_measures": "bench", "fastapi": "serve", "uvicorn": "serve"}
+    extras = {
+        "onnxruntime": "cpu",
+        "faiss": "cpu",
+        "ir_measures": "bench",
+        "matplotlib": "bench",
+        "bm25s": "bench",
+        "fastapi": "serve",
+        "uvicorn": "serve",
+    }
     return extras.get((module or "").split(".")[0], "export")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("kernels", "engine", "export", "bench", "cli")  # each may import those before it
-HEAVY = {"torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx"}
+HEAVY = {"torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx", "ir_measures", "matplotlib"}
 MODULES = [
     path
     for layer in LAYERS
