@@ -22,7 +22,7 @@ from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
 from . import floors
 from .document import Document, Table, document
-from .rivals import Rival, Unavailable, running
+from .rivals import RIVALS, Rival, Unavailable, running
 from .spread import Spread, ratios, shown, significant, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
 
@@ -144,6 +144,10 @@ def floor(
     }  # fmt: skip
 
 
+def _differs(name: str) -> str:
+    return f"; {RIVALS[name].differs}" if RIVALS[name].differs else ""
+
+
 def _summaries(
     taken: dict[str, dict[str, list[float]]], rivals: Sequence[Rival]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Spread]]]:
@@ -223,7 +227,7 @@ def _tables(
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
           if stage in each and each[stage]["p50"] < 1),
-        *(f"{name}: {each['settings']}" for name, each in measured.items() if "settings" in each),
+        *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
     columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank"]
