@@ -67,17 +67,26 @@ def agreement(
             reasons[name] = str(reason)
     lengths = pair_lengths(engine, reranker, questions, rows)
     description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
-    table = Table(
+    table = _table(description, found, reasons)
+    return document("rivals", MEASURES, workload=description, tables=[table], rivals=found, absent=reasons)
+
+
+def _table(workload: dict[str, Any], found: dict[str, dict[str, Any]], reasons: dict[str, str]) -> Table:
+    return Table(
         "Rivals here, and whether they compute the same",
         ["rival", "Kendall tau", "top-10 overlap", "largest difference", "agrees", "versions"],
-        [[name, each["tau"], each["top10"], each["difference"], "yes" if each["agrees"] else "no",
+        [[name, each["tau"], each["top10"], each["difference"], _verdict(name, each["agrees"]),
           " ".join(f"{package} {version}" for package, version in each["versions"].items())]
          for name, each in found.items()],
-        [said(description), f"against our FP32 graph; an INT8 rival agrees from tau {AGREES_INT8} on, since INT8 "
+        [said(workload), f"against our FP32 graph; an INT8 rival agrees from tau {AGREES_INT8} on, since INT8 "
          "scores depend on the batch; FlashRank's scores are sigmoids, so its difference is not one of logits",
          *(f"{name} is not here: {reason}" for name, reason in reasons.items())],
     )  # fmt: skip
-    return document("rivals", MEASURES, workload=description, tables=[table], rivals=found, absent=reasons)
+
+
+def _verdict(name: str, agrees: bool) -> str:
+    differs = RIVALS[name].differs
+    return f"no: {differs}" if differs else "yes" if agrees else "no"
 
 
 def kendall(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:

@@ -214,6 +214,8 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
     notes = [
         f"{said(workload)}; recall weight of the fused order {workload['recall_weight']:.2f}; ms: median of whole "
         f"searches ({workload['timed']} questions), only where this engine ran that precision and length",
+        f"one standard error of an accuracy over {workload['questions']} questions is at most "
+        f"{0.5 / workload['questions'] ** 0.5:.3f}; all orders answer the same questions",
         *(["BM25 alone puts more answers first than our recall"] if lexical > dense else []),
         *(f"{row['order']} with {row['candidates']} candidates at {row['tokens']} tokens in {row['precision']} puts "
           f"fewer answers first than recall alone" for row in rows[3:] if row["accuracy@1"] < dense),

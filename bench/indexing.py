@@ -21,7 +21,7 @@ from ..engine.indexing import index_corpus
 from . import floors
 from .document import Document, Table, document
 from .latency import needed_reranker
-from .rivals import Unavailable, start_all
+from .rivals import Rival, Unavailable, running
 from .spread import significant, spread
 from .workloads import Workload
 
@@ -43,41 +43,26 @@ def indexing(
     """Index `passages` passages drawn with `seed` once; encode them `repeats` times with each system, in turns."""
     count = min(passages, len(engine.collection))
     rows = np.sort(np.random.default_rng(seed).choice(len(engine.collection), count, replace=False))
-    texts = [engine.encoder.prompted(text, "passage") for text in engine.collection.texts(rows)]
+    plain = engine.collection.texts(rows)
+    texts = [engine.encoder.prompted(text, "passage") for text in plain]
     rates = floors.measure(engine.device.threads)
     encoder = BiEncoder(engine.encoder.artifact, engine.device, engine.encoder.precision, split="sequences")
     encoder.warm_up()
-    tokenizer = encoder.tokenizer
-    start = time.perf_counter()
-    ids = tokenizer.encode_many(texts)
-    tokenised = time.perf_counter() - start
-    lengths = tokenizer.single(ids).lengths
-    started, absent = start_all(
+    with running(
         rivals, encoder.artifact, needed_reranker(engine).artifact, threads=engine.device.threads,
         environments=environments,
-    )  # fmt: skip
-    seconds: dict[str, list[float]] = {}
-    try:
-        for turn in range(repeats):
-            start = time.perf_counter()
-            encoder.encode(tokenizer.encode_many(texts))
-            seconds.setdefault("tandem", []).append(time.perf_counter() - start)
-            for rival in [rival for rival in started if "encode" in rival.spec.abilities and rival.name not in absent]:
-                try:
-                    seconds.setdefault(rival.name, []).append(rival.encode(texts).ms / 1e3)
-                except Unavailable as reason:
-                    absent[rival.name] = str(reason)
-            progress(turn + 1, repeats, "rounds")
-    finally:
-        for rival in started:
-            rival.close()
-    report = _whole(engine, texts, scratch)
+    ) as (started, absent):  # fmt: skip
+        able = [rival for rival in started if "encode" in rival.spec.abilities]
+        seconds = _turns(encoder, able, texts, repeats, absent, progress)
+    start = time.perf_counter()
+    lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
+    tokenised = time.perf_counter() - start
     flops = float(floors.model_flops(encoder.artifact, lengths, first_token=False).sum())
     least = {name: flops / rate for name, rate in rates.gemm.items() if name in ("fp32", "int8")}
     measured: dict[str, Any] = {
         "encode_seconds": {name: spread(each) for name, each in seconds.items() if name not in absent},
-        "tokenize_seconds": round(tokenised, 4),
-        "index_seconds": report["seconds"],
+        "tokenize_seconds": significant(tokenised),
+        "index_seconds": significant(_whole(engine, plain, scratch)),
         "floor_seconds": {name: significant(value) for name, value in least.items()},
     }
     description = {
@@ -90,8 +75,29 @@ def indexing(
     )  # fmt: skip
 
 
-def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> dict[str, Any]:
-    """`tandem index` over the texts, with both models: its report."""
+def _turns(
+    encoder: BiEncoder, rivals: Sequence[Rival], texts: Sequence[str], repeats: int, absent: dict[str, str],
+    progress: Callable[[int, int | None, str], None],
+) -> dict[str, list[float]]:  # fmt: skip
+    """System → seconds of each round; a rival that fails goes into `absent`."""
+    seconds: dict[str, list[float]] = {"tandem": []}
+    for turn in range(repeats):
+        start = time.perf_counter()
+        encoder.encode(encoder.tokenizer.encode_many(texts))
+        seconds["tandem"].append(time.perf_counter() - start)
+        for rival in rivals:
+            if rival.name in absent:
+                continue
+            try:
+                seconds.setdefault(rival.name, []).append(rival.encode(texts).ms / 1e3)
+            except Unavailable as reason:
+                absent[rival.name] = str(reason)
+        progress(turn + 1, repeats, "rounds")
+    return seconds
+
+
+def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> float:
+    """Seconds of `tandem index` over the texts, with both models."""
     with tempfile.TemporaryDirectory(prefix="tandem-index-", dir=scratch) as name:
         corpus = Path(name) / "corpus.jsonl"
         corpus.write_text(
@@ -104,7 +110,7 @@ def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> dict[s
             reranker=needed_reranker(engine).artifact.path, device=engine.device.kind, threads=engine.device.threads,
             precision=engine.encoder.precision,
         )  # fmt: skip
-        return {"seconds": round(time.perf_counter() - start, 3)}
+        return time.perf_counter() - start
 
 
 def _table(workload: dict[str, Any], measured: dict[str, Any], rates: floors.Rates, absent: dict[str, str]) -> Table:

@@ -22,7 +22,7 @@ from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
 from . import floors
 from .document import Document, Table, document
-from .rivals import Rival, start_all
+from .rivals import RIVALS, Rival, Unavailable, running
 from .spread import Spread, ratios, shown, significant, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
 
@@ -58,42 +58,23 @@ def latency(
     rows = candidate_rows(engine, questions, candidates)
     lengths = pair_lengths(engine, reranker, questions, rows)
     rates = floors.measure(engine.device.threads)
-    started, absent = start_all(
+    with running(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments,
         tell=lambda message: progress(0, len(questions), message),
-    )  # fmt: skip
-    try:
+    ) as (started, absent):  # fmt: skip
         systems: dict[str, Ours | Theirs] = {"tandem": Ours(engine)}
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
         taken, failed = _turns(systems, questions, rows, seed, progress)
-        settings = {rival.name: {"settings": rival.spec.settings, "versions": rival.versions} for rival in started}
-    finally:
-        for rival in started:
-            rival.close()
     absent.update(failed)
     within = _within_budget(engine, questions, candidates, budget_ms)
-    measured = {
-        name: {**settings.get(name, {}), "stages": {stage: spread(ms) for stage, ms in each.items()}}
-        for name, each in taken.items()
-    }
-    compared = {
-        name: {stage: ratios(ms, taken["tandem"][stage]) for stage, ms in each.items()}
-        for name, each in taken.items() if name != "tandem"
-    }  # fmt: skip
+    measured, compared = _summaries(taken, started)
     least = floor(engine, reranker, questions, lengths, rates)
     description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
     return document(
-        "latency",
-        MEASURES,
-        workload=description,
+        "latency", MEASURES, workload=description,
         tables=_tables(description, measured, compared, least, within, rates, absent),
-        rates=rates.to_dict(),
-        floor_ms=least,
-        systems=measured,
-        ratios=compared,
-        budget=within,
-        absent=absent,
-    )
+        rates=rates.to_dict(), floor_ms=least, systems=measured, ratios=compared, budget=within, absent=absent,
+    )  # fmt: skip
 
 
 class Ours:
@@ -163,6 +144,26 @@ def floor(
     }  # fmt: skip
 
 
+def _differs(name: str) -> str:
+    return f"; {RIVALS[name].differs}" if RIVALS[name].differs else ""
+
+
+def _summaries(
+    taken: dict[str, dict[str, list[float]]], rivals: Sequence[Rival]
+) -> tuple[dict[str, Any], dict[str, dict[str, Spread]]]:
+    """System → spread of each stage, with a rival's settings and versions; rival → spread of the ratios to ours."""
+    settings = {rival.name: {"settings": rival.spec.settings, "versions": rival.versions} for rival in rivals}
+    measured = {
+        name: {**settings.get(name, {}), "stages": {stage: spread(ms) for stage, ms in each.items()}}
+        for name, each in taken.items()
+    }
+    compared = {
+        name: {stage: ratios(ms, taken["tandem"][stage]) for stage, ms in each.items()}
+        for name, each in taken.items() if name != "tandem"
+    }  # fmt: skip
+    return measured, compared
+
+
 def _turns(
     systems: dict[str, Ours | Theirs],
     questions: Sequence[str],
@@ -171,8 +172,6 @@ def _turns(
     progress: Silent,
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
     """System → stage → milliseconds a question; and the reason of each rival that failed on the way."""
-    from .rivals import Unavailable
-
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
     failed: dict[str, str] = {}
     shuffle = random.Random(seed)
@@ -228,7 +227,7 @@ def _tables(
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
           if stage in each and each[stage]["p50"] < 1),
-        *(f"{name}: {each['settings']}" for name, each in measured.items() if "settings" in each),
+        *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
     columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank"]

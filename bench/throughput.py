@@ -17,7 +17,7 @@ from ..engine import Engine
 from . import floors
 from .document import Document, Table, document
 from .latency import Theirs, floor, needed_reranker
-from .rivals import Unavailable, start_all
+from .rivals import Unavailable, running
 from .spread import shown, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, said
 
@@ -25,6 +25,8 @@ MEASURES = (
     "queries a second with many callers at once and every candidate reranked: what batching across requests is worth"
 )
 CALLERS = (1, 4, 16)
+Round = tuple[float, list[float]]
+"""Seconds until all questions were answered, and the milliseconds each waited."""
 
 
 def throughput(
@@ -46,37 +48,29 @@ def throughput(
     rows = candidate_rows(engine, questions, candidates)
     lengths = pair_lengths(engine, reranker, questions, rows)
     rates = floors.measure(engine.device.threads)
-    started, absent = start_all(
+    rounds: dict[str, list[Round]] = {}
+    with running(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
-    )
-    rate: dict[str, list[float]] = {}
-    waited: dict[str, list[float]] = {}
-    try:
+    ) as (started, absent):
         theirs = {rival.name: Theirs(rival, engine) for rival in started if "encode" in rival.spec.abilities}
         engine.search(questions[0], top_k=1, candidates=len(rows[0]), budget_ms=None)
         for turn in range(repeats):
             for count in callers:
-                seconds, latencies = _ask(engine, questions, len(rows[0]), count)
-                rate.setdefault(f"tandem, {count} callers", []).append(len(questions) / seconds)
-                waited.setdefault(f"tandem, {count} callers", []).extend(latencies)
-            for name, system in list(theirs.items()):
-                try:
-                    taken = [system.answer(q, some)["total"] for q, some in zip(questions, rows, strict=True)]
-                except Unavailable as reason:
-                    absent[name] = str(reason)
-                    del theirs[name]
-                    continue
-                rate.setdefault(name, []).append(1e3 * len(taken) / sum(taken))
-                waited.setdefault(name, []).extend(taken)
+                asked = _ask(engine, questions, len(rows[0]), count)
+                rounds.setdefault(f"tandem, {count} at once", []).append(asked)
+            for name, system in theirs.items():
+                if name not in absent:
+                    try:
+                        rounds.setdefault(name, []).append(_one_by_one(system, questions, rows))
+                    except Unavailable as reason:
+                        absent[name] = str(reason)
             progress(turn + 1, repeats, "rounds")
-    finally:
-        for rival in started:
-            rival.close()
     least = floor(engine, reranker, questions, lengths, rates)["rerank"]
     tokens = sum(int(each.sum()) for each in lengths) / len(lengths)
     systems = {
-        name: {"per_second": spread(values), "ms": spread(waited[name])}
-        for name, values in rate.items() if name not in absent
+        name: {"per_second": spread([len(ms) / seconds for seconds, ms in each]),
+               "ms": spread([one for _, ms in each for one in ms])}
+        for name, each in rounds.items() if name not in absent
     }  # fmt: skip
     description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed, repeats=repeats)
     return document(
@@ -86,8 +80,12 @@ def throughput(
     )  # fmt: skip
 
 
-def _ask(engine: Engine, questions: Sequence[str], candidates: int, callers: int) -> tuple[float, list[float]]:
-    """Seconds until all were answered, and the milliseconds each waited."""
+def _one_by_one(system: Theirs, questions: Sequence[str], rows: Sequence[Any]) -> Round:
+    taken = [system.answer(question, some)["total"] for question, some in zip(questions, rows, strict=True)]
+    return sum(taken) / 1e3, taken
+
+
+def _ask(engine: Engine, questions: Sequence[str], candidates: int, callers: int) -> Round:
 
     def one(question: str) -> float:
         result = engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=None)

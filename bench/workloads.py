@@ -32,6 +32,8 @@ DEMO, DEMO_CORPUS = "python-docs", "python:stdlib,numpy"
 ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
 SHORTEST_ANSWER = 200
 """Characters that must remain of a docstring without its first sentence, or there is nothing to find."""
+LONGEST_QUESTION = 25
+"""Words: beyond it the first sentence is a paragraph."""
 DEMO_DOCUMENTS = 3000
 
 
@@ -168,7 +170,7 @@ def _demo_beir(folder: Path) -> Path:
         question = first_sentence(document.text)
         words = len(question.split())
         answer = "".join(document.text.split(None, words)[words:])
-        if len(answer) < SHORTEST_ANSWER or words < 4 or question in asked:
+        if len(answer) < SHORTEST_ANSWER or not 4 <= words <= LONGEST_QUESTION or question in asked:
             continue
         asked.add(question)
         corpus.append({"_id": document.id, "title": document.title, "text": answer})

@@ -59,6 +59,8 @@ def _extra(module: str | None) -> str:
         "onnxruntime": "cpu",
         "faiss": "cpu",
         "ir_measures": "bench",
+        "matplotlib": "bench",
+        "bm25s": "bench",
         "fastapi": "serve",
         "uvicorn": "serve",
         "triton": "gpu",

@@ -19,7 +19,10 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """Size, error and milliseconds of each exported graph, beside what the export tools give without Tandem."""
+    """Size, error and milliseconds of each exported graph, beside what the export tools give without Tandem.
+
+    Because most of a search is spent inside these graphs; the plain tools' graphs are made from the same weights.
+    """
     from ..bench.exporting import exporting
     from ..bench.workloads import FOLDER, RERANKER
 

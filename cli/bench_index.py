@@ -34,7 +34,10 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """Passages a second from texts to a published collection, and of the encoder alone, beside rivals and the floor."""
+    """Passages a second from texts to a published collection, and of the encoder alone, beside rivals and the floor.
+
+    Because a corpus is indexed whole before the first question, and again when it changes.
+    """
     from ..bench.indexing import indexing
     from ..bench.workloads import opened
 

@@ -35,7 +35,11 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """One query at a time: each stage against the budget, the floor, and rivals with the same weights and texts."""
+    """One query at a time: each stage against the budget, the floor, and rivals with the same weights and texts.
+
+    Because one person waits for one answer: recall has 20 ms and the whole 250. All systems answer the same questions
+    in turns and rerank the same passages, so a ratio says what the engine is worth, and the floor what is left to win.
+    """
     from ..bench.latency import latency
     from ..bench.workloads import opened
 

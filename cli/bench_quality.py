@@ -25,7 +25,11 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """Accuracy of recall, reranking and fusion against milliseconds: counts, lengths, precisions, budgets, BM25."""
+    """Accuracy of recall, reranking and fusion against milliseconds: counts, lengths, precisions, budgets, BM25.
+
+    Because time is spent to answer better: the curve tells what each millisecond buys. Logits of the deepest list are
+    reused for smaller counts; budgets are really run. BM25 is the baseline without a model.
+    """
     from ..bench.curve import curve
     from ..bench.workloads import opened
 

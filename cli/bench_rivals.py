@@ -35,7 +35,11 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """Which rivals run here, and whether their scores order the same pairs as ours: before any speed is compared."""
+    """Which rivals run here, and whether their scores order the same pairs as ours: before any speed is compared.
+
+    Because a rival that reads other text or other segments is not slower or faster, it does something else. What cannot
+    run here is listed with its reason.
+    """
     from ..bench.agreement import agreement
     from ..bench.rivals import RIVALS
     from ..bench.rivals.environments import install as make

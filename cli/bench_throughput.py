@@ -36,7 +36,11 @@ def command(
     save: bool = SAVE,
     results: Path = RESULTS_FOLDER,
 ) -> None:
-    """Queries a second with many callers at once and every candidate reranked, beside rivals and the floor."""
+    """Queries a second with many callers at once and every candidate reranked, beside rivals and the floor.
+
+    Because a server is asked by many: Tandem shares micro-batches between callers, which libraries called one request
+    after the other cannot.
+    """
     from ..bench.throughput import throughput
     from ..bench.workloads import opened
 

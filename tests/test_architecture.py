@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("kernels", "engine", "export", "bench", "cli")  # each may import those before it
-HEAVY = {"torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx", "triton"}
+HEAVY = {
+    "torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx", "triton", "ir_measures", "matplotlib"
+}  # fmt: skip
 MODULES = [
     path
     for layer in LAYERS

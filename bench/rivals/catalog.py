@@ -27,6 +27,8 @@ class Spec:
     packages: tuple[str, ...] = ()
     backend: str = ""
     abilities: tuple[Ability, ...] = ("encode", "rerank")
+    differs: str = ""
+    """What it computes otherwise than all others, known from its code and seen in its scores."""
 
 
 _SBERT = "its defaults: 32 pairs a batch, sorted by length, padded"
@@ -60,6 +62,7 @@ _ALL = (
     Spec(
         "infinity", "infinity", "int8", "AsyncEmbeddingEngine, engine optimum, which prefers INT8 on a CPU, 32 a batch",
         "infinity", _INFINITY, "optimum",
+        differs="it passes no segment ids, which a BERT reranker was trained with",
     ),
 )  # fmt: skip
 RIVALS: dict[str, Spec] = {spec.name: spec for spec in _ALL}

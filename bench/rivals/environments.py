@@ -23,7 +23,7 @@ def install(
 ) -> dict[str, str]:
     """Make the environments `names` that are not there; the reason for each that could not be made.
 
-    An environment that failed is left as it is, with pip's words in `install.log`, and is tried again next time.
+    One that failed keeps pip's words in `install.log` and is made anew next time, like one whose packages changed.
     """
     failed: dict[str, str] = {}
     for name in names:
@@ -33,7 +33,7 @@ def install(
             continue
         tell(f"{name}: installing {', '.join(NEEDS[name])} into {folder}")
         log = folder / "install.log"
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)  # no remnants of other pins
         with log.open("w") as file:
             command = [str(python_of(name, root)), "-m", "pip", "install", "--quiet", *NEEDS[name]]
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 HERE = Path(__file__).parent
 START_SECONDS = 180.0
 """A rival that has not loaded its models by then is left out; PyTorch from a cold disk takes half a minute."""
+CALL_SECONDS = 600.0
 
 
 class Unavailable(Exception):
@@ -63,15 +66,11 @@ class Rival:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
             cwd=scratch, env=_environment(threads, scratch),
         )  # fmt: skip
-        slow = threading.Timer(START_SECONDS, self._process.kill)
-        slow.start()
         try:
-            ready = self._call(configuration(spec, encoder, reranker, scratch, threads))
+            ready = self._call(configuration(spec, encoder, reranker, scratch, threads), START_SECONDS)
         except Unavailable:
             self.close()
             raise
-        finally:
-            slow.cancel()
         self.versions: dict[str, str] = ready["versions"]
 
     def encode(self, texts: Sequence[str]) -> Timed:
@@ -99,28 +98,33 @@ class Rival:
     ) -> None:
         self.close()
 
-    def _call(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, request: dict[str, Any], seconds: float = CALL_SECONDS) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
+        slow = threading.Timer(seconds, self._process.kill)
+        slow.start()
         try:
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()
             line = stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            slow.cancel()
         if not line:
-            raise Unavailable(f"its process ended: {self._last_words()}")
+            raise Unavailable(self._last_words(seconds))
         reply = json.loads(line)
         if "error" in reply:
             raise Unavailable(reply["error"])
         return cast(dict[str, Any], reply)
 
-    def _last_words(self) -> str:
-        self._process.wait()
+    def _last_words(self, seconds: float) -> str:
+        if self._process.wait() == -signal.SIGKILL:
+            return f"it gave no answer within {seconds:.0f} s"
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit status {self._process.returncode}"
+        return f"its process ended: {lines[-1] if lines else f'exit status {self._process.returncode}'}"
 
 
 def configuration(spec: Spec, encoder: Artifact, reranker: Artifact, scratch: Path, threads: int) -> dict[str, Any]:
@@ -138,6 +142,25 @@ def configuration(spec: Spec, encoder: Artifact, reranker: Artifact, scratch: Pa
         "backend": spec.backend,
         "threads": threads,
     }
+
+
+@contextmanager
+def running(
+    names: Sequence[str],
+    encoder: Artifact,
+    reranker: Artifact,
+    *,
+    threads: int,
+    environments: Path | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Iterator[tuple[list[Rival], dict[str, str]]]:
+    """`start_all`, for the length of a block."""
+    started, absent = start_all(names, encoder, reranker, threads=threads, environments=environments, tell=tell)
+    try:
+        yield started, absent
+    finally:
+        for rival in started:
+            rival.close()
 
 
 def start_all(

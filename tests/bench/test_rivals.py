@@ -69,6 +69,12 @@ def test_a_rival_whose_process_dies_says_so(models):
         Rival(replace(RIVALS["onnxruntime"], child="nobody"), *models, threads=1)
 
 
+def test_a_rival_that_hangs_is_left_out(models, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tandem.bench.rivals.process.START_SECONDS", 0.05)  # less than an interpreter needs to start
+    with pytest.raises(Unavailable, match="no answer within 0 s"):
+        Rival(RIVALS["onnxruntime"], *models, threads=1)
+
+
 def test_a_failed_request_is_the_reason_and_not_an_answer(models):
     with (
         Rival(RIVALS["onnxruntime"], *models, threads=1) as rival,
