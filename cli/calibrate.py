@@ -1,4 +1,4 @@
-"""tandem calibrate: fit the weight of the recall score to a collection's own judged questions."""
+"""tandem calibrate: fit the weights of the first stage to a collection's own judged questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def command(
     ),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Fit how much the recall score counts in the final order, and keep it with the collection."""
+    """Fit how much recall and lexical score count in the final order, and keep it with the collection."""
     from ..engine import Collection, Engine
     from ..engine.calibration import calibrate
     from ..engine.collection import forget_fusion
@@ -40,6 +40,7 @@ def command(
         print_json(asdict(found) | {"fusion": found.fusion.model_dump()})
         return
     out().print(
-        f"{collection}: recall weight {found.fusion.recall_weight:.2f}, fitted on {found.questions} questions; "
+        f"{collection}: recall weight {found.fusion.recall_weight:.2f}, "
+        f"lexical weight {found.fusion.lexical_weight:g}, fitted on {found.questions} questions; "
         f"nDCG@10 {found.before:.3f} → {found.after:.3f} (recall alone {found.recall:.3f})"
     )

@@ -24,7 +24,8 @@ def command(
     rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Of the sample."),
-    recall_weight: float | None = typer.Option(None, help="Weight of the recall score in the fused order."),
+    recall_weight: float | None = typer.Option(None, help="Weight of the first stage's evidence in the fused order."),
+    lexical_weight: float | None = typer.Option(None, help="Weight of the lexical score beside the cosine in it."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
@@ -43,6 +44,7 @@ def command(
         Engine.open(
             collection, encoder=encoder, reranker=reranker, device=device, threads=threads,
             reranker_precision=precision, recall_weight=recall_weight,
+            lexical_weight=lexical_weight,
         ) as engine,
         progress_bar() as progress,
     ):  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from .console import err, out
+from .console import out
 
 NAME = "finetune"
 
@@ -21,7 +21,7 @@ def command(
     minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
     seed: int = typer.Option(0, help="Of every draw."),
     rank: int = typer.Option(64, help="Rank of the adapter."),
-    rate: float = typer.Option(2e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
+    rate: float = typer.Option(3e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
     test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
@@ -29,8 +29,7 @@ def command(
     """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
     from ..export.finetune import finetune
 
-    if err().is_terminal:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
     record = finetune(
         base,

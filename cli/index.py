@@ -15,8 +15,8 @@ Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 def command(
     corpus: str = typer.Argument(
-        help="corpus.jsonl(.gz) in BEIR form or with named fields, .csv, .parquet, a folder of .txt and .md files, or "
-        "python:NAME,… for the documentation strings of packages (python:stdlib)."
+        help="corpus.jsonl(.gz) in BEIR form or with named fields, its folder, .csv, .parquet, a folder of .txt or .md "
+        "files, or python:NAME,… for the documentation strings of packages (python:stdlib)."
     ),
     encoder: Path = typer.Option(..., help="The bi-encoder's artifact."),
     reranker: Path | None = typer.Option(

@@ -1,4 +1,4 @@
-"""Fit the weight of the recall score to a collection's own judged questions."""
+"""Fit the weights of the first stage's evidence to a collection's own judged questions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .collection import Progress, write_fusion
 from .collection.report import silent
 from .engine import Engine
 from .errors import CorpusError, InputError
-from .fusion import Domain, Fusion, fit_fusion
+from .fusion import Domain, Fusion, fit_fusion, mean_ndcg
 from .judgements import read_judged
 from .result import Hit
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The fitted weight, and nDCG@10 on the same questions before, with it, and of recall alone."""
+    """The fitted weights, and nDCG@10 on the same questions before, with it, and of recall alone."""
 
     fusion: Fusion
     questions: int
@@ -51,24 +51,29 @@ def calibrate(
     judged = read_judged(beir, split)
     questions = sorted(judged.queries)
     questions = random.Random(seed).sample(questions, min(sample, len(questions)))
-    logits, recall, gains = [], [], []
+    logits, recall, lexical, gains = [], [], [], []
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
         hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None).hits
         hits = sorted(hits, key=lambda hit: hit.recall_rank)
         logits.append(np.array([hit.rerank_score for hit in hits], dtype=np.float32))
         recall.append(np.array([hit.recall_score for hit in hits], dtype=np.float32))
+        lexical.append(np.array([hit.lexical_score for hit in hits], dtype=np.float32))
         gains.append(_gains(hits, judged.qrels[question]))
         progress(done, len(questions), "questions")
     if not any(gain.any() for gain in gains):
         raise CorpusError(
             f"no question of {beir} has a judged document among its {candidates} candidates: another corpus?"
         )
-    fusion = fit_fusion(logits, recall, gains, fitted_on=f"{len(questions)} judged questions of {beir.name}")
+    fusion = fit_fusion(logits, recall, lexical, gains)
+    fusion = fusion.model_copy(update={"fitted_on": f"{len(questions)} judged questions of {beir.name}"})
     write_fusion(engine.collection.path, engine.collection.manifest, fusion)
-    domain = Domain(logits, recall, gains)
-    before, after = domain.ndcg(engine.fusion.recall_weight), domain.ndcg(fusion.recall_weight)
-    return Calibration(fusion, len(questions), before, after, domain.recall_ndcg)
+
+    def ndcg(weights: Fusion) -> float:
+        known = [weights.evidence(*scores) for scores in zip(recall, lexical, strict=True)]
+        return Domain(logits, recall, known, gains).ndcg(weights.recall_weight)
+
+    return Calibration(fusion, len(questions), ndcg(engine.fusion), ndcg(fusion), mean_ndcg(recall, gains))
 
 
 def _gains(hits: list[Hit], grades: dict[str, int]) -> npt.NDArray[np.float64]:

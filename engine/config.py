@@ -39,7 +39,9 @@ class EngineSettings(_Settings):
     reranker_precision: Precision | Literal["auto"] = "auto"
     """`auto`: FP16 on a GPU; on a CPU the encoder in FP32 and the reranker in INT8, where the artifact has it."""
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    """Weight of the recall score in the final score; None: the collection's, or else the reranker's fitted one."""
+    """Weight of recall's evidence in the final score; None: the collection's, or else the reranker's fitted one."""
+    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    """Weight of the lexical score beside the cosine in that evidence; None: as above."""
     queue_tokens: int = Field(default=2_000_000, gt=0)
     """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
     warm_up: bool = True

@@ -20,7 +20,7 @@ from .cross_encoder import CrossEncoder
 from .device import Device, choose
 from .encoder import BiEncoder, TextKind
 from .errors import InputError
-from .fusion import Fusion
+from .fusion import Fusion, Scores
 from .opening import artifact_of
 from .ranking import Ranking, rank
 from .recall import Allowed
@@ -200,19 +200,22 @@ class Engine:
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
         logits, degraded = np.full(len(recalled.rows), np.nan, dtype=np.float32), None
+        lexical, evidence = None, recalled.scores
         if settings.rerank and self.reranker is None:
             degraded = NO_RERANKER
         elif settings.rerank:
-            job, degraded, cut = self._rerank_job(reranker_ids, recalled, clock, client)
-            truncated |= cut
+            passages, lexical = self._read(reranker_ids, recalled, clock)
+            evidence = self.fusion.evidence(recalled.scores, lexical)
+            job, read, degraded = self._rerank_job(reranker_ids, passages, evidence, clock, client)
+            truncated |= self._needed_reranker().tokenizer.cuts_query(reranker_ids, passages)
             served = served_to((yield self._batcher.submit(job)))
             clock.spent(queue=served.queued, rerank=served.running)
-            logits[: len(served.results)] = [np.nan if logit is None else logit for logit in served.results]
+            logits[read] = [np.nan if logit is None else logit for logit in served.results]
             degraded = degraded or _cut_short(served)
 
-        ranking = rank(recalled.scores, logits, self.fusion)
+        ranking = rank(recalled.scores, evidence, logits, self.fusion)
         clock.mark()
-        hits = self._hits(recalled, ranking, settings.top_k)
+        hits = self._hits(recalled, lexical, ranking, settings.top_k)
         clock.lap("fetch")
         if degraded is None and (late := clock.late()) > 0:
             degraded = f"budget: answered {late * 1e3:.0f} ms late"
@@ -323,27 +326,40 @@ class Engine:
         batch = tokenizer.single(_one(ids))
         return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
 
-    def _rerank_job(self, query: Ids, recalled: Recalled, clock: Clock, client: str) -> tuple[Job, str | None, bool]:
-        """The pairs that fit into the time left, in recall's order; why these are not all; was the query cut in one."""
-        reranker = self._needed_reranker()
+    def _read(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
+        """The candidates' token ids, and how much of the query's words each holds."""
         clock.mark()
         passages = self.collection.tokens(recalled.rows)
-        pairs = reranker.tokenizer.pairs(query, passages)
+        lexical = self.collection.lexicon.scores(query, passages)
+        clock.lap("fetch")
+        return passages, lexical
+
+    def _rerank_job(
+        self, query: Ids, passages: TokenBatch, evidence: Scores, clock: Clock, client: str
+    ) -> tuple[Job, npt.NDArray[np.int64], str | None]:
+        """The pairs that fit into the time left, their places in recall's order, and why these are not all.
+
+        Those with the best evidence go first; under the pure cross-encoder order, recall's best.
+        """
+        reranker = self._needed_reranker()
+        clock.mark()
+        first = np.argsort(-evidence, kind="stable") if self.fusion.recall_weight else np.arange(len(passages))
         deadline, degraded = clock.deadline, None
         if deadline is not None:
             left = deadline - time.monotonic()
             # Jobs take turns, so each has its share of the device.
-            fits = reranker.cost.fitting(pairs.lengths, left / (1 + self._batcher.waiting_jobs))
-            if fits < len(pairs):
+            lengths = reranker.tokenizer.pair_lengths(query, passages)[first]
+            fits = reranker.cost.fitting(lengths, left / (1 + self._batcher.waiting_jobs))
+            if fits < len(first):
                 degraded = (
-                    f"budget: {fits} of {len(pairs)} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"
+                    f"budget: {fits} of {len(first)} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"
                 )
-                pairs = pairs.select(np.arange(fits))
+                first = first[:fits]
+        pairs = reranker.tokenizer.pairs(query, passages.select(first))
         clock.lap("fetch")
-        job = Job(reranker, pairs, deadline=deadline, client=client)
-        return job, degraded, reranker.tokenizer.cuts_query(query, passages)
+        return Job(reranker, pairs, deadline=deadline, client=client), first, degraded
 
-    def _hits(self, recalled: Recalled, ranking: Ranking, top_k: int) -> list[Hit]:
+    def _hits(self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int) -> list[Hit]:
         places = ranking.places[:top_k]
         rows = recalled.rows[places]
         collection = self.collection
@@ -360,6 +376,7 @@ class Engine:
                 recall_score=float(recalled.scores[place]),
                 recall_rank=int(place) + 1,
                 rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
+                lexical_score=None if lexical is None else float(lexical[place]),
             )
             for i, place in enumerate(places)
         ]
@@ -396,8 +413,8 @@ def _cut_short(served: Served) -> str | None:
 
 
 def _fusion(collection: Collection, reranker: CrossEncoder | None, settings: EngineSettings) -> Fusion:
-    """The weight asked for, else the collection's own, else the reranker's fitted one."""
-    if settings.recall_weight is not None:
-        return Fusion(recall_weight=settings.recall_weight, fitted_on="set when the engine was opened")
-    own = collection.fusion
-    return own or (reranker.artifact.manifest.fusion if reranker is not None else Fusion())
+    """The weights asked for, else the collection's own, else the reranker's fitted ones."""
+    fusion = collection.fusion or (reranker.artifact.manifest.fusion if reranker is not None else Fusion())
+    asked = {"recall_weight": settings.recall_weight, "lexical_weight": settings.lexical_weight}
+    given = {name: weight for name, weight in asked.items() if weight is not None}
+    return fusion.model_copy(update=given | {"fitted_on": "set when the engine was opened"}) if given else fusion

@@ -19,13 +19,13 @@ class Ranking:
     logits: Scores
 
 
-def rank(recall_scores: Scores, logits: Scores, fusion: Fusion) -> Ranking:
+def rank(recall_scores: Scores, evidence: Scores, logits: Scores, fusion: Fusion) -> Ranking:
     """Reranked candidates by fused score, ties by recall rank; the others (`logits` NaN) behind them in recall's order.
 
-    recall_scores, logits: float32 [n], in recall's order. The score of a candidate that was not reranked is its recall
-    score.
+    recall_scores, evidence, logits: float32 [n], in recall's order. The score of a candidate that was not reranked is
+    its recall score.
     """
     reranked = np.isfinite(logits)
-    scores = np.where(reranked, fusion.fuse(logits, recall_scores), recall_scores).astype(np.float32)
+    scores = np.where(reranked, fusion.fuse(logits, evidence), recall_scores).astype(np.float32)
     keys = np.where(reranked, -scores, np.inf)
     return Ranking(np.argsort(keys, kind="stable"), scores, logits)

@@ -14,12 +14,15 @@ class Hit:
     """One passage of the answer.
 
     id:           the passage's; `document` is the id of the document that it is, or is a chunk of
-    score:        the final score, `rerank_score + recall_weight * recall_score` (see `fusion.Fusion`), for a passage
-                  that was reranked; its recall score otherwise. Reranked passages stand before all others, so scores
-                  compare only among hits that were reranked, or only among those that were not.
-    recall_score: cosine of query and passage
-    recall_rank:  place in recall's order, from 1
-    rerank_score: the cross-encoder's logit, None when the passage was not reranked
+    score:         the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)`
+                   (see `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Reranked passages
+                   stand before all others, so scores compare only among hits that were reranked, or only among those
+                   that were not.
+    recall_score:  cosine of query and passage
+    recall_rank:   place in recall's order, from 1
+    rerank_score:  the cross-encoder's logit, None when the passage was not reranked
+    lexical_score: how much of the query's words the passage holds, 0 to 1 (see `lexical.Lexicon.scores`); None when
+                   nothing was to be reranked
     """
 
     id: str
@@ -31,6 +34,7 @@ class Hit:
     recall_score: float
     recall_rank: int
     rerank_score: float | None = None
+    lexical_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
@@ -96,6 +98,11 @@ class Tokenizer:
     def pairs(self, query: Ids, passages: TokenBatch) -> TokenBatch:
         """(query, passage) pairs as the model reads them: joined from ids, cut to `max_length`, longest first."""
         return join_pairs(query, passages, self._two, self.max_length, segments=self.segments)
+
+    def pair_lengths(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.int64]:
+        """int64 [n]: tokens of each of `pairs`, without joining them."""
+        lengths: npt.NDArray[np.int64] = np.minimum(len(query) + passages.lengths + self.pair_special, self.max_length)
+        return lengths
 
 
 def _template(probe: Encoding) -> Template:

@@ -14,6 +14,7 @@ from tandem.engine.batcher import Job, form
 from tandem.engine.budget import CostModel
 from tandem.engine.collection.ragged import Ragged
 from tandem.engine.fusion import Fusion
+from tandem.engine.lexical import Lexicon
 from tandem.engine.ranking import rank
 from tandem.engine.tokens import Template, TokenBatch, cumulative, join_pairs
 
@@ -76,4 +77,9 @@ def test_pad(benchmark: Any, passages: TokenBatch) -> None:
 def test_final_order(benchmark: Any) -> None:
     random = np.random.default_rng(2)
     recall, logits = random.random(CANDIDATES, np.float32), random.random(CANDIDATES, np.float32)
-    assert len(benchmark(rank, recall, logits, Fusion(recall_weight=5.0)).places) == CANDIDATES
+    assert len(benchmark(rank, recall, recall, logits, Fusion(recall_weight=5.0)).places) == CANDIDATES
+
+
+def test_lexical_scores(benchmark: Any, passages: TokenBatch) -> None:
+    lexicon = Lexicon.of(passages, 30_522)
+    assert len(benchmark(lexicon.scores, passages[0][:12], passages)) == CANDIDATES

@@ -14,16 +14,17 @@ from ..arrays import ArrayWriter, open_array
 from ..artifact import FileRecord
 from ..errors import CollectionError
 from ..files import sha256, storage
+from ..lexical import passage_frequencies
 from ..recall.index import VECTORS
 from ..recall.planning import IndexPlan
 from ..tokenizer import Tokenizer
-from ..tokens import TokenBatch, pack
+from ..tokens import TokenBatch, cumulative, pack
 from . import publish
-from .collection import ORDER, PLACES, TOKENS, open_version
+from .collection import LEXICON, ORDER, PLACES, TOKENS, open_version
 from .encoding import Encode, Vectors
 from .facets import Facets
 from .manifest import Counts, Manifest, Models
-from .passages import STORES
+from .passages import STORES, Preparer
 from .ragged import Ragged, RaggedWriter
 from .report import Progress
 from .shards import Finished, Job
@@ -36,9 +37,11 @@ CHECKED = 8
 SEED = 20_071
 
 
-def arrays(job: Job, shards: Sequence[Finished], token_dtype: str | None, progress: Progress) -> Path:
+def arrays(job: Job, shards: Sequence[Finished], preparer: Preparer, progress: Progress) -> Path:
     """Lay the arrays of all shards end to end in a new folder, which is returned; each file is forced to the disk."""
     folder = job.assembly()
+    token_dtype, vocabulary = preparer.token_dtype, preparer.vocabulary
+    frequencies = np.zeros(vocabulary, dtype=np.uint32)
     ragged = {name: RaggedWriter(folder / name, np.uint8) for name in STORES}
     if token_dtype is not None:
         ragged[TOKENS] = RaggedWriter(folder / TOKENS, token_dtype)
@@ -51,6 +54,9 @@ def arrays(job: Job, shards: Sequence[Finished], token_dtype: str | None, progre
             if not number:
                 flat["vectors"] = ArrayWriter(folder / VECTORS, np.float32, parts["vectors"].shape[1:])
                 writers.append(flat["vectors"])
+            if token_dtype is not None:
+                tokens = TokenBatch(parts["tokens"].astype(np.int32), cumulative(parts["tokens.lengths"]))
+                frequencies += passage_frequencies(tokens, vocabulary)
             for name, store in ragged.items():
                 store.append(parts[name], parts[f"{name}.lengths"])
             for name, array in flat.items():
@@ -63,6 +69,10 @@ def arrays(job: Job, shards: Sequence[Finished], token_dtype: str | None, progre
         for writer in writers:
             writer.abandon()
     _write_order(folder)
+    if token_dtype is not None:
+        lexicon = ArrayWriter(folder / LEXICON, np.uint32)
+        lexicon.append(frequencies)
+        lexicon.close()
     Facets.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
     return folder
 

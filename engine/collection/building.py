@@ -61,7 +61,7 @@ def build(
         done = job.begin()
         encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
         shards = encoding.run(done)
-        folder = assemble.arrays(job, shards, preparer.token_dtype, progress)
+        folder = assemble.arrays(job, shards, preparer, progress)
         index = assemble.index(folder, encode, tokenizer, threads, progress)
         manifest = Manifest(
             version=assemble.next_version(current, key),

@@ -1,7 +1,7 @@
-"""A collection's own weight of the recall score: `fusion.json` beside CURRENT, replaced atomically.
+"""A collection's own fusion weights: `fusion.json` beside CURRENT, replaced atomically.
 
-A file of its own and not part of a version, because it is fitted to a corpus and two models and outlives a new version
-of the corpus; with other models it no longer applies.
+A file of its own and not part of a version, because they are fitted to a corpus and two models and outlive a new
+version of the corpus; with other models they no longer apply.
 """
 
 from __future__ import annotations

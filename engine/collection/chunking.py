@@ -41,17 +41,21 @@ def limits(
 ) -> Limits:
     """The limits in force: the given ones, or (None) what both models read.
 
-    Raises InputError when the models leave no room for a passage.
+    Raises InputError when the models leave no room for a passage, or less than was asked for.
     """
+    rooms = [encoder.text_room - encoder.count(prompt)]
+    if reranker is not None:
+        rooms.append(_pair_room(reranker) - QUERY_TOKENS)
+    room = min(rooms)
     if chunk_tokens is None:
-        rooms = [encoder.text_room - encoder.count(prompt)]
-        if reranker is not None:
-            rooms.append(_pair_room(reranker) - QUERY_TOKENS)
-        chunk_tokens = min(rooms)
-        if chunk_tokens < SHORTEST_CHUNK:
-            raise InputError(
-                f"the models leave {chunk_tokens} tokens for a passage; set chunk_tokens, or export them longer"
-            )
+        chunk_tokens = room
+        if room < SHORTEST_CHUNK:
+            raise InputError(f"the models leave {room} tokens for a passage; set chunk_tokens, or export them longer")
+    elif chunk_tokens > room:
+        raise InputError(
+            f"chunk_tokens is {chunk_tokens}, but the models read {room} tokens of a passage beside a question; "
+            f"give at most {room}, or 0 to keep documents whole and let the models cut them"
+        )
     return Limits(chunk_tokens, min(overlap, chunk_tokens // 2))
 
 

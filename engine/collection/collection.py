@@ -17,6 +17,7 @@ from ..arrays import open_array
 from ..errors import CollectionError, InputError
 from ..files import sha256
 from ..fusion import Fusion
+from ..lexical import Lexicon
 from ..recall import Allowed, Index
 from ..tokens import TokenBatch, cumulative
 from . import calibration, publish
@@ -25,6 +26,7 @@ from .manifest import MANIFEST, Manifest
 from .ragged import Ragged
 
 TOKENS = "tokens"
+LEXICON = "lexicon.npy"
 PLACES = "places.npy"
 ORDER = "ids.order.npy"
 HASHED_BY_DEFAULT = 256_000_000
@@ -63,6 +65,7 @@ class Collection:
         self._order = open_array(folder / ORDER, np.int64, 1)
         dtype = manifest.token_dtype
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
+        self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
         self._check_counts()
         # Neither holds this object, which would keep a closed version in memory until the collector comes.
         facets = self._facets = cache(partial(Facets.open, folder, self._metadata))
@@ -128,6 +131,16 @@ class Collection:
             raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
         flat, lengths = self._tokens.take(rows)
         return TokenBatch(flat.astype(np.int32), cumulative(lengths))
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """How often the reranker's tokens occur here, for lexical scores.
+
+        Raises CollectionError when the corpus was indexed without a reranker.
+        """
+        if self._tokens is None or self._frequencies is None:
+            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
+        return Lexicon(np.array(self._frequencies), len(self), len(self._tokens.data) / max(len(self), 1))
 
     def texts(self, rows: npt.ArrayLike) -> list[str]:
         """The texts of the passages `rows` (int [m])."""

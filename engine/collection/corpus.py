@@ -39,8 +39,8 @@ class Corpus:
 
 
 def open_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Corpus:
-    """The corpus `source`: a .jsonl, .jsonl.gz, .csv or .parquet file, a folder of .txt and .md files, or
-    `python:NAME,…` for the documentation strings of Python packages (`python:stdlib`: the standard library).
+    """The corpus `source`: a .jsonl, .jsonl.gz, .csv or .parquet file, a BEIR folder, a folder of .txt and .md files,
+    or `python:NAME,…` for the documentation strings of Python packages (`python:stdlib`: the standard library).
 
     Raises CorpusError when it is none of these; reading it may raise more (see Corpus).
     """

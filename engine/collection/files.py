@@ -19,6 +19,8 @@ from ..files import sha256
 from .document import ID_FIELDS, Document, Fields, Record, Source
 
 TEXT_SUFFIXES = (".txt", ".md")
+BEIR = ("corpus.jsonl", "corpus.jsonl.gz")
+"""A folder with one of these is the corpus it holds."""
 Row = dict[str, Any]
 Reader = Callable[[Path], Iterator[tuple[str, Row | str]]]
 """A file's rows, each with where it is; text in the place of a row says what is wrong with it."""
@@ -26,6 +28,9 @@ Reader = Callable[[Path], Iterator[tuple[str, Row | str]]]
 
 def source(path: Path, fields: Fields) -> Source:
     """The file or folder `path` as a source of records; raises CorpusError when it is no known kind of corpus."""
+    beir = next((path / name for name in BEIR if (path / name).is_file()), None)
+    if beir is not None:
+        return source(beir, fields)
     if path.is_dir():
         return _folder(path)
     readers: dict[str, Reader] = {

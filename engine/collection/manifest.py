@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..recall.planning import IndexPlan
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 SHORTEST_CHUNK = 16
 TokenDtype = Literal["uint16", "uint32"]
 
@@ -86,7 +86,7 @@ class Counts(_Record):
 class Manifest(_Record):
     """A version of a collection; unknown keys are errors."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     version: str
     parent: str | None
     job: str

@@ -109,6 +109,11 @@ class Preparer:
             return None
         return "uint16" if self._reranker.vocab_size <= 2**16 else "uint32"
 
+    @property
+    def vocabulary(self) -> int:
+        """Ids that the reranker's tokenizer can give; 0 without a reranker."""
+        return 0 if self._reranker is None else self._reranker.vocab_size
+
     def shards(self, documents: Iterator[Document], size: int) -> Iterator[Passages]:
         """Whole documents' passages, `size` or a few more at a time."""
         shard = Passages()

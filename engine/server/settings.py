@@ -83,6 +83,7 @@ class ServerSettings(BaseSettings):
     encoder_precision: Precision | Literal["auto"] = "auto"
     reranker_precision: Precision | Literal["auto"] = "auto"
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     warm_up: bool = True
 
     @classmethod

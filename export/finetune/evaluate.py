@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from transformers import BertModel
 
-from ...engine.fusion import Domain, Questions
+from ...engine.fusion import Domain, Fusion, Questions
+from ...engine.lexical import Lexicon
 from ...engine.tokenizer import Tokenizer
 from ...engine.tokens import TokenBatch
 from .data import read_beir
@@ -34,13 +35,14 @@ class Recalled:
     """A test set after recall: `q` questions and each one's best candidates, ready to be scored.
 
     questions, passages: ids without special tokens; candidates: int64 [q, CANDIDATES] rows of passages;
-    cosines: float32 [q, CANDIDATES], falling; positives: each question's relevant rows
+    cosines, evidence: float32 [q, CANDIDATES], cosines falling; positives: each question's relevant rows
     """
 
     questions: TokenBatch
     passages: TokenBatch
     candidates: npt.NDArray[np.int64]
     cosines: npt.NDArray[np.float32]
+    evidence: npt.NDArray[np.float32]
     positives: list[tuple[int, ...]]
 
 
@@ -61,7 +63,11 @@ def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, worker
     cosines = encode(bi_encoder, tokenizer, queries).astype(np.float32) @ np.concatenate(parts).astype(np.float32).T
     found = np.argsort(-cosines, axis=1, kind="stable")[:, :CANDIDATES]
     log.info("%s: recalled from %d passages", dataset.name, len(passages))
-    return Recalled(queries, passages, found, np.take_along_axis(cosines, found, axis=1), [q.positives for q in asked])
+    cosines = np.take_along_axis(cosines, found, axis=1)
+    lexicon = Lexicon.of(passages, tokenizer.vocab_size)
+    lexical = [lexicon.scores(queries[row], passages.select(rows)) for row, rows in enumerate(found)]
+    evidence = Fusion().evidence(cosines, np.stack(lexical))
+    return Recalled(queries, passages, found, cosines, evidence, [question.positives for question in asked])
 
 
 def judge_recalled(
@@ -70,7 +76,7 @@ def judge_recalled(
     """Every candidate scored by every exit. Relevant passages that recall missed follow with score -1e9."""
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=max_length, segments=True)
 
-    def one(row: int) -> tuple[Floats, Floats, Floats]:
+    def one(row: int) -> tuple[Floats, Floats, Floats, Floats]:
         found = recalled.candidates[row]
         pairs = tokenizer.pairs(recalled.questions[row], recalled.passages.select(found))
         with torch.inference_mode():
@@ -82,11 +88,12 @@ def judge_recalled(
         return (
             np.pad(logits, ((0, 0), (0, missed)), constant_values=UNRANKED),
             np.pad(recalled.cosines[row], (0, missed), constant_values=UNRANKED),
+            np.pad(recalled.evidence[row], (0, missed), constant_values=UNRANKED),
             np.pad(np.isin(found, relevant).astype(np.float32), (0, missed), constant_values=1.0),
         )
 
     results = workers.map(one, range(len(recalled.positives)))
-    return Judged([r[0] for r in results], [r[1] for r in results], [r[2] for r in results])
+    return Judged(*(list(column) for column in zip(*results, strict=True)))
 
 
 def _recall_length(base: Path) -> int:
@@ -101,7 +108,7 @@ def report(judged: Judged, scorer: Scorer, recall_weight: float) -> dict[str, An
     orders: dict[str, Questions] = {
         "recall": domain.recall_scores,
         "rerank": domain.logits,
-        "fused": [x + recall_weight * r for x, r in zip(domain.logits, domain.recall_scores, strict=True)],
+        "fused": domain.fused(recall_weight),
     }
     layers = [judged.at(layer) for layer in range(len(scorer.exits) + 1)]
     return {

@@ -37,12 +37,12 @@ def exit_curve(
         for kept in cuts:
             scores = []
             counts = []
-            for x, final, recall in zip(early.logits, last.logits, last.recall_scores, strict=True):
-                order = np.argsort(-(x + recall_weight * recall), kind="stable")
+            for begun, final in zip(early.fused(recall_weight), last.fused(recall_weight), strict=True):
+                order = np.argsort(-begun, kind="stable")
                 score = np.empty(len(order))
                 score[order] = -1e6 - np.arange(len(order))
                 going = order[:kept]
-                score[going] = final[going] + recall_weight * recall[going]
+                score[going] = final[going]
                 scores.append(score)
                 counts.append(len(going) / len(order))
             compute = (layer + (depth - layer) * float(np.mean(counts))) / depth

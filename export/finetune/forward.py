@@ -72,9 +72,9 @@ def gradients(model: Reranker, parts: list[Lists], pad_id: int, workers: Workers
     parameters = list(model.trained().values())
 
     def one(lists: Lists) -> tuple[tuple[Tensor, ...], Tensor]:
-        shape = lists.cosines.shape
+        shape = lists.evidence.shape
         scores = score_pairs(model, lists.pairs, pad_id).view(-1, *shape)
-        loss, entropies = reranking_loss(scores, torch.from_numpy(lists.cosines), model.recall_weight)
+        loss, entropies = reranking_loss(scores, torch.from_numpy(lists.evidence), model.recall_weight)
         return torch.autograd.grad(loss / len(parts), parameters), entropies
 
     results = workers.map(one, parts)

@@ -21,11 +21,11 @@ TITLE_SHARE = 0.2
 class Lists:
     """`b` lists of `k` joined pairs; the first of each list is the positive.
 
-    pairs: b * k sequences, list after list     cosines: float32 [b, k]
+    pairs: b * k sequences, list after list     evidence: float32 [b, k], see `Fusion`
     """
 
     pairs: TokenBatch
-    cosines: npt.NDArray[np.float32]
+    evidence: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def draw(
 ) -> Lists:
     """The `lists` examples of one step, each with `negatives` negatives, of which about a share `easy` is random."""
     rng = np.random.default_rng((seed, 2, step))
-    pairs, cosines = [], []
+    pairs, evidence = [], []
     for index in range(step * lists, (step + 1) * lists):
         source, question = order[index % len(order)]
         mined = sources[source].mined
@@ -76,8 +76,8 @@ def draw(
         if rng.random() < TITLE_SHARE:
             passages = with_titles(mined.titles.select(rows), passages)
         pairs.append(tokenizer.pairs(mined.questions[question], passages))
-        cosines.append(mined.cosines(question, rows))
-    return Lists(concatenate(pairs), np.stack(cosines))
+        evidence.append(mined.evidence(question, rows))
+    return Lists(concatenate(pairs), np.stack(evidence))
 
 
 def with_titles(titles: TokenBatch, passages: TokenBatch) -> TokenBatch:

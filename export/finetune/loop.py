@@ -138,13 +138,13 @@ def _step(
 
 def _parts(lists: Lists, count: int) -> list[Lists]:
     """Two halves, or one part for an odd count: the split decides how sums round, so it never follows the machine."""
-    size = lists.cosines.shape[1]
+    size = lists.evidence.shape[1]
     parts = 2 if count % 2 == 0 else 1
     each = count // parts
     return [
         Lists(
             lists.pairs.select(np.arange(part * each * size, (part + 1) * each * size)),
-            lists.cosines[part * each : (part + 1) * each],
+            lists.evidence[part * each : (part + 1) * each],
         )
         for part in range(parts)
     ]

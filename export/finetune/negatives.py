@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from safetensors.numpy import load_file, save
 from transformers import BertModel
 
 from ...engine.files import replace_durably
+from ...engine.fusion import Fusion
+from ...engine.lexical import Lexicon
 from ...engine.tokenizer import Tokenizer
 from ...engine.tokens import TokenBatch
 from .data import Dataset
@@ -27,7 +30,7 @@ DUPLICATE = 0.97
 ROWS_AT_ONCE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mined:
     """One data set as token ids, vectors and candidates: all that training and validation need of it.
 
@@ -49,6 +52,16 @@ class Mined:
         """float32 [len(rows)]: recall scores of the passages `rows` for one question."""
         query = self.question_vectors[question].astype(np.float32)
         return np.asarray(self.vectors[rows].astype(np.float32) @ query, dtype=np.float32)
+
+    def evidence(self, question: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """float32 [len(rows)]: what the first stage knows of the passages `rows` for one question (see `Fusion`)."""
+        lexical = self.lexicon.scores(self.questions[question], self.passages.select(rows))
+        return Fusion().evidence(self.cosines(question, rows), lexical)
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """Of the passages; its vocabulary reaches to the highest id that occurs."""
+        return Lexicon.of(self.passages, int(max(self.passages.ids.max(), self.questions.ids.max())) + 1)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""

@@ -17,9 +17,9 @@ class Settings(BaseModel):
     seed: int = 0
     rank: int = Field(default=64, gt=0)
     exits: tuple[int, ...] = (2, 3, 4)
-    rate: float = Field(default=2e-4, gt=0)
+    rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate. 7e-4 made the model collapse; see `Reranker.groups`."""
-    warmup: int = 60
+    warmup: int = 100
     """Steps in which the learning rate rises; the share of random (easy) negatives falls over ten times as many."""
     lists: int = Field(default=4, gt=0)
     """Questions a step."""
@@ -29,9 +29,9 @@ class Settings(BaseModel):
     long_every: int = 8
     mining_length: int = 128
     """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""
-    passages: int = Field(default=3000, gt=0)
+    passages: int = Field(default=8000, gt=0)
     """Passages mined from the largest source; the others have their share by weight, at least half as many."""
-    questions: int = Field(default=4500, gt=0)
+    questions: int = Field(default=9000, gt=0)
     """Training questions of the heaviest source; the others have their share by weight."""
     held_out: int = Field(default=400, gt=0)
     """Passages a source keeps back for validation, in whole documents."""
@@ -49,6 +49,6 @@ class Settings(BaseModel):
     threads: int = Field(default=2, gt=0)
     pseudo: tuple[str, ...] = ("python", "cloze")
     weights: dict[str, float] = Field(
-        default_factory=lambda: {"squad-train": 0.45, "nq-qed-train": 0.2, "medquad": 0.1, "python": 0.1, "cloze": 0.15}
+        default_factory=lambda: {"squad-train": 0.4, "nq-qed-train": 0.28, "medquad": 0.1, "python": 0.1, "cloze": 0.12}
     )
     """Share of the training examples by source; a source not named gets 0.3 (labelled) or 0.15 (pseudo)."""

@@ -42,7 +42,7 @@ def finetune(
     minutes: float = 90.0,
     seed: int = 0,
     rank: int = 64,
-    rate: float = 2e-4,
+    rate: float = 3e-4,
     pseudo: Sequence[str] = ("python", "cloze"),
     resume: bool = True,
     tests: Iterable[Path] = (),

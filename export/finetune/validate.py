@@ -21,16 +21,17 @@ Floats = npt.NDArray[np.float32]
 class Judged:
     """One domain's candidates: for each question, in recall's order.
 
-    logits: float32 [exits + 1, candidates] a question; recall: float32 [candidates]; gains: float32 [candidates]
+    logits: float32 [exits + 1, candidates] a question; recall, evidence, gains: float32 [candidates]
     """
 
     logits: list[Floats]
     recall: list[Floats]
+    evidence: list[Floats]
     gains: list[Floats]
 
     def at(self, layer: int) -> Domain:
         """With the logits of one exit (by its place in the exits), or with -1 those of the last layer."""
-        return Domain([logits[layer] for logits in self.logits], self.recall, self.gains)
+        return Domain([logits[layer] for logits in self.logits], self.recall, self.evidence, self.gains)
 
     @property
     def spread(self) -> float:
@@ -56,16 +57,16 @@ def judge(
     rows = [mined.candidates[index][:candidates] for index in range(len(mined.questions))]
     asked = [i for i in range(len(rows)) if mined.positives[i] in rows[i]][:questions]
 
-    def one(question: int) -> tuple[Floats, Floats, Floats]:
+    def one(question: int) -> tuple[Floats, Floats, Floats, Floats]:
         found = rows[question][rows[question] >= 0]
         pairs = tokenizer.pairs(mined.questions[question], mined.passages.select(found))
         with torch.inference_mode():
             logits = score_pairs(model, pairs, pad_id).numpy()
         gains = (found == mined.positives[question]).astype(np.float32)
-        return logits, mined.cosines(question, found), gains
+        return logits, mined.cosines(question, found), mined.evidence(question, found), gains
 
     results = workers.map(one, asked)
-    return Judged([r[0] for r in results], [r[1] for r in results], [r[2] for r in results])
+    return Judged(*(list(column) for column in zip(*results, strict=True))) if results else Judged([], [], [], [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,9 @@ def test_both_stages_agree_with_an_exhaustive_oracle(engine: Engine):
     assert [hit.id for hit in by_recall] == expected
     logits = engine.reranker.score(QUESTIONS[0], [hit.text for hit in result.hits])
     np.testing.assert_allclose([hit.rerank_score for hit in result.hits], logits, atol=1e-5)
-    weight = engine.fusion.recall_weight
     for hit in result.hits:
-        assert hit.score == pytest.approx(hit.rerank_score + weight * hit.recall_score, abs=1e-5)
+        evidence = hit.recall_score + engine.fusion.lexical_weight * hit.lexical_score
+        assert hit.score == pytest.approx(hit.rerank_score + engine.fusion.recall_weight * evidence, abs=1e-5)
     assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
     assert (result.reranked, result.candidates, result.degraded) == (20, 20, None)
 
@@ -93,6 +93,22 @@ def test_a_tight_budget_reranks_the_first_of_recall(engine: Engine, monkeypatch:
     assert "7 of 30" in result.degraded
     assert sorted(hit.recall_rank for hit in result.hits[:7]) == list(range(1, 8))
     assert [hit.recall_rank for hit in result.hits[7:]] == list(range(8, 31))
+
+
+def test_under_a_budget_those_with_the_best_evidence_are_read(collection: Path, monkeypatch: pytest.MonkeyPatch):
+    with Engine.open(
+        collection, device="cpu", warm_up=False, recall_weight=1.0, lexical_weight=3.0, reranker_precision="fp32"
+    ) as engine:
+        monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
+        result = engine.search(QUESTIONS[1], top_k=30, candidates=30, budget_ms=60_000)
+        full = engine.search(QUESTIONS[1], top_k=30, candidates=30, budget_ms=None)
+    read, left = result.hits[:7], result.hits[7:]
+    evidence = {hit.id: hit.recall_score + 3.0 * hit.lexical_score for hit in result.hits}
+    assert min(evidence[hit.id] for hit in read) >= max(evidence[hit.id] for hit in left)
+    assert {hit.recall_rank for hit in read} != set(range(1, 8))  # or this says nothing
+    assert [hit.recall_rank for hit in left] == sorted(hit.recall_rank for hit in left)
+    logits = {hit.id: hit.rerank_score for hit in full.hits}
+    assert [hit.rerank_score for hit in read] == pytest.approx([logits[hit.id] for hit in read], abs=1e-5)
 
 
 def test_timings_add_up(engine: Engine):
@@ -171,7 +187,7 @@ def test_a_closed_engine_refuses(collection: Path):
 
 
 def test_a_weight_given_at_open_is_used(collection: Path):
-    with Engine.open(collection, device="cpu", warm_up=False, recall_weight=1e6) as engine:
+    with Engine.open(collection, device="cpu", warm_up=False, recall_weight=1e6, lexical_weight=0.0) as engine:
         assert [hit.recall_rank for hit in engine.search("json", budget_ms=None).hits] == list(range(1, 11))
 
 

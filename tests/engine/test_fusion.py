@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from tandem.engine.errors import InputError
-from tandem.engine.fusion import WEIGHTS, Domain, Fusion, fit_fusion, fit_over, mean_ndcg
+from tandem.engine.fusion import (
+    LEXICAL_WEIGHT,
+    LEXICAL_WEIGHTS,
+    WEIGHTS,
+    Domain,
+    Fusion,
+    fit_fusion,
+    fit_over,
+    mean_ndcg,
+)
 
 Arrays = list[np.ndarray]
 
@@ -21,7 +30,7 @@ def domain(questions: int, logit_noise: float, recall_noise: float, seed: int = 
         logits.append(5.0 * gain + rng.normal(scale=logit_noise, size=20))
         recall.append(0.2 * gain + rng.normal(scale=recall_noise, size=20))
         gains.append(gain)
-    return Domain(logits, recall, gains)
+    return Domain(logits, recall, recall, gains)
 
 
 def slow_ndcg(scores: Arrays, gains: Arrays) -> float:
@@ -44,7 +53,7 @@ def test_ndcg_equals_the_formula(candidates: int) -> None:
 
 def test_both_beat_either_where_both_know_something() -> None:
     d = domain(400, logit_noise=3.0, recall_noise=0.1)
-    fitted = fit_fusion(d.logits, d.recall_scores, d.gains)
+    fitted = fit_over([d])
     best = max(d.ndcg(weight) for weight in WEIGHTS)
     assert d.ndcg(fitted.recall_weight) > max(d.ndcg(0.0), d.recall_ndcg) + 0.02
     assert d.ndcg(fitted.recall_weight) >= best - 0.005
@@ -54,9 +63,9 @@ def test_both_beat_either_where_both_know_something() -> None:
 
 def test_useless_recall_gets_little_weight_and_a_useless_reranker_leaves_recall_standing() -> None:
     d = domain(300, logit_noise=1.0, recall_noise=100.0)
-    assert d.ndcg(fit_fusion(d.logits, d.recall_scores, d.gains).recall_weight) >= d.ndcg(0.0) - 0.005
+    assert d.ndcg(fit_over([d]).recall_weight) >= d.ndcg(0.0) - 0.005
     d = domain(300, logit_noise=1000.0, recall_noise=0.02)
-    assert fit_fusion(d.logits, d.recall_scores, d.gains).recall_weight == pytest.approx(max(WEIGHTS), rel=0.7)
+    assert fit_over([d]).recall_weight == pytest.approx(max(WEIGHTS), rel=0.7)
 
 
 def test_a_domain_where_the_reranker_harms_raises_the_weight() -> None:
@@ -71,15 +80,26 @@ def test_a_domain_where_the_reranker_harms_raises_the_weight() -> None:
 
 def test_domains_count_the_same_however_large() -> None:
     small, large = domain(50, 1.5, 0.3), domain(50, 12.0, 0.06, seed=1)
-    repeated = Domain(*(list(part) * 20 for part in (large.logits, large.recall_scores, large.gains)))
+    repeated = Domain(*(list(part) * 20 for part in (large.logits, large.recall_scores, large.evidence, large.gains)))
     assert fit_over([small, large]).recall_weight == fit_over([small, repeated]).recall_weight
+
+
+def test_the_lexical_weight_follows_what_the_words_are_worth() -> None:
+    d = domain(300, logit_noise=5.0, recall_noise=1.0)
+    rng = np.random.default_rng(3)
+    telling = [gain + rng.normal(scale=0.6, size=20) for gain in d.gains]
+    noise = [rng.normal(scale=5.0, size=20) for _ in d.gains]
+    assert fit_fusion(d.logits, d.recall_scores, telling, d.gains).lexical_weight == max(LEXICAL_WEIGHTS)
+    assert fit_fusion(d.logits, d.recall_scores, noise, d.gains).lexical_weight == 0.0
+    silent = [np.zeros(20) for _ in d.gains]
+    assert fit_fusion(d.logits, d.recall_scores, silent, d.gains).lexical_weight == LEXICAL_WEIGHT
 
 
 def test_no_relevant_candidate_is_refused() -> None:
     with pytest.raises(InputError, match="relevant candidate"):
-        fit_fusion([np.ones(3)], [np.ones(3)], [np.zeros(3)])
+        fit_fusion([np.ones(3)], [np.ones(3)], [np.ones(3)], [np.zeros(3)])
     with pytest.raises(InputError, match="relevant candidate"):
-        fit_fusion([], [], [])
+        fit_fusion([], [], [], [])
 
 
 def test_weight_zero_is_the_pure_reranker_order() -> None:

@@ -6,6 +6,9 @@ import gzip
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,9 @@ from transformers import BertForSequenceClassification
 
 from tandem.engine.errors import CorpusError, ExportError, InputError
 from tandem.engine.tokenizer import Tokenizer
-from tandem.export.finetune import finetune, loop
+from tandem.export.finetune import finetune
 from tandem.export.finetune.adapter import WEIGHTS, load_merged
+from tandem.export.finetune.checkpoint import LATEST
 from tandem.export.finetune.data import hold_out, read_beir
 from tandem.export.finetune.forward import Workers, score_pairs
 from tandem.export.finetune.model import Reranker
@@ -108,12 +112,14 @@ def test_written_adapter_scores_as_the_trained_model(base: Path, tmp_path: Path)
     write_weights(tmp_path, model, "tiny")
     ids = inputs()
     scorer = Scorer(base, tmp_path, torch.float32)
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
     with torch.no_grad():
-        ours = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
-        written = scorer(ids, torch.ones_like(ids), torch.zeros_like(ids))
+        ours = model(ids, mask, torch.zeros_like(ids))
+        written = scorer(ids, mask, torch.zeros_like(ids))
     assert ours.std() > 1e-4
     torch.testing.assert_close(written, ours, atol=2e-3, rtol=2e-3)  # the files are float16
-    torch.testing.assert_close(load_merged(base, tmp_path)(ids).logits.squeeze(-1), written[-1])
+    torch.testing.assert_close(load_merged(base, tmp_path)(ids, mask).logits.squeeze(-1), written[-1])
 
 
 def test_training_moves_the_weights_and_is_recorded(trained: Path) -> None:
@@ -127,23 +133,29 @@ def test_training_moves_the_weights_and_is_recorded(trained: Path) -> None:
     assert all(digest in card for digest in record.files.values())
 
 
+# A training that is killed by SIGKILL in its fifth step.
+KILLED = """
+import os, pathlib, signal, sys
+from tandem.export.finetune import finetune, loop
+from tandem.export.finetune.settings import Settings
+base, data, out, settings = sys.argv[1:]
+whole = loop._step
+def dies(run, optimizer, order, step):
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(run, optimizer, order, step)
+loop._step = dies
+finetune(base, [pathlib.Path(data)], pathlib.Path(out), settings=Settings.model_validate_json(settings))
+"""
+
+
 def test_killed_and_resumed_training_equals_an_unbroken_one(
-    base: Path, data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, data: Path, trained: Path, tmp_path: Path
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    whole = loop._step
-
-    def dies(run: loop.Run, optimizer: torch.optim.Optimizer, order: np.ndarray, step: int) -> np.ndarray:
-        if step == 4:
-            raise Killed
-        return whole(run, optimizer, order, step)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "_step", dies)
-        with pytest.raises(Killed):
-            finetune(base, [data], tmp_path, settings=SETTINGS)
+    arguments = [str(base), str(data), str(tmp_path), SETTINGS.model_dump_json()]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "work" / LATEST).exists()
     assert not (tmp_path / WEIGHTS).exists()
     finetune(base, [data], tmp_path, settings=SETTINGS)
     unbroken, resumed = load_file(trained / WEIGHTS), load_file(tmp_path / WEIGHTS)

@@ -89,8 +89,8 @@ def test_python_docs_are_questions_with_an_answer_each() -> None:
 def test_exit_curve_by_hand() -> None:
     recall = [np.zeros(4)]
     gains = [np.array([0.0, 0.0, 1.0, 0.0])]
-    early = Domain([np.array([3.0, 2.0, 1.0, 0.0])], recall, gains)  # the answer is third
-    last = Domain([np.array([0.0, 1.0, 9.0, 2.0])], recall, gains)  # and first after the last layer
+    early = Domain([np.array([3.0, 2.0, 1.0, 0.0])], recall, recall, gains)  # the answer is third
+    last = Domain([np.array([0.0, 1.0, 9.0, 2.0])], recall, recall, gains)  # and first after the last layer
     lost, found, all_on = exit_curve([early, last], [2], 6, 0.0, cuts=(2, 3, 40))
     assert lost.ndcg == pytest.approx(1 / np.log2(4))  # dropped: third, behind the two that went on
     assert found.ndcg == pytest.approx(1.0)

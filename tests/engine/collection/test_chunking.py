@@ -120,3 +120,12 @@ def test_text_is_tokenised_once_for_two_models_that_share(
 def test_settings_that_make_no_sense(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="index setting"):
         IndexSettings(**wrong)
+
+
+def test_more_tokens_than_the_models_read_are_refused_not_cut(tokenizer: Tokenizer) -> None:
+    room = tokenizer.text_room
+    with pytest.raises(InputError, match=f"at most {room}, or 0"):
+        Preparer(tokenizer, None, IndexSettings(chunk_tokens=room + 1))
+    assert Preparer(tokenizer, None, IndexSettings(chunk_tokens=room)).limits.tokens == room
+    with pytest.raises(InputError, match="beside a question"):
+        Preparer(tokenizer, tokenizer, IndexSettings(chunk_tokens=room))

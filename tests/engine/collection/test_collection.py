@@ -12,6 +12,7 @@ import pytest
 
 from tandem.engine.collection import Collection
 from tandem.engine.errors import CollectionError
+from tandem.engine.lexical import Lexicon
 
 from .conftest import World
 
@@ -71,7 +72,7 @@ def rewrite(root: Path, change: Callable[[dict], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda manifest: manifest.update(format=2), "format"),
+        (lambda manifest: manifest.update(format=3), "format"),
         (lambda manifest: manifest.update(surprise=1), "surprise"),
         (lambda manifest: manifest.pop("job"), "job"),
         (lambda manifest: manifest["counts"].update(passages=3), "for 3 passages"),
@@ -112,3 +113,13 @@ def test_rows_may_repeat_and_be_none(root: Path) -> None:
     assert collection.ids(np.array([2, 2, 0])) == ["d2", "d2", "d0"]
     assert collection.texts([]) == []
     assert len(collection.tokens(np.empty(0, dtype=np.int64))) == 0
+
+
+def test_the_lexicon_counts_the_stored_tokens(root: Path) -> None:
+    collection = Collection.open(root)
+    every = collection.tokens(np.arange(len(collection)))
+    counted = Lexicon.of(every, len(collection.lexicon.frequencies))
+    assert collection.lexicon.frequencies.tolist() == counted.frequencies.tolist()
+    assert collection.lexicon.passages == counted.passages
+    assert collection.lexicon.mean_length == pytest.approx(counted.mean_length)
+    assert collection.lexicon.frequencies.sum() > 0

@@ -129,6 +129,16 @@ def test_parquet(tmp_path: Path) -> None:
     assert list(read_corpus(tmp_path / "c.parquet")) == [Document("a", "", "x", {"n": 1})]
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
+def test_a_beir_folder_is_the_corpus_it_holds(tmp_path: Path, name: str) -> None:
+    write = gzip.open if name.endswith(".gz") else open
+    with write(tmp_path / name, "wt") as file:
+        file.write(json.dumps({"_id": "a", "title": "T", "text": "words"}) + "\n")
+    (tmp_path / "notes.md").write_text("not part of it")
+    assert [document.id for document in read_corpus(tmp_path)] == ["a"]
+    assert open_corpus(tmp_path).source.fingerprint == open_corpus(tmp_path / name).source.fingerprint
+
+
 def test_a_folder_of_texts(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.md").write_text("intro\n\n## The *heading*\n\ntext")
