@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,28 +49,45 @@ class Admission:
         self.tokens = 0
         self.seconds = 0.0
         self.requests = 0
+        self._seconds_of: dict[str, float] = {}
+        self._requests_of: Counter[str] = Counter()
 
     @contextmanager
-    def reserve(self, work: Work, remaining: float) -> Iterator[None]:
-        """Hold `work` for the length of a request that has `remaining` seconds left.
+    def reserve(self, work: Work, remaining: float, client: str = "") -> Iterator[None]:
+        """Hold `work` for the length of a request of `client` that has `remaining` seconds left.
 
         Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
         server takes anything: the estimate may be wrong, and the deadline tells.
         """
         if self.requests:
-            self._check(work, remaining)
+            self._check(work, remaining, client)
         self.tokens += work.tokens
         self.seconds += work.seconds
         self.requests += 1
+        self._requests_of[client] += 1
+        self._seconds_of[client] = self._seconds_of.get(client, 0.0) + work.seconds
         try:
             yield
         finally:
             self.tokens -= work.tokens
             self.requests -= 1
             self.seconds = self.seconds - work.seconds if self.requests else 0.0
+            self._seconds_of[client] -= work.seconds
+            self._requests_of[client] -= 1
+            if not self._requests_of[client]:
+                del self._requests_of[client], self._seconds_of[client]
 
-    def _check(self, work: Work, remaining: float) -> None:
-        late = self.seconds + work.seconds - remaining
+    def expected(self, work: Work, client: str) -> float:
+        """Seconds until `work` of `client` is done, beside what is admitted.
+
+        Clients take turns at the device, so one that asks for little waits for as much of each other's, not for all.
+        """
+        own = self._seconds_of.get(client, 0.0) + work.seconds
+        others = (seconds for name, seconds in self._seconds_of.items() if name != client)
+        return own + sum(min(own, seconds) for seconds in others)
+
+    def _check(self, work: Work, remaining: float, client: str) -> None:
+        late = self.expected(work, client) - remaining
         if late > 0:
             raise _full(late, "late", "this request would not be done in time behind those that are being served")
         if self.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:

@@ -21,6 +21,7 @@ from .calls import Call, Search
 from .errors import Failure
 from .facts import Facts, Load
 from .metrics import Metrics
+from .suspects import Suspects
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -47,8 +48,25 @@ class Lease:
     async def run(self, call: Call[Answer], remaining: float) -> Answer:
         """The answer to a call; when the worker dies under it, once more of the next one within `remaining` seconds.
 
-        Raises what the engine raises, or Failure `unavailable`.
+        Raises what the engine raises, Failure `unavailable`, or Failure `model` for a call that ends workers.
         """
+        suspects = self._host.suspects
+        verdict = suspects.verdict(call)
+        if verdict is None:
+            return await self._run(call, remaining)
+        if verdict:
+            raise _deadly()
+        async with suspects.alone:
+            try:
+                answer = await self.backend.run(call)
+            except WorkerLost:
+                suspects.convict(call)
+                log.error("a request ends every worker; it is refused from now on", extra={"call": type(call).__name__})
+                raise _deadly() from None
+        suspects.clear(call)
+        return answer
+
+    async def _run(self, call: Call[Answer], remaining: float) -> Answer:
         try:
             return await self.backend.run(call)
         except WorkerLost:
@@ -61,6 +79,7 @@ class Lease:
         try:
             return await self.backend.run(call)
         except WorkerLost:
+            self._host.suspects.suspect(call)
             raise unavailable("the worker ended twice under this request") from None
 
 
@@ -73,7 +92,9 @@ class Host:
         `close_after`: seconds that leases on a replaced backend may last.
         """
         self.metrics = metrics
+        self.suspects = Suspects()
         self.restarts = 0
+        self._step = 0
         self._collection = collection
         self._opener = opener
         self._close_after = close_after
@@ -233,16 +254,17 @@ class Host:
         self.metrics.restarts.inc()
         log.error("the worker ended", extra={"reason": backend.reason, "version": backend.facts.version})
         await backend.close()
-        lived = asyncio.get_running_loop().time() - started
-        await self._reopen(0 if lived > HEALTHY else min(self.restarts - 1, len(BACK_OFF) - 1))
+        if asyncio.get_running_loop().time() - started > HEALTHY:
+            self._step = 0
+        await self._reopen()
 
-    async def _reopen(self, step: int) -> None:
+    async def _reopen(self) -> None:
         """Try until a worker is open: the version that was served, or after a failure the current one."""
         assert self._opener is not None
         pointer = self._pointer
         while not self._closing:
-            await asyncio.sleep(BACK_OFF[min(step, len(BACK_OFF) - 1)])
-            step += 1
+            await asyncio.sleep(BACK_OFF[min(self._step, len(BACK_OFF) - 1)])
+            self._step += 1
             try:
                 backend = await self._opener(pointer)
             except TandemError as error:
@@ -261,6 +283,10 @@ class Host:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _deadly() -> Failure:
+    return Failure("model", "the model failed on this request every time it was tried; the server's log says why")
 
 
 def unavailable(why: str) -> Failure:

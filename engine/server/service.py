@@ -79,7 +79,7 @@ class Service:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
             lengths = _stored(facts, facts.reranker, min(chosen.candidates, facts.passages), query)
             work = work_of(lengths, facts.reranker.cost, at_most=budget)
-        with self.admission.reserve(work, remaining):
+        with self.admission.reserve(work, remaining, client):
             call = Search(client=client, query=query, settings=chosen.model_dump())
             result = await lease.run(call, remaining)
         self._answered(result.timings, None, result.degraded)
@@ -109,7 +109,7 @@ class Service:
         else:
             estimated = _stored(lease.facts, reranker, count, query)
         most = None if budget_ms is None else budget_ms / 1e3
-        with self.admission.reserve(work_of(estimated, reranker.cost, at_most=most), remaining):
+        with self.admission.reserve(work_of(estimated, reranker.cost, at_most=most), remaining, client):
             call = Rerank(
                 client=client,
                 query=readable(query, reranker),
@@ -138,7 +138,7 @@ class Service:
         self._check_count(len(texts), self.settings.max_inputs, "inputs")
         self._check_characters(texts, "input")
         estimated = lengths_of(_characters(texts), 2, encoder.max_length)
-        with self.admission.reserve(work_of(estimated, encoder.cost), remaining):
+        with self.admission.reserve(work_of(estimated, encoder.cost), remaining, client):
             read = [readable(text, encoder) for text in texts]
             call = Embed(client=client, texts=read, kind=kind, truncate=truncate)
             result = await lease.run(call, remaining)

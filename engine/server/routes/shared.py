@@ -55,7 +55,7 @@ class Body(BaseModel):
 
 
 async def service_of(request: Request) -> Service:
-    """The service of the application that serves `request`. A coroutine: FastAPI calls others in a thread each."""
+    """The service that serves `request`. A coroutine: FastAPI calls anything else in a thread, for every request."""
     service: Service = request.app.state.service
     return service
 

@@ -117,6 +117,42 @@ def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
     run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
 
 
+def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.MonkeyPatch):
+    other = Decode(client="", rows=[[2]])
+    row = Row(*(Fake(str(place), fails=1) for place in range(3)), Fake("last"))
+
+    async def ask(host: Host, call: Decode) -> str:
+        await until(lambda: host.current is not None and not host.current.ended.is_set())
+        with host.lease() as lease:
+            return await lease.run(call, 10)
+
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure) as caught:
+            await ask(host, CALL)
+        assert caught.value.kind == "unavailable"
+        for client in ("a", "b"):  # whoever sends it
+            with pytest.raises(Failure) as caught:
+                await ask(host, Decode(client=client, rows=[[1]]))
+            assert caught.value.kind == "model"
+        assert await ask(host, other) == "last"
+        assert host.restarts == 3  # the last time it was not run
+
+    run(work, row, monkeypatch)
+
+
+def test_who_was_only_beside_it_is_answered_and_cleared(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure), host.lease() as lease:
+            await lease.run(CALL, 10)
+        await until(lambda: host.current is not None and not host.current.ended.is_set())
+        for _ in range(2):
+            with host.lease() as lease:
+                assert await lease.run(CALL, 10) == "third"
+        assert host.suspects.verdict(CALL) is None
+
+    run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
+
+
 def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
     row = Row(Fake("first"), EngineError("no memory"), CollectionError("gone"), Fake("second"))
 
@@ -130,7 +166,7 @@ def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_waiting_for_the_next_worker_ends_with_the_requests_time(monkeypatch: pytest.MonkeyPatch):
-    async def never(self: Host, step: int) -> None:
+    async def never(self: Host) -> None:
         await asyncio.Event().wait()
 
     async def work(host: Host) -> None:

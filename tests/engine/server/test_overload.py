@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -67,6 +68,20 @@ def test_work_is_reserved_whole_and_given_back():
             with pytest.raises(Failure, match="as much work"), admission.reserve(Work(0, 0.0), remaining=30.0):
                 pass  # two requests are the most
             assert (admission.tokens, admission.requests) == (100, 2)
+
+
+def test_a_client_that_asks_for_little_is_not_refused_for_anothers_queue():
+    admission = Admission(max_tokens=10_000, max_requests=100)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(admission.reserve(Work(10, 3.0), 30.0, "greedy"))
+        assert admission.expected(Work(10, 3.0), "greedy") == pytest.approx(33.0)
+        with pytest.raises(Failure, match="in time"), admission.reserve(Work(10, 3.0), 30.0, "greedy"):
+            pass
+        assert admission.expected(Work(10, 1.0), "polite") == pytest.approx(2.0)
+        with admission.reserve(Work(10, 1.0), 2.5, "polite"):
+            assert admission.expected(Work(10, 1.0), "third") == pytest.approx(3.0)
+    assert (admission.requests, admission._seconds_of) == (0, {})
 
 
 def test_estimates_are_bounded_by_what_a_model_reads():

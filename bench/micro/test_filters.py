@@ -1,0 +1,46 @@
+"""What a filter costs: its passages looked up, and the search behind it, beside the same search without one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.engine.collection.facets import Facets
+from tandem.engine.collection.ragged import Ragged, encode_strings
+from tandem.engine.filters import parse
+from tandem.engine.recall import Allowed, Index, scan
+from tandem.engine.recall.scan import Scan
+from tandem.engine.tokens import cumulative
+
+PASSAGES, DIMENSION = 100_000, 384
+
+
+@pytest.fixture(scope="module")
+def facets() -> Facets:
+    rows = [json.dumps({"year": 2000 + row % 20, "source": f"s{row % 500}"}) for row in range(PASSAGES)]
+    flat, lengths = encode_strings(rows)
+    return Facets.of(Ragged(flat, cumulative(lengths)))
+
+
+@pytest.fixture(scope="module")
+def index() -> Index:
+    vectors = np.random.default_rng(0).standard_normal((PASSAGES, DIMENSION), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    codes, largest, residual = scan.build(vectors, lambda *_: None)
+    return Index(vectors, Scan(codes, largest=largest, residual=residual, threads=1))
+
+
+def test_filter_lookup(benchmark: Any, facets: Facets) -> None:
+    document = {"year": {"$gte": 2005}, "source": {"$nin": ["s1", "s2"]}}
+    mask = benchmark(lambda: parse(document).mask(facets))
+    assert 0 < mask.sum() < PASSAGES
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 0.1, 0.001])
+def test_filtered_scan(benchmark: Any, index: Index, share: float | None) -> None:
+    allowed = None if share is None else Allowed(np.random.default_rng(1).random(PASSAGES) < share)
+    _, rows = benchmark(lambda: index.search(index.vectors[:1], 100, allowed))
+    assert rows.shape[1] == 100 if share is None else rows.shape[1] <= 100

@@ -1,0 +1,54 @@
+"""Requests that seem to end workers: run alone to be sure, then not run at all.
+
+A request that lost two workers may be to blame, or may have been beside the one that is. When it comes again it runs
+while no other suspect does; if that ends a third worker it is refused from then on. Text is kept as a keyed hash only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+from . import wire
+from .calls import Call
+
+REMEMBERED = 1024
+
+
+class Suspects:
+    """Belongs to the event loop. Costs nothing while nobody is suspected."""
+
+    def __init__(self) -> None:
+        self.alone = asyncio.Lock()
+        """Held while a suspect runs."""
+        self._secret = secrets.token_bytes(32)
+        self._suspected: OrderedDict[bytes, bool] = OrderedDict()
+
+    def suspect(self, call: Call[Any]) -> None:
+        """It lost two workers."""
+        self._remember(self._key(call), convicted=False)
+
+    def convict(self, call: Call[Any]) -> None:
+        """It ended a worker on its own."""
+        self._remember(self._key(call), convicted=True)
+
+    def clear(self, call: Call[Any]) -> None:
+        """It was answered."""
+        self._suspected.pop(self._key(call), None)
+
+    def verdict(self, call: Call[Any]) -> bool | None:
+        """None: not suspected; False: suspected; True: convicted."""
+        return self._suspected.get(self._key(call)) if self._suspected else None
+
+    def _remember(self, key: bytes, *, convicted: bool) -> None:
+        self._suspected[key] = convicted
+        self._suspected.move_to_end(key)
+        while len(self._suspected) > REMEMBERED:
+            self._suspected.popitem(last=False)
+
+    def _key(self, call: Call[Any]) -> bytes:
+        return hashlib.blake2b(wire.call_frame(0, replace(call, client="")), key=self._secret).digest()
