@@ -33,7 +33,7 @@ micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 
 MINUTES ?= 30
 soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30: bad input, clients that leave, new versions; memory must not grow.
-	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/engine/server/test_soak.py
+	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/engine/server/test_soak.py
 
 clients: $(INSTALLED)  ## Install the clients the server speaks to (some 70 packages) and run them, and the schema fuzz, against it.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
