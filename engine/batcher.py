@@ -28,11 +28,6 @@ from .twins import Owner, Twins
 
 log = logging.getLogger(__name__)
 
-# A job with a deadline is served in blocks of its order, longest first inside each. A block that the deadline cuts is
-# dropped whole, or the longest of it would stand before the best. Sorting 16 passages of one corpus already keeps the
-# padding of micro-batches of 4 under 10 %.
-BLOCK = 16
-
 
 class Model(Protocol):
     """What a job runs on: one result for each sequence of a batch; an exception in a sequence's place fails its job."""
@@ -68,6 +63,8 @@ class Job:
     """Whose it is: clients take turns."""
     future: Future[Served] = field(default_factory=Future)
     lengths: list[int] = field(init=False)
+    block: int = field(init=False)
+    """Sequences that are sorted by length together: all, or few where a deadline may cut the rest off."""
     order: list[int] = field(init=False)
     cursor: int = 0
     results: list[Any] = field(init=False)
@@ -77,7 +74,8 @@ class Job:
     def __post_init__(self) -> None:
         lengths = self.batch.lengths
         self.lengths = lengths.tolist()
-        self.order = serving_order(lengths, len(self.batch) if self.deadline is None else BLOCK).tolist()
+        self.block = max(1, len(self.batch)) if self.deadline is None else self.model.cost.block
+        self.order = serving_order(lengths, self.block).tolist()
         self.results = [None] * len(self.batch)
 
     @property
@@ -99,7 +97,7 @@ class Job:
 
     def finish(self) -> None:
         """Hand what was served to the waiting caller; of a block that was cut, and of what lies behind it, nothing."""
-        for row in self.order[self.cursor - self.cursor % BLOCK :] if self.waiting else ():
+        for row in self.order[self.cursor - self.cursor % self.block :] if self.waiting else ():
             self.results[row] = None
         now = time.monotonic()
         started = now if self.started_at is None else self.started_at

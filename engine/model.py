@@ -9,7 +9,7 @@ import numpy as np
 
 from .artifact import Artifact, Precision
 from .batcher import serving_order
-from .budget import GPU_PROBES, PROBES, CostModel, learn
+from .budget import GPU_PROBES, PROBES, UNPADDED_BLOCK, CostModel, learn
 from .device import Device
 from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
 from .runtime.choosing import PrecisionWish
@@ -55,6 +55,8 @@ class LoadedModel:
         self.runtime.warm_up()
         probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
         self.cost = learn(self._measure, self.tokenizer.max_length, probes)
+        if not self.runtime.pads:
+            self.cost.block = UNPADDED_BLOCK
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
     def compute(self, batch: TokenBatch) -> Rows:

@@ -21,6 +21,8 @@ class Runtime(Protocol):
     """
 
     name: RuntimeName
+    pads: bool
+    """Whether sequences of different lengths cost each other padding."""
 
     def run(self, batch: TokenBatch) -> Rows:
         """The outputs of the n sequences of `batch`."""

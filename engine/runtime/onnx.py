@@ -40,6 +40,7 @@ class OnnxRuntime:
         self._pad_id = pad_id
         self._head = head
         self._alone = alone
+        self.pads = not alone
         self._shares = device.threads if split == "sequences" else 1
         self._session = _session(graph, threads=1 if self._shares > 1 else device.threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}

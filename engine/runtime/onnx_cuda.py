@@ -70,6 +70,7 @@ class OnnxCudaRuntime:
     """One graph on a GPU, behind the face of `face.Runtime`."""
 
     name: RuntimeName = "onnx"
+    pads = True
 
     def __init__(
         self, graph: Path, *, pad_id: int, head: Head, width: int, max_length: int, device: Device,

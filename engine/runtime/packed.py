@@ -59,6 +59,7 @@ class PackedRuntime:
     """One model on a GPU, or its oracle on a CPU, behind the face of `face.Runtime`."""
 
     name: RuntimeName = "packed"
+    pads = False
 
     def __init__(self, bert: Bert) -> None:
         self.bert = bert

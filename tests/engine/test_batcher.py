@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.engine.batcher import BLOCK, Batcher, Job, form, serving_order
+from tandem.engine.batcher import Batcher, Job, form, serving_order
+from tandem.engine.budget import PADDED_BLOCK as BLOCK
 from tandem.engine.budget import CostModel
 from tandem.engine.errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded
 from tandem.engine.tokens import TokenBatch, pack
