@@ -91,13 +91,19 @@ def fit_fusion(logits: Questions, recall_scores: Questions, lexical_scores: Ques
     return max(fits, key=lambda fit: fit[:2])[2]
 
 
-def fit_over(domains: Sequence[Domain], fitted_on: str = "", lexical_weight: float = LEXICAL_WEIGHT) -> Fusion:
+def fit_over(
+    domains: Sequence[Domain],
+    fitted_on: str = "",
+    lexical_weight: float = LEXICAL_WEIGHT,
+    caution: float = 0.0,
+) -> Fusion:
     """The recall weight of `WEIGHTS` that serves several domains best, each having the same say.
 
     A weight's value is the mean over domains of its nDCG@10, less four times what a domain loses against recall alone:
     one that costs a domain is taken only for a large gain elsewhere. Neighbours are averaged before the best is taken,
-    since a few hundred questions leave the curve rough. `lexical_weight` is the one in the domains' evidence.
-    Raises InputError when a domain has no relevant candidate.
+    since a few hundred questions leave the curve rough. `lexical_weight` is the one in the domains' evidence. The largest
+    weight within `caution` (nDCG@10) of the best is taken: it leaves more of the first stage's order standing where the
+    reranker has never been. Raises InputError when a domain has no relevant candidate.
     """
     if not domains or not all(any(np.any(gain > 0) for gain in domain.gains) for domain in domains):
         raise InputError("a fusion weight needs at least one question with a relevant candidate in every domain")
@@ -107,7 +113,8 @@ def fit_over(domains: Sequence[Domain], fitted_on: str = "", lexical_weight: flo
     smooth = np.convolve(np.pad(value, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     questions = sum(len(domain.gains) for domain in domains)
     where = fitted_on or f"{questions} judged questions of {len(domains)} domain(s)"
-    return Fusion(recall_weight=WEIGHTS[int(np.argmax(smooth))], lexical_weight=lexical_weight, fitted_on=where)
+    chosen = int(np.flatnonzero(smooth >= smooth.max() - caution)[-1]) if caution else int(np.argmax(smooth))
+    return Fusion(recall_weight=WEIGHTS[chosen], lexical_weight=lexical_weight, fitted_on=where)
 
 
 def mean_ndcg(scores: Questions, gains: Questions, depth: int = DEPTH) -> float:

@@ -132,7 +132,7 @@ def accuracy(scores: Questions, gains: Questions) -> float:
     return float(np.mean([gain[int(np.argmax(score))] > 0 for score, gain in zip(scores, gains, strict=True)]))
 
 
-def left_out(domains: dict[str, Domain]) -> dict[str, dict[str, float]]:
+def left_out(domains: dict[str, Domain], caution: float) -> dict[str, dict[str, float]]:
     """For each domain: nDCG@10 of recall alone, and fused with the weight fitted on all the other domains."""
     from ...engine.fusion import fit_over
 
@@ -140,7 +140,7 @@ def left_out(domains: dict[str, Domain]) -> dict[str, dict[str, float]]:
     for name, domain in domains.items():
         others = [other for key, other in domains.items() if key != name]
         if others:
-            weight = fit_over(others).recall_weight
+            weight = fit_over(others, caution=caution).recall_weight
             result[name] = {
                 "recall": round(domain.recall_ndcg, 4),
                 "fused": round(domain.ndcg(weight), 4),

@@ -32,6 +32,9 @@ from .write import write_record, write_weights
 
 log = logging.getLogger(__name__)
 WORK = "work"
+# Half a point of nDCG@10 on held-back questions of the training's own sources is given for unseen collections: with the
+# bundled adapter that is a weight of 23 instead of 8.
+CAUTION = 0.005
 
 
 def finetune(
@@ -123,7 +126,7 @@ def _finish(
     settings = run.settings
     judged = judge_all(run, scorer, settings.final_questions, settings.final_candidates)
     domains = {name: domain.last() for name, domain in judged.items()}
-    fusion = fit_over(list(domains.values()), f"held-back questions of {', '.join(domains)}")
+    fusion = fit_over(list(domains.values()), f"held-back questions of {', '.join(domains)}", caution=CAUTION)
     measured = measured_with(fusion, judged)
     results: dict[str, Any] = {
         "validation": {
@@ -134,7 +137,7 @@ def _finish(
             }
             for name in judged
         },
-        "domain_left_out_of_the_fit": left_out(domains),
+        "domain_left_out_of_the_fit": left_out(domains, CAUTION),
         "history": progress.history,
         "test": {},
     }

@@ -78,6 +78,15 @@ def test_a_domain_where_the_reranker_harms_raises_the_weight() -> None:
     assert bad.ndcg(both) >= bad.recall_ndcg - 0.01
 
 
+def test_caution_takes_the_largest_weight_that_costs_no_more_than_it_may() -> None:
+    d = domain(400, logit_noise=3.0, recall_noise=0.1)
+    best, careful = fit_over([d]), fit_over([d], caution=0.02)
+    assert careful.recall_weight > best.recall_weight
+    assert d.ndcg(careful.recall_weight) >= d.ndcg(best.recall_weight) - 0.03
+    heavier = [weight for weight in WEIGHTS if weight > 2 * careful.recall_weight]
+    assert all(d.ndcg(weight) < d.ndcg(best.recall_weight) - 0.01 for weight in heavier)
+
+
 def test_domains_count_the_same_however_large() -> None:
     small, large = domain(50, 1.5, 0.3), domain(50, 12.0, 0.06, seed=1)
     repeated = Domain(*(list(part) * 20 for part in (large.logits, large.recall_scores, large.evidence, large.gains)))
