@@ -101,9 +101,9 @@ def fit_over(
 
     A weight's value is the mean over domains of its nDCG@10, less four times what a domain loses against recall alone:
     one that costs a domain is taken only for a large gain elsewhere. Neighbours are averaged before the best is taken,
-    since a few hundred questions leave the curve rough. `lexical_weight` is the one in the domains' evidence. The largest
-    weight within `caution` (nDCG@10) of the best is taken: it leaves more of the first stage's order standing where the
-    reranker has never been. Raises InputError when a domain has no relevant candidate.
+    since a few hundred questions leave the curve rough. `lexical_weight` is the one in the domains' evidence. The
+    largest weight within `caution` (nDCG@10) of the best is taken: it leaves more of the first stage's order standing
+    where the reranker has never been. Raises InputError when a domain has no relevant candidate.
     """
     if not domains or not all(any(np.any(gain > 0) for gain in domain.gains) for domain in domains):
         raise InputError("a fusion weight needs at least one question with a relevant candidate in every domain")
