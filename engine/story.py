@@ -16,8 +16,8 @@ from .result import Timings
 
 T = TypeVar("T")
 Story = Generator[Future[Served], Served | None, T]
-# Kept back from a budget for fusing the scores, fetching ten texts (0.3 ms) and what a micro-batch takes longer than its
-# estimate: with 2 ms, 2 of 12 searches of 250 ms came up to 2 ms late.
+# Kept back from a budget for fusing the scores, fetching ten texts (0.3 ms) and what a micro-batch takes longer than
+# its estimate: with 2 ms, 2 of 12 searches of 250 ms came up to 2 ms late.
 FINISH_SECONDS = 0.005
 
 
