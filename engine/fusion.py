@@ -14,8 +14,8 @@ from .errors import InputError
 Scores = npt.NDArray[np.float32]
 
 DEPTH = 10
-# Up to here it hurt none of eight collections, and helped all but one; most would have liked twice as much, but
-# template questions (MedQuAD), whose words every answer shares, lose from 0.3 on; see bench/LOG.md.
+# At 0.2 none of eight collections lost; most would have liked twice as much, but template questions (MedQuAD), whose
+# words every answer shares, had lost a little at 0.3; see bench/LOG.md.
 LEXICAL_WEIGHT = 0.25
 LEXICAL_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
 # Weights tried by `fit_fusion`: none, then 0.25 to 2048 in steps of a fourth of an octave. Cosines of one query's
