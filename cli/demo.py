@@ -32,6 +32,7 @@ def command(
     question: list[str] = typer.Option([], help="Ask this instead of the prepared questions; repeat for several."),
     folder: Path = typer.Option(Path(".demo"), help="Where the models and the collection go."),
     budget_ms: float = typer.Option(RECALL_BUDGET_MS + RERANK_BUDGET_MS, help="Milliseconds a search may take."),
+    show: int = typer.Option(5, min=1, max=10, help="Passages to show of each order."),
 ) -> None:
     """Export the bundled models, index the documentation of Python and numpy, and answer questions in two stages."""
     from ..engine import Engine
@@ -41,18 +42,16 @@ def command(
     collection = _collection(corpus, folder, encoder, reranker)
     with Engine.open(collection) as engine:
         note(f"{len(engine.collection)} passages on the {engine.device.kind} ({engine.device.reason})")
-        table = Table(
-            "ms (p50)", "tokenize", "encode", "recall", "fetch", "queue", "rerank", "total", "reranked", box=None
-        )
-        for text in question or QUESTIONS:
+        table = Table("ms", *_STAGES, "reranked", box=None)
+        for number, text in enumerate(question or QUESTIONS, start=1):
             result = engine.search(text, budget_ms=budget_ms)
-            out().print(Text(f"\n{text}", "bold"))
-            out().print(_side_by_side(engine.search(text, rerank=False).hits, result.hits))
-            timings = result.timings
+            out().print(Text(f"\n{number}. {text}", "bold"))
+            out().print(_side_by_side(engine.search(text, rerank=False).hits[:show], result.hits[:show]))
             table.add_row(
-                Text(text[:40]), *(f"{getattr(timings, stage):.1f}" for stage in _STAGES),
+                f"{number}.",
+                *(f"{getattr(result.timings, stage):.1f}" for stage in _STAGES),
                 f"{result.reranked}/{result.candidates}",
-            )  # fmt: skip
+            )
     out().print("")
     out().print(table)
     out().print(f"budget: recall (encode + recall) {RECALL_BUDGET_MS:.0f} ms, rerank {RERANK_BUDGET_MS:.0f} ms")
@@ -69,6 +68,7 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
     name = "".join(letter if letter.isalnum() else "-" for letter in corpus).strip("-")
     path = folder / "collections" / name
     settings = IndexSettings(encode_title=True, rerank_title=True)
+    note(f"{corpus}: indexing into {path} (some minutes, unless it is there)")
     with progress_bar() as progress:
         report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, settings=settings, progress=progress)
     note(("nothing changed: " if report.unchanged else "") + report.summary())
@@ -76,12 +76,15 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
 
 
 def _side_by_side(recalled: list[Hit], reranked: list[Hit]) -> Table:
-    """Recall's three best beside the final three, with where each came from."""
-    table = Table("recall alone", "after the cross-encoder", "was", box=None)
-    for before, after in zip(recalled[:3], reranked[:3], strict=True):
+    """Recall's best beside the best after reranking, with the place where recall had each of those."""
+    table = Table(box=None, expand=True)
+    for heading in ("recall alone", "after the cross-encoder"):
+        table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("was", justify="right")
+    for before, after in zip(recalled, reranked, strict=True):
         table.add_row(_name(before), _name(after), str(after.recall_rank))
     return table
 
 
 def _name(hit: Hit) -> Text:
-    return Text.assemble((f"{hit.title or hit.id} ", "bold"), " ".join(hit.text.split())[:70])
+    return Text.assemble((f"{hit.title or hit.id} ", "bold"), " ".join(hit.text.split())[:120])

@@ -36,7 +36,8 @@ class CostModel:
 
     `b` is the matrix products (linear in tokens), `c` the attention (quadratic in length), `a` the call. Fitted once on
     probes; `drift` then follows what runs really take. `tokens` is the padded size of the best micro-batch measured,
-    `block` the sequences that a job with a deadline may sort by length (see `batcher.Job`).
+    `block` the sequences that a job with a deadline may sort by length (see `batcher.Job`). With `lanes` sequences
+    computed at once, one to a core, n counts up to whole rounds: three sequences on two cores take as long as four.
     """
 
     call: float
@@ -45,6 +46,7 @@ class CostModel:
     tokens: int
     drift: float = 1.0
     block: int = PADDED_BLOCK
+    lanes: int = 1
 
     def seconds(self, sequences: int, width: int) -> float:
         """Predicted seconds of one micro-batch."""
@@ -67,11 +69,20 @@ class CostModel:
         return int(np.searchsorted(np.cumsum(self.each(lengths)), seconds, side="right"))
 
     def _undrifted(self, sequences: int, width: int) -> float:
-        return self.call + self.token * sequences * width + self.square * sequences * width**2
+        counted = _whole_rounds(sequences, self.lanes)
+        return self.call + self.token * counted * width + self.square * counted * width**2
+
+
+def _whole_rounds(sequences: int, lanes: int) -> int:
+    return -(-sequences // lanes) * lanes
 
 
 def learn(
-    measure: Callable[[int, int], float], max_length: int, probes: Sequence[tuple[int, int]] = PROBES
+    measure: Callable[[int, int], float],
+    max_length: int,
+    probes: Sequence[tuple[int, int]] = PROBES,
+    *,
+    lanes: int = 1,
 ) -> CostModel:
     """Fit a cost model on the probes that `max_length` allows; `measure(sequences, width)` gives seconds of one run."""
     shapes: list[tuple[int, int]] = []
@@ -82,8 +93,8 @@ def learn(
             break
         shapes.append(shape)
         seconds.append(min(measure(*shape), measure(*shape)))  # the first run of a shape allocates
-    call, token, square = _fit(shapes, seconds)
-    return CostModel(call, token, square, tokens=_best_tokens(shapes, seconds))
+    call, token, square = _fit([(_whole_rounds(n, lanes), width) for n, width in shapes], seconds)
+    return CostModel(call, token, square, tokens=_best_tokens(shapes, seconds), lanes=lanes)
 
 
 def _fit(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> tuple[float, float, float]:

@@ -54,9 +54,9 @@ class LoadedModel:
         """Measure micro-batches of several shapes and learn what each costs here; about a second on two cores."""
         self.runtime.warm_up()
         probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
-        self.cost = learn(self._measure, self.tokenizer.max_length, probes)
+        self.cost = learn(self._measure, self.tokenizer.max_length, probes, lanes=self.runtime.lanes)
         if not self.runtime.pads:
-            self.cost.block = UNPADDED_BLOCK
+            self.cost.block = max(UNPADDED_BLOCK, self.runtime.lanes)
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
     def compute(self, batch: TokenBatch) -> Rows:

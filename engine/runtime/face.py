@@ -23,6 +23,8 @@ class Runtime(Protocol):
     name: RuntimeName
     pads: bool
     """Whether sequences of different lengths cost each other padding."""
+    lanes: int
+    """Sequences that it computes at once, each on a core of its own; 1 where all cores share each of them."""
 
     def run(self, batch: TokenBatch) -> Rows:
         """The outputs of the n sequences of `batch`."""

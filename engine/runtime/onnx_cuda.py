@@ -71,6 +71,7 @@ class OnnxCudaRuntime:
 
     name: RuntimeName = "onnx"
     pads = True
+    lanes = 1
 
     def __init__(
         self, graph: Path, *, pad_id: int, head: Head, width: int, max_length: int, device: Device,

@@ -60,6 +60,7 @@ class PackedRuntime:
 
     name: RuntimeName = "packed"
     pads = False
+    lanes = 1
 
     def __init__(self, bert: Bert) -> None:
         self.bert = bert

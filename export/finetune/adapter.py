@@ -39,11 +39,11 @@ def load_merged(base: Path, adapter: Path) -> PreTrainedModel:
     of the shape) that the adapter was trained on, or when neither of them has a pooler or classifier.
     """
     base, adapter = Path(base), Path(adapter)
-    weights = _read_weights(adapter)
+    weights = read_weights(adapter)
     record = read_record(adapter)
     model, fresh = load_base(base)
     if record is not None:
-        _check_base(base, model, record.base, adapter)
+        check_base(base, model, record.base, adapter)
     return _merge(model, fresh, weights, base, adapter).float().eval()
 
 
@@ -90,7 +90,8 @@ def shape_of(model: BertForSequenceClassification, name: str) -> BaseShape:
     )
 
 
-def _read_weights(adapter: Path) -> dict[str, torch.Tensor]:
+def read_weights(adapter: Path) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by PEFT's names; raises ExportError when the folder or a file is missing or damaged."""
     if not adapter.is_dir():
         raise ExportError(f"{adapter} is not a folder; an adapter is one, made by `tandem finetune --out {adapter}`")
     for name in (CONFIG, WEIGHTS):
@@ -103,7 +104,8 @@ def _read_weights(adapter: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _check_base(base: Path, model: BertForSequenceClassification, wanted: BaseShape, adapter: Path) -> None:
+def check_base(base: Path, model: BertForSequenceClassification, wanted: BaseShape, adapter: Path) -> None:
+    """Raise ExportError unless `model`, loaded from `base`, is what `adapter` was trained on."""
     have = shape_of(model, wanted.name)
     for field in ("layers", "hidden", "intermediate", "vocabulary"):
         if getattr(have, field) != getattr(wanted, field):

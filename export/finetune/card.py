@@ -20,7 +20,8 @@ def card(record: AdapterRecord, notes: str = "") -> str:
         f"{trained['kept_step']} were kept by validation. Loss: list-wise softmax, half on the logit and half on logit "
         "+ weighted cosine; the exits learn from the labels and from the last layer.",
         _table(["source", "questions"], trained["data"].items()),
-        f"```\n{_command(record)}\n```",
+        *_begun(trained.get("start")),
+        "```\n" + "\n".join(_commands(record.base.name, trained, "ADAPTER")) + "\n```",
         *([notes] if notes else []),
         "## Validation",
         "Held-back documents of every source, nDCG@10 among recall's best candidates, whose answer recall found.",
@@ -58,13 +59,25 @@ def _head(record: AdapterRecord) -> str:
     )
 
 
-def _command(record: AdapterRecord) -> str:
-    settings = record.trained["settings"]
-    data = [name for name in record.trained["data"] if name not in (*settings["pseudo"], "cloze")]
-    words = ["tandem finetune", f"--base {record.base.name}", *(f"--data {name}" for name in data)]
+def _begun(start: dict[str, Any] | None) -> list[str]:
+    """What the training went on from."""
+    if start is None:
+        return []
+    return [
+        f"It went on from an adapter of {start['steps']} steps ({start['minutes']} minutes), so two commands made it:"
+    ]
+
+
+def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
+    """The commands that make this adapter, oldest first."""
+    settings, start = trained["settings"], trained.get("start")
+    data = [name for name in trained["data"] if name not in (*settings["pseudo"], "cloze")]
+    words = ["tandem finetune", f"--base {base}", *(f"--data {name}" for name in data)]
     words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
     words += [f"--{key} {settings[key]:g}" for key in ("minutes", "seed", "rank", "rate")]
-    return " ".join([*words, "--out ADAPTER"])
+    before = f"{out}-BEFORE"
+    earlier = [] if start is None else _commands(base, start, before)
+    return [*earlier, " ".join([*words, *([] if start is None else [f"--start {before}"]), f"--out {out}"])]
 
 
 def _tests(tests: dict[str, Any]) -> list[str]:

@@ -37,12 +37,13 @@ class Source:
     weight: float
 
 
-def schedule(sources: list[Source], seed: int) -> npt.NDArray[np.int32]:
+def schedule(sources: list[Source], seed: int, start: str | None = None) -> npt.NDArray[np.int32]:
     """int32 [n, 2]: (source, question) in training order, each question at most once, sources mixed by weight.
 
-    It ends where the first source with any weight is used up; the loop then begins it again.
+    It ends where the first source with any weight is used up; the loop then begins it again. A training that goes on
+    from the weights `start` (sha256) has an order of its own, so that it does not repeat the questions it began with.
     """
-    rng = np.random.default_rng((seed, 1))
+    rng = np.random.default_rng((seed, 1) if start is None else (seed, 1, int(start[:8], 16)))
     total = sum(source.weight for source in sources)
     passes = min(len(source.mined.questions) * total / source.weight for source in sources if source.weight > 0)
     rows: list[tuple[float, int, int]] = []

@@ -32,7 +32,7 @@ from .settings import Settings
 from .validate import Judged, judge, quality
 
 log = logging.getLogger(__name__)
-EASY_SHARE = 0.6
+EASY_SHARE, EASY_LEAST = 0.6, 0.1
 # Later weights, trained longer and at a lower rate, are kept unless they are worse by more than this: with 20 questions
 # a domain, validations of equally good weights differed by 0.005.
 TOLERANCE = 0.01
@@ -64,7 +64,7 @@ def train(run: Run) -> Progress:
     """
     optimizer = torch.optim.AdamW(run.model.groups(run.settings.rate), weight_decay=0.01)
     progress = load_checkpoint(run.work, run.model, optimizer, run.digest) or Progress(run.digest)
-    order = schedule(run.sources, run.settings.seed)
+    order = schedule(run.sources, run.settings.seed, run.settings.start)
     if not len(order):
         raise ExportError("the training set is empty: no question has both an answer and another passage")
     with bar() as shown:
@@ -124,7 +124,7 @@ def _step(
         step=step,
         lists=settings.lists,
         negatives=settings.negatives,
-        easy=max(0.1, EASY_SHARE * (1.0 - step / (10 * settings.warmup))) if settings.warmup else 0.1,
+        easy=_easy(settings, step),
         seed=settings.seed,
     )
     grads, entropies = gradients(run.model, _parts(lists, settings.lists), run.pad_id, run.workers)
@@ -134,6 +134,13 @@ def _step(
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     return entropies.numpy()
+
+
+def _easy(settings: Settings, step: int) -> float:
+    """Share of random negatives: a reranker that knows nothing needs them, one that goes on has had them."""
+    if settings.start is not None or not settings.warmup:
+        return EASY_LEAST
+    return max(EASY_LEAST, EASY_SHARE * (1.0 - step / (10 * settings.warmup)))
 
 
 def _parts(lists: Lists, count: int) -> list[Lists]:

@@ -15,6 +15,10 @@ class Settings(BaseModel):
     steps: int | None = Field(default=None, gt=0)
     """Train exactly so many steps: then equal settings give equal weights on equal machines."""
     seed: int = 0
+    """Of every draw. A training that goes on from an adapter needs that adapter's seed, sizes and data, or its
+    validation asks about documents that were trained on."""
+    start: str | None = None
+    """sha256 of the adapter weights that the training goes on from; None: the base alone."""
     rank: int = Field(default=64, gt=0)
     exits: tuple[int, ...] = (2, 3, 4)
     rate: float = Field(default=3e-4, gt=0)

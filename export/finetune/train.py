@@ -27,6 +27,7 @@ from .prepare import digest, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
 from .settings import Settings
+from .start import find_start, fingerprint, take_weights
 from .validate import measured_with
 from .write import write_record, write_weights
 
@@ -51,6 +52,7 @@ def finetune(
     tests: Iterable[Path] = (),
     test_questions: int = 300,
     settings: Settings | None = None,
+    start: str | Path | None = None,
 ) -> AdapterRecord:
     """Train a reranker adapter on `base` and write it to the folder `out`; returns its record.
 
@@ -59,6 +61,7 @@ def finetune(
     tests:  BEIR folders that are only measured, with up to `test_questions` questions each
     resume: continue what `out/work` holds of a training with the same settings; else begin anew
     settings: everything at once, in place of `minutes`, `seed`, `rank`, `rate` and `pseudo`
+    start:  an adapter on `base` to go on from (a bundled name or a folder); its rank and exits are kept
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
     be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
@@ -67,15 +70,23 @@ def finetune(
     folders, name, path = [Path(folder) for folder in data], *_base(base)
     if not folders and not chosen.pseudo:
         raise InputError("there is nothing to train on: give at least one --data folder or --pseudo source")
+    begun = None if start is None else find_start(start, path)
+    if begun is not None:
+        rank, exits = begun[1].trained["settings"]["rank"], begun[1].exits
+        chosen = chosen.model_copy(update={"start": fingerprint(begun[0]), "rank": rank, "exits": exits})
     work = Path(out) / WORK
     if not resume and work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     with Workers(chosen.threads) as workers:
         run, shape = prepare_run(path, name, folders, work, chosen, workers)
+        if begun is not None:
+            take_weights(run.model, begun[0])
         progress = train(run)
         files = write_weights(Path(out), run.model, name)
-        return _finish(Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions)
+        return _finish(
+            Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions, begun
+        )
 
 
 def prepare_run(
@@ -120,6 +131,7 @@ def _finish(
     progress: Progress,
     tests: list[Path],
     test_questions: int,
+    begun: tuple[Path, AdapterRecord] | None,
 ) -> AdapterRecord:
     """Measure the written adapter, fit its fusion and write its record and card."""
     scorer = Scorer(base, out)
@@ -154,14 +166,14 @@ def _finish(
         fusion=fusion,
         exits=scorer.exits,
         max_length=run.max_length,
-        trained=_trained(run, progress),
+        trained=_trained(run, progress, begun),
         quality=results,
     )
     write_record(out, record, card(record))
     return record
 
 
-def _trained(run: Run, progress: Progress) -> dict[str, Any]:
+def _trained(run: Run, progress: Progress, begun: tuple[Path, AdapterRecord] | None) -> dict[str, Any]:
     return {
         "data": {source.name: len(source.mined.questions) for source in run.sources},
         "steps": progress.step,
@@ -169,6 +181,7 @@ def _trained(run: Run, progress: Progress) -> dict[str, Any]:
         "minutes": round(progress.seconds / 60, 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.settings.threads} threads",
         "settings": run.settings.model_dump(),
+        "start": None if begun is None else {"name": begun[0].name, **begun[1].trained},
     }
 
 

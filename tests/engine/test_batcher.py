@@ -337,6 +337,18 @@ def test_micro_batches_serve_everything_once_within_the_token_budget(requests: l
     assert [sorted(rows) for rows in seen] == [list(range(len(lengths))) for lengths in requests]
 
 
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 400), st.integers(1, 4))
+def test_a_round_that_is_begun_is_filled(lengths: list[int], budget: int, lanes: int):
+    model = Echo(tokens=budget)
+    model.cost.lanes = lanes
+    job = Job(model, pack([[1] * length for length in lengths]))
+    while job.waiting:
+        (share,) = form([job], 0.0)
+        assert len(share.rows) % lanes == 0 or not job.waiting
+        rounds_before = (len(share.rows) - 1) // lanes * lanes
+        assert rounds_before == 0 or job.lengths[share.rows[0]] * (rounds_before + 1) <= budget
+
+
 @given(st.lists(st.integers(0, 500), max_size=200))
 def test_serving_order_is_longest_first_inside_blocks(lengths: list[int]):
     order = serving_order(np.array(lengths, dtype=np.int64), BLOCK)

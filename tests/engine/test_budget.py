@@ -33,6 +33,13 @@ def test_the_best_micro_batch_is_the_measured_one():
     assert learn(favours_256, 512).tokens == 256
 
 
+def test_sequences_computed_at_once_count_as_whole_rounds():
+    rounds = machine(2e-3, 3e-5, 4e-8)
+    cost = learn(lambda n, width: rounds(n + n % 2, width), 512, lanes=2)
+    assert cost.seconds(3, 100) == cost.seconds(4, 100) == pytest.approx(rounds(4, 100))
+    assert cost.seconds(1, 128) == pytest.approx(rounds(2, 128))
+
+
 def test_probes_stay_within_the_models_length():
     seen = []
     learn(lambda n, width: seen.append(width) or 1e-3 * n * width, 40)

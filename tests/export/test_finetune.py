@@ -29,6 +29,7 @@ from tandem.export.finetune.model import Reranker
 from tandem.export.finetune.record import read_record
 from tandem.export.finetune.scorer import Scorer
 from tandem.export.finetune.settings import Settings
+from tandem.export.finetune.start import take_weights
 from tandem.export.finetune.write import write_weights
 
 from ..tiny import tiny_model
@@ -138,6 +139,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from tandem.export.finetune import finetune, loop
 from tandem.export.finetune.settings import Settings
+from tandem.export.finetune.start import take_weights
 base, data, out, settings = sys.argv[1:]
 whole = loop._step
 def dies(run, optimizer, order, step):
@@ -162,6 +164,32 @@ def test_killed_and_resumed_training_equals_an_unbroken_one(
     assert unbroken.keys() == resumed.keys()
     for name, tensor in unbroken.items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+def test_a_training_goes_on_from_an_adapter(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
+    record = finetune(base, [data], tmp_path / "second", settings=SETTINGS, start=trained)
+    again = Reranker(BertForSequenceClassification.from_pretrained(base, num_labels=1), rank=4, exits=(1, 2), seed=7)
+    take_weights(again, trained)
+    write_weights(tmp_path / "again", again, "base")
+    assert record.trained["start"]["steps"] == 6
+    assert record.exits == (1, 2)
+    for name in (WEIGHTS, "exits.safetensors"):
+        begun, left, moved = (load_file(folder / name) for folder in (trained, tmp_path / "again", tmp_path / "second"))
+        assert all(torch.equal(begun[key], left[key]) for key in begun)
+        assert any(not torch.equal(begun[key], moved[key]) for key in begun)
+        # six steps of Adam at a rate of 3e-4 move a weight by less than six times that, twice for the rounding
+        assert max(float((begun[key] - moved[key]).abs().max()) for key in begun) < 12 * SETTINGS.rate
+    assert "--start ADAPTER-BEFORE --out ADAPTER\n" in (tmp_path / "second" / "README.md").read_text()
+
+
+def test_what_cannot_be_gone_on_from_is_refused(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
+    foreign = shutil.copytree(trained, tmp_path / "foreign", ignore=shutil.ignore_patterns("adapter.json", "work"))
+    with pytest.raises(ExportError, match=r"foreign has no adapter.json"):
+        finetune(base, [data], tmp_path / "out", settings=SETTINGS, start=foreign)
+    with pytest.raises(ExportError, match="give the base it was trained on"):
+        finetune(tiny_model(tmp_path / "wide", hidden=64), [data], tmp_path / "out", settings=SETTINGS, start=trained)
+    with pytest.raises(ExportError, match="is not a folder"):
+        finetune(base, [data], tmp_path / "out", settings=SETTINGS, start=tmp_path / "nowhere")
 
 
 def test_checkpoint_of_other_settings_is_refused(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
