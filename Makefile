@@ -52,6 +52,7 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minu
 	$(BENCH) recall $(KEEP) --rows 50000 >/dev/null
 	$(BENCH) index $(KEEP) --passages 300 --repeats 2 $(RIVALS) >/dev/null
 	$(BENCH) export --save >/dev/null
+	$(BENCH) serve $(KEEP) --seconds 20 >/dev/null
 	$(BENCH) rivals $(KEEP) >/dev/null
 	$(BENCH) report
 

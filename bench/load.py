@@ -116,7 +116,7 @@ async def open_loop(
         if due > seconds or len(tasks) >= MAX_REQUESTS:
             break
         await asyncio.sleep(max(0.0, start + due - loop.time()))
-        tasks.append(asyncio.create_task(_timed(client, path, body, start + due, deadline_ms)))
+        tasks.append(asyncio.create_task(timed(client, path, body, start + due, deadline_ms)))
     return list(await asyncio.gather(*tasks))
 
 
@@ -130,13 +130,14 @@ async def closed_loop(
 
     async def ask() -> None:
         while loop.time() < end and len(outcomes) < MAX_REQUESTS:
-            outcomes.append(await _timed(client, path, next(source), loop.time(), deadline_ms))
+            outcomes.append(await timed(client, path, next(source), loop.time(), deadline_ms))
 
     await asyncio.gather(*(ask() for _ in range(clients)))
     return outcomes
 
 
-async def _timed(client: Client, path: str, body: bytes, due: float, deadline_ms: float) -> Outcome:
+async def timed(client: Client, path: str, body: bytes, due: float, deadline_ms: float) -> Outcome:
+    """One request that should have been sent at `due` (the event loop's clock)."""
     loop = asyncio.get_running_loop()
     sent = loop.time()
     try:

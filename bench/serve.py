@@ -3,7 +3,7 @@
 Capacity is measured first, by clients that wait for their answers. Then requests come at a multiple of it whether they
 are answered or not. Goodput counts the answers within the deadline; at five times the capacity it should be what it is
 at one, since what cannot be done in time is refused at once. The floor of the overhead is the same search in this
-process; both are asked the same questions in turn.
+process; both are asked the same questions in turn. Last, what small searches wait while somebody sends huge texts.
 """
 
 from __future__ import annotations
@@ -12,27 +12,36 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..engine import Engine, EngineError
-from .environment import card
-from .load import Client, Outcome, closed_loop, open_loop
+from .document import Cell, Document, Table, document
+from .load import Client, Outcome, closed_loop, open_loop, timed
 from .served import HOST, Served, served
+from .workloads import Workload, described, said
 
-PATH = "/v1/search"
+MEASURES = (
+    "the server at once, twice and five times its capacity: answers within the deadline, how fast the rest is refused, "
+    "memory, what HTTP adds to a search, and what others wait beside a text of a million characters"
+)
+SEARCH, RERANK = "/v1/search", "/rerank"
 REFUSED = (429, 503)
 # Enough to fill every micro-batch, few enough that each is answered well within the deadline.
 CLOSED_CLIENTS = 8
+GIANT = 1_000_000
+"""Characters of a huge text: the most that the server takes by default."""
+# Of small searches beside huge texts: a tenth of what one core does, so that waiting shows and queueing does not.
+SMALL_RATE = 10.0
+Loads = dict[str, dict[str, Any]]
 
 
 def serve_bench(
-    collection: Path,
-    questions: Sequence[str],
+    workload: Workload,
     *,
+    sample: int = 200,
     candidates: int = 100,
     seconds: float = 30.0,
     deadline_ms: float = 10_000.0,
@@ -41,21 +50,27 @@ def serve_bench(
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
-) -> dict[str, Any]:
-    """Start a server over `collection` and measure it; returns the document that the command prints.
+) -> Document:
+    """Start a server over the workload's collection and measure it.
 
-    `settings` are the server's. Raises what opening the collection raises.
+    `settings` are the server's. Raises what opening the collection raises, EngineError when nothing was answered.
     """
     settings = settings or {}
+    questions = workload.questions(sample, seed)
     bodies = [_body(question, candidates=candidates, top_k=min(10, candidates)) for question in questions]
-    with served(collection, **settings) as server:
+    steps = len(multiples) + 3
+    with served(workload.collection, **settings) as server:
         client = Client(HOST, server.port)
-        steps = len(multiples) + 2
         progress(0, steps, "load")
-        overhead = _overhead(collection, server, questions[:overhead_requests], settings)
+        description, overhead = _overhead(workload, server, questions, questions[:overhead_requests], settings)
         progress(1, steps, "load")
         before = server.resident()
-        closed = _run(client, closed_loop, bodies, clients=CLOSED_CLIENTS, seconds=seconds, deadline_ms=deadline_ms)
+        closed = _run(
+            client,
+            lambda: closed_loop(
+                client, SEARCH, bodies, clients=CLOSED_CLIENTS, seconds=seconds, deadline_ms=deadline_ms
+            ),
+        )
         capacity = sum(outcome.status == 200 for outcome in closed) / seconds
         if not capacity:
             told = dict(Counter(outcome.status for outcome in closed))
@@ -63,51 +78,58 @@ def serve_bench(
                 f"no search was answered in {seconds:g} s (statuses {told}); allow more time or a deadline"
             )
         progress(2, steps, "load")
-        loads: dict[str, Any] = {}
+        loads: Loads = {}
         for place, multiple in enumerate(multiples, start=3):
-            outcomes = _run(
-                client, open_loop, bodies, rate=capacity * multiple, seconds=seconds, seed=seed, deadline_ms=deadline_ms
-            )
+            outcomes = _open(client, bodies, capacity * multiple, seconds, seed, deadline_ms)
             loads[f"{multiple:g}x"] = {**_summary(outcomes, seconds, deadline_ms), "resident_mb": server.resident()}
             progress(place, steps, "load")
-        goodput = {name: load["goodput"] for name, load in loads.items()}
-        return {
-            "benchmark": "serve",
-            "environment": card(),
-            "workload": {
-                "collection": collection.name, "questions": len(questions), "candidates": candidates,
-                "seconds": seconds, "deadline_ms": deadline_ms, "settings": {k: str(v) for k, v in settings.items()},
-            },
-            "capacity": round(capacity, 2),
-            "closed": _summary(closed, seconds, deadline_ms),
-            "loads": loads,
-            "goodput_of_peak": {
-                name: round(value / max(*goodput.values(), 1e-9), 3) for name, value in goodput.items()
-            },
-            "resident_before_mb": before,
-            "overhead_ms": overhead,
-        }  # fmt: skip
+        giants = _beside_giants(client, questions, seconds, seed, deadline_ms)
+        progress(steps, steps, "load")
+    peak = max(*(load["goodput"] for load in loads.values()), 1e-9)
+    for load in loads.values():
+        load["of_peak"] = round(load["goodput"] / peak, 3)
+    description |= {
+        "candidates": candidates, "seconds": seconds, "deadline_ms": deadline_ms,
+        "settings": {name: str(value) for name, value in settings.items()},
+    }  # fmt: skip
+    return document(
+        "serve", MEASURES, workload=description,
+        tables=[_load_table(description, capacity, before, loads), _overhead_table(overhead), _giant_table(giants)],
+        capacity=round(capacity, 2), closed=_summary(closed, seconds, deadline_ms), loads=loads,
+        resident_before_mb=before, overhead_ms=overhead, giants=giants,
+    )  # fmt: skip
 
 
-def _run(client: Client, loop: Callable[..., Any], bodies: Sequence[bytes], **told: Any) -> list[Outcome]:
+def _run(client: Client, work: Callable[[], Awaitable[list[Outcome]]]) -> list[Outcome]:
     async def run() -> list[Outcome]:
         try:
-            outcomes: list[Outcome] = await loop(client, PATH, bodies, **told)
-            return outcomes
+            return await work()
         finally:
             client.close()  # its connections belong to this event loop
 
     return asyncio.run(run())
 
 
+def _open(
+    client: Client, bodies: Sequence[bytes], rate: float, seconds: float, seed: int, deadline_ms: float
+) -> list[Outcome]:
+    return _run(
+        client,
+        lambda: open_loop(client, SEARCH, bodies, rate=rate, seconds=seconds, seed=seed, deadline_ms=deadline_ms),
+    )
+
+
 def _body(question: str, **fields: Any) -> bytes:
     return json.dumps({"query": question, "budget_ms": None, "return_text": False, **fields}).encode()
 
 
-def _overhead(collection: Path, server: Served, questions: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+def _overhead(
+    workload: Workload, server: Served, questions: Sequence[str], asked: Sequence[str], settings: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Recall alone (reranking's noise would hide two milliseconds), one at a time: in this process, and over HTTP.
 
     `outside_engine` is what a request took beyond the total that the engine reports for it: sockets, JSON, two hops.
+    Returned behind the description of the workload, which an open engine knows.
     """
     names = ("device", "threads", "encoder", "reranker", "warm_up")
     chosen = {name: settings[name] for name in names if name in settings}
@@ -115,21 +137,52 @@ def _overhead(collection: Path, server: Served, questions: Sequence[str], settin
 
     async def ask(client: Client, body: bytes) -> tuple[float, float]:
         start = time.perf_counter()
-        _, answer = await client.post(PATH, body)
+        _, answer = await client.post(SEARCH, body)
         took = (time.perf_counter() - start) * 1e3
         return took, took - json.loads(answer)["timings"]["total"]
 
-    with Engine.open(collection, **chosen) as engine, asyncio.Runner() as runner:
+    with Engine.open(workload.collection, **chosen) as engine, asyncio.Runner() as runner:
         client = Client(HOST, server.port)
-        engine.search(questions[0], rerank=False)
-        runner.run(ask(client, _body(questions[0], rerank=False)))
-        for question in questions:
+        engine.search(asked[0], rerank=False)
+        runner.run(ask(client, _body(asked[0], rerank=False)))
+        for question in asked:
             inside.append(engine.search(question, rerank=False, budget_ms=None).timings.total)
             took, outside = runner.run(ask(client, _body(question, rerank=False)))
             http.append(took)
             beyond.append(outside)
         client.close()
-    return {"in_process": _percentiles(inside), "http": _percentiles(http), "outside_engine": _percentiles(beyond)}
+        description = described(workload, engine, questions, [])
+    return description, {
+        "in_process": _percentiles(inside), "http": _percentiles(http), "outside_engine": _percentiles(beyond),
+    }  # fmt: skip
+
+
+def _beside_giants(
+    client: Client, questions: Sequence[str], seconds: float, seed: int, deadline_ms: float
+) -> dict[str, Any]:
+    """Small searches (recall alone) at a steady rate, first by themselves, then while huge documents are reranked."""
+    small = [_body(question, rerank=False) for question in questions]
+    alone = _open(client, small, SMALL_RATE, seconds, seed, deadline_ms)
+    words = " ".join(questions)
+    huge = (words * (GIANT // max(1, len(words)) + 1))[:GIANT]
+    giant = json.dumps({"query": questions[0], "texts": [huge]}).encode()
+    sent: list[Outcome] = []
+
+    async def both() -> list[Outcome]:
+        others = asyncio.create_task(
+            open_loop(client, SEARCH, small, rate=SMALL_RATE, seconds=seconds, seed=seed, deadline_ms=deadline_ms)
+        )
+        while not others.done():
+            sent.append(await timed(client, RERANK, giant, asyncio.get_running_loop().time(), deadline_ms))
+        return await others
+
+    beside = _run(client, both)
+    return {
+        "alone": _summary(alone, seconds, deadline_ms),
+        "beside": _summary(beside, seconds, deadline_ms),
+        "giants": _summary(sent, seconds, deadline_ms),
+        "characters": GIANT,
+    }
 
 
 def _summary(outcomes: Sequence[Outcome], seconds: float, deadline_ms: float) -> dict[str, Any]:
@@ -149,3 +202,57 @@ def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     return dict(zip(("p50", "p95", "p99"), np.percentile(values, (50, 95, 99)).round(2).tolist(), strict=True))
+
+
+def _load_table(description: dict[str, Any], capacity: float, before: dict[str, float], loads: Loads) -> Table:
+    rows: list[list[Cell]] = []
+    for name, load in loads.items():
+        answered = "  ".join(f"{status}: {count}" for status, count in load["statuses"].items())
+        rows.append(
+            [
+                name, load["offered"], load["goodput"], f"{load['of_peak']:.0%}", *_cells(load["accepted_ms"]),
+                *_cells(load["refused_ms"], "p50", "p99"), answered, f"{sum(load['resident_mb'].values()):.0f}",
+            ]
+        )  # fmt: skip
+    return Table(
+        f"Searches that rerank {description['candidates']}: {description['name']}",
+        [
+            "load", "asked /s", "in time /s", "of the best", "answered p50 ms", "p95", "p99", "refused p50 ms", "p99",
+            "statuses", "MB",
+        ],
+        rows,
+        [
+            said(description),
+            f"capacity {capacity:.2f} searches a second, found by {CLOSED_CLIENTS} clients that wait; "
+            f"{description['seconds']:g} s each, deadline {description['deadline_ms'] / 1e3:g} s, in time: within it; "
+            f"memory before: {sum(before.values()):.0f} MB; the load comes from the same cores",
+        ],
+    )  # fmt: skip
+
+
+def _overhead_table(overhead: dict[str, Any]) -> Table:
+    names = {"in_process": "the engine in this process", "http": "the same over HTTP",
+             "outside_engine": "of it outside the engine"}  # fmt: skip
+    return Table(
+        "What HTTP adds to a search (recall alone, one at a time)",
+        ["ms", "p50", "p95", "p99"],
+        [[words, *_cells(overhead[name])] for name, words in names.items()],
+    )
+
+
+def _giant_table(giants: dict[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
+        [words, giants[name]["offered"], *_cells(giants[name]["accepted_ms"])]
+        for name, words in (("alone", "small searches alone"), ("beside", "the same beside huge texts"),
+                            ("giants", "the huge texts"))
+    ]  # fmt: skip
+    return Table(
+        f"Small searches beside texts of {giants['characters']:,} characters",
+        ["", "asked /s", "p50 ms", "p95", "p99"],
+        rows,
+        ["small: recall alone; huge: one document to rerank, one after the other without a pause"],
+    )
+
+
+def _cells(values: dict[str, float] | None, *names: str) -> list[Cell]:
+    return [None if values is None else values[name] for name in names or ("p50", "p95", "p99")]

@@ -9,7 +9,9 @@ import pytest
 
 from tandem.bench.load import NO_ANSWER, Client, Outcome, closed_loop, open_loop
 from tandem.bench.serve import _summary, serve_bench
+from tandem.bench.workloads import Workload
 from tandem.engine import Engine, InputError
+from tandem.engine.judgements import Judged
 
 from .conftest import KEY, Running
 
@@ -62,12 +64,16 @@ def test_goodput_counts_only_answers_in_time():
 
 
 def test_the_benchmark_end_to_end(engine: Engine):
+    queries = {"a": "read json", "b": "a lock", "c": "threads"}
     document = serve_bench(
-        engine.collection.path, ["read json", "a lock", "threads"], candidates=3, seconds=1.0, deadline_ms=30_000,
+        Workload("tiny", engine.collection.path, Judged(queries, {})), candidates=3, seconds=1.0, deadline_ms=30_000,
         multiples=(1.0,), settings={"device": "cpu", "threads": 1, "warm_up": False},
     )  # fmt: skip
     assert document["capacity"] > 0
     assert document["loads"]["1x"]["statuses"]["200"] > 0
     assert set(document["loads"]["1x"]["resident_mb"]) == {"http", "worker"}
     assert document["overhead_ms"]["outside_engine"]["p50"] > 0
+    assert set(document["giants"]["giants"]["statuses"]) == {"200"}
+    assert document["giants"]["beside"]["accepted_ms"]["p50"] > 0
+    assert [len(table["rows"]) for table in document["tables"]] == [1, 3, 3]
     json.dumps(document, allow_nan=False)
