@@ -2,8 +2,8 @@
 
 No timer and no sleep: the thread takes what is queued as soon as the device is free, so a lone request starts at once
 and batches grow by themselves under load. A request is one job with one future, however many sequences it has; a
-cursor remembers how far it was served. Clients take turns, and so do their jobs: three passages do not wait for a
-thousand, nor one caller for another's hundred requests. A sequence that waits more than once is scored once.
+cursor remembers how far it was served. Clients take turns (see `turns`): three passages do not wait for a thousand,
+nor one caller for another's hundred requests. A sequence that waits more than once is scored once.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Job:
     cursor: int = 0
     results: list[Any] = field(init=False)
     queued_at: float = field(default_factory=time.monotonic)
+    seconds: float = field(init=False)
+    """What all of it takes, by the cost model."""
     started_at: float | None = None
 
     def __post_init__(self) -> None:
@@ -77,11 +79,17 @@ class Job:
         self.block = max(1, len(self.batch)) if self.deadline is None else self.model.cost.block
         self.order = serving_order(lengths, self.block).tolist()
         self.results = [None] * len(self.batch)
+        self.seconds = float(self.model.cost.each(lengths).sum())
 
     @property
     def waiting(self) -> int:
         """Sequences not yet run."""
         return len(self.order) - self.cursor
+
+    @property
+    def work(self) -> float:
+        """Seconds of what is not yet run."""
+        return self.seconds * self.waiting / max(1, len(self.order))
 
     def skip_answered(self) -> None:
         """Move the cursor past sequences whose results came from their twins."""
@@ -228,7 +236,7 @@ class Batcher:
                     return []
                 queue = self._urgent or self._normal
                 if queue:
-                    shares = form(list(queue), time.monotonic())
+                    shares = form(queue.in_turn(), time.monotonic())
                     queue.rotate()
                     return with_twins(shares, self._twins)
                 self._condition.wait()

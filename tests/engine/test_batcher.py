@@ -79,6 +79,7 @@ def test_requests_that_wait_together_share_a_micro_batch(batcher: Batcher):
 def test_a_small_request_does_not_wait_for_a_large_one(batcher: Batcher):
     gate = threading.Event()
     model = Echo(tokens=16, gate=gate)  # two sequences a micro-batch
+    model.cost.token = 1e-3
     large = batcher.submit(Job(model, sequences(list(range(600)))))
     small = batcher.submit(Job(model, sequences([5000, 5001, 5002])))
     batches_before_small = []
@@ -110,7 +111,7 @@ def test_turns_serve_clients_round_by_round(clients: list[str]):
         turns.append(job)
     served = []
     while len(turns):
-        first = next(iter(turns))
+        first = turns.in_turn()[0]
         turns.rotate()
         turns.remove(first)
         served.append(first)
@@ -120,6 +121,17 @@ def test_turns_serve_clients_round_by_round(clients: list[str]):
         # Nobody is served twice while somebody else who waits is not served once.
         places = [place for place, job in enumerate(served) if job.client == client]
         assert all(b - a <= len(set(clients)) for a, b in pairwise(places))
+
+
+def test_jobs_of_a_client_are_passed_by_shorter_ones_until_they_have_waited_as_long_as_they_take():
+    model = Echo()
+    model.cost = CostModel(call=0.0, token=1.0, square=0.0, tokens=10_000)  # a second a token
+    long, short, late = (Job(model, pack([[1] * tokens])) for tokens in (10, 2, 2))
+    long.queued_at, short.queued_at, late.queued_at = 100.0, 107.0, 109.0
+    turns = Turns()
+    for job in (late, long, short):
+        turns.append(job)
+    assert turns.in_turn() == [short, long, late]
 
 
 def test_identical_sequences_in_flight_are_scored_once(batcher: Batcher):

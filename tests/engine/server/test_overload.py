@@ -74,9 +74,9 @@ def test_a_client_that_asks_for_little_is_not_refused_for_anothers_queue():
     admission = Admission(max_tokens=10_000, max_requests=100)
     with contextlib.ExitStack() as stack:
         for _ in range(10):
-            stack.enter_context(admission.reserve(Work(10, 3.0), 30.0, "greedy"))
+            stack.enter_context(admission.reserve(Work(10, 3.0), 34.0, "greedy"))
         assert admission.expected(Work(10, 3.0), "greedy") == pytest.approx(33.0)
-        with pytest.raises(Failure, match="in time"), admission.reserve(Work(10, 3.0), 30.0, "greedy"):
+        with pytest.raises(Failure, match="in time"), admission.reserve(Work(10, 3.0), 34.0, "greedy"):
             pass
         assert admission.expected(Work(10, 1.0), "polite") == pytest.approx(2.0)
         with admission.reserve(Work(10, 1.0), 2.5, "polite"):
