@@ -32,6 +32,10 @@ def test_the_bundled_bi_encoder_needs_no_download():
 def test_a_bundled_model_is_of_its_kind():
     with pytest.raises(ExportError, match="minilm-l6 is a bi-encoder"):
         found("minilm-l6", "cross-encoder")
+    origin = found("minilm-l6", "cross-encoder", adapter=Path("mine"))  # what `tandem finetune` says to do next
+    assert origin.adapter == Path("mine")
+    with pytest.raises(ExportError, match="with an adapter is a cross-encoder"):
+        found("minilm-l6", adapter=Path("mine"))
 
 
 def test_pickled_weights_are_refused(tmp_path):
