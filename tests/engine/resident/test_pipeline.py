@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tandem.engine import Engine, InferenceError, InputError  # noqa: E402
+from tandem.engine import Engine, InferenceError, InputError, SearchResult  # noqa: E402
 from tandem.engine.errors import DeviceError, OutOfMemory  # noqa: E402
 from tandem.engine.indexing import index_corpus  # noqa: E402
 from tandem.engine.recall.gpu_faiss import GpuFaiss, build  # noqa: E402
@@ -28,6 +28,7 @@ from tandem.engine.runtime.faults import translated  # noqa: E402
 from tandem.engine.runtime.packed import TokenBucket  # noqa: E402
 from tandem.engine.tokens import pack  # noqa: E402
 
+TOLERANCE = 1e-4
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "a", "thread lock")
 
 
@@ -64,16 +65,33 @@ def queries_of(engine: Engine, questions: tuple[str, ...] = QUESTIONS) -> Querie
     return Queries(engine.encoder.tokenizer.single(ids), ids)
 
 
+def assert_same_hits(ours: SearchResult, theirs: SearchResult) -> None:
+    """The same hits with the same scores, in the same order but for those that rounding decides.
+
+    Documentation repeats itself: passages with one text have one score, and either may stand first.
+    """
+    scores = [hit.score for hit in theirs.hits]
+    np.testing.assert_allclose([hit.score for hit in ours.hits], scores, atol=TOLERANCE)
+    known = {hit.id: hit for hit in theirs.hits}
+    for place, hit in enumerate(ours.hits):
+        other = known.get(hit.id)
+        if other is None:  # cut off there: a tie with the last
+            assert abs(hit.score - scores[-1]) < TOLERANCE
+            continue
+        assert abs(other.score - scores[place]) < 2 * TOLERANCE
+        for name in ("recall_score", "rerank_score", "lexical_score"):
+            np.testing.assert_allclose(getattr(hit, name), getattr(other, name), atol=TOLERANCE)
+        if other.recall_rank != hit.recall_rank:
+            there = next((each for each in theirs.hits if each.recall_rank == hit.recall_rank), other)
+            assert abs(there.recall_score - hit.recall_score) < TOLERANCE
+
+
 @pytest.mark.parametrize(("candidates", "top_k"), [(100, 10), (37, 37), (1, 1), (250, 10)])
 def test_hits_are_those_of_the_stages(staged: Engine, resident: Engine, candidates: int, top_k: int):
     for question in QUESTIONS[:3]:
         asked = {"candidates": candidates, "top_k": top_k, "budget_ms": None}
         ours, theirs = resident.search(question, **asked), staged.search(question, **asked)
-        assert [hit.id for hit in ours.hits] == [hit.id for hit in theirs.hits]
-        assert [hit.recall_rank for hit in ours.hits] == [hit.recall_rank for hit in theirs.hits]
-        for name in ("score", "recall_score", "rerank_score", "lexical_score"):
-            mine, other = ([getattr(hit, name) for hit in result.hits] for result in (ours, theirs))
-            np.testing.assert_allclose(mine, other, atol=1e-4)
+        assert_same_hits(ours, theirs)
         assert (ours.reranked, ours.candidates, ours.degraded) == (theirs.reranked, theirs.candidates, None)
 
 
@@ -176,7 +194,7 @@ def test_a_search_that_exceeds_every_buffer_goes_stage_by_stage(
 ):
     monkeypatch.setattr(Pipeline, "search", lambda self, queries, candidates, kept: [None] * len(queries))
     ours, theirs = (engine.search("sort a list", budget_ms=None) for engine in (resident, staged))
-    assert [hit.id for hit in ours.hits] == [hit.id for hit in theirs.hits]
+    assert_same_hits(ours, theirs)
 
 
 def test_an_inverted_file_stands_before_the_rerank(resident: Engine, staged: Engine):
