@@ -15,12 +15,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..engine import Engine, EngineError
 from .document import Cell, Document, Table, document
 from .load import Client, Outcome, closed_loop, open_loop, timed
 from .served import HOST, Served, served
+from .spread import Spread, spread
 from .workloads import Workload, described, said
 
 MEASURES = (
@@ -33,7 +32,7 @@ REFUSED = (429, 503)
 CLOSED_CLIENTS = 8
 GIANT = 1_000_000
 """Characters of a huge text: the most that the server takes by default."""
-# Of small searches beside huge texts: a tenth of what one core does, so that waiting shows and queueing does not.
+# Small searches a second beside huge texts: a sixth of what one client gets, so that they do not wait for each other.
 SMALL_RATE = 10.0
 Loads = dict[str, dict[str, Any]]
 
@@ -153,7 +152,7 @@ def _overhead(
         client.close()
         description = described(workload, engine, questions, [])
     return description, {
-        "in_process": _percentiles(inside), "http": _percentiles(http), "outside_engine": _percentiles(beyond),
+        "in_process": _spread(inside), "http": _spread(http), "outside_engine": _spread(beyond),
     }  # fmt: skip
 
 
@@ -192,16 +191,14 @@ def _summary(outcomes: Sequence[Outcome], seconds: float, deadline_ms: float) ->
         "offered": round(len(outcomes) / seconds, 2),
         "goodput": round(sum(value <= deadline_ms for value in accepted) / seconds, 2),
         "statuses": dict(sorted(Counter(str(outcome.status) for outcome in outcomes).items())),
-        "accepted_ms": _percentiles(accepted),
-        "refused_ms": _percentiles(refused),
-        "sent_late_ms": _percentiles([outcome.sent_late * 1e3 for outcome in outcomes]),
+        "accepted_ms": _spread(accepted),
+        "refused_ms": _spread(refused),
+        "sent_late_ms": _spread([outcome.sent_late * 1e3 for outcome in outcomes]),
     }
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    return dict(zip(("p50", "p95", "p99"), np.percentile(values, (50, 95, 99)).round(2).tolist(), strict=True))
+def _spread(values: Sequence[float]) -> Spread | None:
+    return spread(values) if values else None
 
 
 def _load_table(description: dict[str, Any], capacity: float, before: dict[str, float], loads: Loads) -> Table:
@@ -254,5 +251,5 @@ def _giant_table(giants: dict[str, Any]) -> Table:
     )
 
 
-def _cells(values: dict[str, float] | None, *names: str) -> list[Cell]:
+def _cells(values: Spread | None, *names: str) -> list[Cell]:
     return [None if values is None else values[name] for name in names or ("p50", "p95", "p99")]

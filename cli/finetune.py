@@ -20,9 +20,11 @@ def command(
     no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add none."),
     minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
     seed: int = typer.Option(0, help="Of every draw."),
-    rank: int = typer.Option(64, help="Rank of the adapter."),
+    rank: int = typer.Option(64, help="Rank of the adapter; with --start it is that adapter's."),
     rate: float = typer.Option(3e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
-    start: str = typer.Option("", help="An adapter to go on from: its folder, or minilm-l6-reranker (bundled)."),
+    start: str | None = typer.Option(
+        None, help="Go on from this adapter: its folder, or minilm-l6-reranker (bundled)."
+    ),
     test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
@@ -44,7 +46,7 @@ def command(
         resume=resume,
         tests=test,
         test_questions=test_questions,
-        start=start or None,
+        start=start,
     )
     out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():

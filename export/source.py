@@ -35,10 +35,8 @@ def resolve(source: str, kind: Kind, *, revision: str | None, adapter: Path | No
     """
     if source in BUNDLED:
         bundled = BUNDLED[source]
-        with_adapter = "" if adapter is None else " with an adapter"
-        made: Kind = "cross-encoder" if adapter is not None else bundled.kind
-        if kind != made:
-            raise ExportError(f"{source}{with_adapter} is a {made}; export it with --as {made}")
+        if adapter is None and kind != bundled.kind:
+            raise ExportError(f"{source} is a {bundled.kind}; export it with --as {bundled.kind}")
         origin = Origin(source, bundled.folder(), None, adapter or bundled.adapter)
     elif source and Path(source).is_dir():
         origin = Origin(Path(source).resolve().name, Path(source), revision, adapter)

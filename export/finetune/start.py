@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from ...engine.files import sha256
 from ..bundled import BUNDLED
 from .adapter import WEIGHTS, check_base, load_base, read_weights
 from .model import Reranker
+from .prepare import MINING
 from .record import AdapterRecord, read_record
 from .scorer import load_exits
+from .settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def find_start(start: str | Path, base: Path) -> tuple[Path, AdapterRecord]:
@@ -32,6 +37,22 @@ def find_start(start: str | Path, base: Path) -> tuple[Path, AdapterRecord]:
         )
     check_base(base, load_base(base)[0], record.base, folder)
     return folder, record
+
+
+def tell_of_leaks(record: AdapterRecord, names: list[str], settings: Settings) -> None:
+    """Warn where validation may ask about documents that the start was trained on.
+
+    `names` are the sources in order. The draw of what is held back follows them, the seed and the sizes.
+    """
+    before, now = record.trained["settings"], settings.model_dump(mode="json", include=MINING)
+    if list(record.trained["data"]) == names and all(before.get(name) == value for name, value in now.items()):
+        return
+    if shared := [name for name in names if name in record.trained["data"]]:
+        log.warning(
+            "validation on %s flatters: the start was trained on some of its documents; give the same data, seed and "
+            "sizes to hold back the same ones",
+            ", ".join(shared),
+        )
 
 
 def fingerprint(folder: Path) -> str:

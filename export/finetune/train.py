@@ -27,7 +27,7 @@ from .prepare import digest, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
 from .settings import Settings
-from .start import find_start, fingerprint, take_weights
+from .start import find_start, fingerprint, take_weights, tell_of_leaks
 from .validate import measured_with
 from .write import write_record, write_weights
 
@@ -82,6 +82,7 @@ def finetune(
         run, shape = prepare_run(path, name, folders, work, chosen, workers)
         if begun is not None:
             take_weights(run.model, begun[0])
+            tell_of_leaks(begun[1], [source.name for source in run.sources], chosen)
         progress = train(run)
         files = write_weights(Path(out), run.model, name)
         return _finish(

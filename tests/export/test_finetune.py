@@ -139,7 +139,6 @@ KILLED = """
 import os, pathlib, signal, sys
 from tandem.export.finetune import finetune, loop
 from tandem.export.finetune.settings import Settings
-from tandem.export.finetune.start import take_weights
 base, data, out, settings = sys.argv[1:]
 whole = loop._step
 def dies(run, optimizer, order, step):
@@ -166,7 +165,9 @@ def test_killed_and_resumed_training_equals_an_unbroken_one(
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_a_training_goes_on_from_an_adapter(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_training_goes_on_from_an_adapter(
+    base: Path, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     record = finetune(base, [data], tmp_path / "second", settings=SETTINGS, start=trained)
     again = Reranker(BertForSequenceClassification.from_pretrained(base, num_labels=1), rank=4, exits=(1, 2), seed=7)
     take_weights(again, trained)
@@ -179,7 +180,16 @@ def test_a_training_goes_on_from_an_adapter(base: Path, data: Path, trained: Pat
         assert any(not torch.equal(begun[key], moved[key]) for key in begun)
         # six steps of Adam at a rate of 3e-4 move a weight by less than six times that, twice for the rounding
         assert max(float((begun[key] - moved[key]).abs().max()) for key in begun) < 12 * SETTINGS.rate
+    assert "flatters" not in caplog.text
     assert "--start ADAPTER-BEFORE --out ADAPTER\n" in (tmp_path / "second" / "README.md").read_text()
+
+
+def test_validation_on_documents_that_the_start_was_trained_on_is_told(
+    base: Path, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SETTINGS.model_copy(update={"seed": 1, "steps": 3})
+    finetune(base, [data], tmp_path / "out", settings=other, start=trained)
+    assert "validation on words flatters" in caplog.text
 
 
 def test_what_cannot_be_gone_on_from_is_refused(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:

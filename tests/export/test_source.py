@@ -9,6 +9,7 @@ import pytest
 
 from tandem.engine.errors import ExportError
 from tandem.export.source import resolve
+from tandem.export.torch_model import load
 
 from ..tiny import tiny_model
 
@@ -34,8 +35,8 @@ def test_a_bundled_model_is_of_its_kind():
         found("minilm-l6", "cross-encoder")
     origin = found("minilm-l6", "cross-encoder", adapter=Path("mine"))  # what `tandem finetune` says to do next
     assert origin.adapter == Path("mine")
-    with pytest.raises(ExportError, match="with an adapter is a cross-encoder"):
-        found("minilm-l6", adapter=Path("mine"))
+    with pytest.raises(ExportError, match="export it with --as cross-encoder"):
+        load(found("minilm-l6", adapter=Path("mine")), "bi-encoder")
 
 
 def test_pickled_weights_are_refused(tmp_path):
