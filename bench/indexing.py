@@ -23,7 +23,7 @@ from .document import Document, Table, document
 from .latency import needed_reranker
 from .rivals import Rival, Unavailable, running
 from .spread import significant, spread
-from .workloads import Workload
+from .workloads import Workload, read_texts
 
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
 
@@ -43,7 +43,7 @@ def indexing(
     """Index `passages` passages drawn with `seed` once; encode them `repeats` times with each system, in turns."""
     count = min(passages, len(engine.collection))
     rows = np.sort(np.random.default_rng(seed).choice(len(engine.collection), count, replace=False))
-    plain = engine.collection.texts(rows)
+    plain = read_texts(engine, rows, titled=engine.collection.manifest.settings.encode_title)
     texts = [engine.encoder.prompted(text, "passage") for text in plain]
     rates = floors.measure(engine.device.threads)
     encoder = BiEncoder(engine.encoder.artifact, engine.device, engine.encoder.precision, split="sequences")

@@ -12,7 +12,7 @@ from .document import Document, Table, load, tables, text
 from .environment import line
 from .plots import draw
 
-ORDER = ("latency", "throughput", "quality", "recall", "index", "export", "kernels", "gpu", "serve", "rivals")
+ORDER = ("latency", "throughput", "eval", "quality", "recall", "index", "export", "kernels", "gpu", "serve", "rivals")
 HEAD = """# Results
 
 Made by `tandem bench report` from the files in `{results}`; nothing here is written by hand. Times are of the machine

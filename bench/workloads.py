@@ -91,10 +91,16 @@ def opened(workload: Workload, **settings: Any) -> Iterator[Engine]:
 
 
 def reranked_texts(engine: Engine) -> list[str]:
-    """The text of every passage as the cross-encoder reads it: the title before it where the collection has it so."""
-    rows = np.arange(len(engine.collection))
+    """The text of every passage as the cross-encoder reads it."""
+    return read_texts(
+        engine, np.arange(len(engine.collection)), titled=engine.collection.manifest.settings.rerank_title
+    )
+
+
+def read_texts(engine: Engine, rows: npt.NDArray[np.int64], *, titled: bool) -> list[str]:
+    """The texts of the passages `rows` as a model reads them: the title before each where the collection has it so."""
     texts = engine.collection.texts(rows)
-    if not engine.collection.manifest.settings.rerank_title:
+    if not titled:
         return texts
     titles = engine.collection.titles(rows)
     return [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]

@@ -57,7 +57,7 @@ def rivals(wanted: list[str] | None) -> list[str]:
 
 def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:
     """Tables on stderr; with `keep` a file in `results` named by the benchmark and `parts`; last, JSON on stdout."""
-    document = {**document, "command": _command()}
+    document = {**document, "command": typed()}
     for table in tables(document):
         show(table)
     if keep:
@@ -65,7 +65,7 @@ def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:
     print_json(document)
 
 
-def _command() -> str:
+def typed() -> str:
     """What was typed, with paths relative to where: a saved result must not tell where somebody's files lie."""
     arguments = [os.path.relpath(each) if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return shlex.join(["tandem", *arguments])

@@ -62,15 +62,13 @@ _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
 
 
 def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Path:
-    from ..engine.collection import IndexSettings
     from ..engine.indexing import index_corpus
 
     name = "".join(letter if letter.isalnum() else "-" for letter in corpus).strip("-")
     path = folder / "collections" / name
-    settings = IndexSettings(encode_title=True, rerank_title=True)
     note(f"{corpus}: indexing into {path} (some minutes, unless it is there)")
     with progress_bar() as progress:
-        report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, settings=settings, progress=progress)
+        report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, progress=progress)
     note(("nothing changed: " if report.unchanged else "") + report.summary())
     return path
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 from rich.table import Table
 
+from .benching import RESULTS_FOLDER, SAVE, typed
 from .console import note, out, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ def command(
     runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
+    keep: bool = SAVE,
+    results: Path = RESULTS_FOLDER,
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
     """Measure accuracy@k, recall@100, MRR@10 and nDCG@10 of recall alone, pure reranking and the fused order."""
+    from ..bench.document import save
+    from ..bench.evaluation import evaluation
     from ..bench.quality import evaluate, write_trec_run
     from ..engine import Engine
     from ..engine.judgements import read_judged
@@ -54,6 +59,9 @@ def command(
             engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
             progress=progress,
         )  # fmt: skip
+        if keep:
+            document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
+            note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name)}")
     if json_output:
         print_json(quality.to_dict())
     else:

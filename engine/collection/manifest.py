@@ -29,10 +29,11 @@ class IndexSettings(_Record):
     """Longest passage in tokens; None: as much as both models read (`chunking.Room`); 0: documents are never split."""
     overlap: int = Field(default=32, ge=0)
     """Tokens that neighbouring passages of one document may share, in whole sentences."""
-    encode_title: bool = False
-    """Put the title before the passage for the bi-encoder."""
-    rerank_title: bool = False
-    """Put the title before the passage for the cross-encoder."""
+    encode_title: bool = True
+    """Put the title before the passage for the bi-encoder: a passage seldom names what its document is about."""
+    rerank_title: bool = True
+    """Put the title before the passage for the cross-encoder. Where it is as `encode_title`, and the models read alike,
+    a passage is tokenised once."""
     skip_bad: bool = False
     """Count unusable documents and go on, instead of ending with an error."""
     shard_size: int = Field(default=4096, ge=1)

@@ -63,9 +63,11 @@ def _begun(start: dict[str, Any] | None) -> list[str]:
     """What the training went on from."""
     if start is None:
         return []
-    return [
-        f"It went on from an adapter of {start['steps']} steps ({start['minutes']} minutes), so two commands made it:"
-    ]
+    chain = [start]
+    while before := chain[-1].get("start"):
+        chain.append(before)
+    stages = " and ".join(f"{each['steps']} steps ({each['minutes']} minutes)" for each in reversed(chain))
+    return [f"It went on from an adapter of {stages}, so {len(chain) + 1} commands made it:"]
 
 
 def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
@@ -109,7 +111,7 @@ def _tests(tests: dict[str, Any]) -> list[str]:
     )
     return [
         "## Test sets",
-        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, passage text without title, "
+        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, title and text, "
         "bfloat16 weights. `acc` is accuracy@1.",
         _table(
             ["set", "questions", "acc recall", "acc rerank", "acc fused", "nDCG@10 recall", "rerank", "fused"], quality

@@ -21,6 +21,7 @@ from .data import read_beir
 from .encode import encode
 from .exits import exit_curve
 from .forward import Workers, score_pairs
+from .negatives import with_titles
 from .scorer import Scorer
 from .validate import Floats, Judged
 
@@ -49,13 +50,15 @@ class Recalled:
 def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, workers: Workers) -> Recalled:
     """Exact recall over the whole BEIR folder for `questions` of its questions, drawn with `seed`.
 
-    The passage's text without its title, as served by default. Raises CorpusError when the folder cannot be read.
+    The passage's title and text, as an index gives them to both models. Raises CorpusError when the folder cannot be
+    read.
     """
     dataset = read_beir(folder)
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=_recall_length(base), segments=True)
     chosen = np.random.default_rng(seed).permutation(len(dataset.questions))[:questions]
     asked = [dataset.questions[index] for index in sorted(chosen)]
-    passages = tokenizer.encode_many([passage.text for passage in dataset.passages])
+    titles = tokenizer.encode_many([passage.title for passage in dataset.passages])
+    passages = with_titles(titles, tokenizer.encode_many([passage.text for passage in dataset.passages]))
     queries = tokenizer.encode_many([question.text for question in asked])
     bi_encoder = BertModel.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).eval()
     shares = np.array_split(np.arange(len(passages)), workers.threads)

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engine.tokenizer import Tokenizer
-from ...engine.tokens import Ids, TokenBatch, concatenate, pack
+from ...engine.tokens import TokenBatch, concatenate
 from .negatives import Mined
 
-TITLE_SHARE = 0.2
+# Of the lists: most collections are indexed with titles, some have none.
+TITLE_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +74,10 @@ def draw(
         source, question = order[index % len(order)]
         mined = sources[source].mined
         rows = _rows(mined, question, negatives, easy, rng)
-        passages = mined.passages.select(rows)
-        if rng.random() < TITLE_SHARE:
-            passages = with_titles(mined.titles.select(rows), passages)
-        pairs.append(tokenizer.pairs(mined.questions[question], passages))
+        passages = mined.titled if rng.random() < TITLE_SHARE else mined.passages
+        pairs.append(tokenizer.pairs(mined.questions[question], passages.select(rows)))
         evidence.append(mined.evidence(question, rows))
     return Lists(concatenate(pairs), np.stack(evidence))
-
-
-def with_titles(titles: TokenBatch, passages: TokenBatch) -> TokenBatch:
-    """Each passage with its title before it."""
-    joined: list[Ids] = [np.concatenate([titles[row], passages[row]]) for row in range(len(passages))]
-    return pack(joined)
 
 
 def _rows(mined: Mined, question: int, negatives: int, easy: float, rng: np.random.Generator) -> npt.NDArray[np.int32]:

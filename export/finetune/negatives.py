@@ -17,7 +17,7 @@ from ...engine.files import replace_durably
 from ...engine.fusion import Fusion
 from ...engine.lexical import Lexicon
 from ...engine.tokenizer import Tokenizer
-from ...engine.tokens import TokenBatch
+from ...engine.tokens import Ids, TokenBatch, pack
 from .data import Dataset
 from .encode import Vectors, encode
 
@@ -34,7 +34,8 @@ ROWS_AT_ONCE = 512
 class Mined:
     """One data set as token ids, vectors and candidates: all that training and validation need of it.
 
-    passages, titles:  p sequences, ids without special tokens      vectors:   float16 [p, hidden]
+    passages, titles:  p sequences, ids without special tokens
+    vectors:           float16 [p, hidden], of the passages with their titles
     questions:         q sequences                                  question_vectors: float16 [q, hidden]
     positives:         int32 [q], a row of passages
     candidates:        int32 [q, DEPTH], rows by falling cosine, -1 where there are fewer
@@ -48,6 +49,11 @@ class Mined:
     positives: npt.NDArray[np.int32]
     candidates: npt.NDArray[np.int32]
 
+    @cached_property
+    def titled(self) -> TokenBatch:
+        """The passages with their titles before them, as an index gives them to both models."""
+        return with_titles(self.titles, self.passages)
+
     def cosines(self, question: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """float32 [len(rows)]: recall scores of the passages `rows` for one question."""
         query = self.question_vectors[question].astype(np.float32)
@@ -55,13 +61,13 @@ class Mined:
 
     def evidence(self, question: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """float32 [len(rows)]: what the first stage knows of the passages `rows` for one question (see `Fusion`)."""
-        lexical = self.lexicon.scores(self.questions[question], self.passages.select(rows))
+        lexical = self.lexicon.scores(self.questions[question], self.titled.select(rows))
         return Fusion().evidence(self.cosines(question, rows), lexical)
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """Of the passages; its vocabulary reaches to the highest id that occurs."""
-        return Lexicon.of(self.passages, int(max(self.passages.ids.max(), self.questions.ids.max())) + 1)
+        """Of the passages with their titles; its vocabulary reaches to the highest id that occurs."""
+        return Lexicon.of(self.titled, int(max(self.titled.ids.max(), self.questions.ids.max())) + 1)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
@@ -103,19 +109,26 @@ def mine(
     asked = [dataset.questions[index] for index in chosen]
     passages = tokenizer.encode_many([passage.text for passage in dataset.passages])
     queries = tokenizer.encode_many([question.text for question in asked])
-    vectors = encode(model, tokenizer, passages, advance)
+    titles = tokenizer.encode_many([passage.title for passage in dataset.passages])
+    vectors = encode(model, tokenizer, with_titles(titles, passages), advance)
     question_vectors = encode(model, tokenizer, queries, advance)
     positives = np.array([int(rng.choice(question.positives)) for question in asked], dtype=np.int32)
     labelled = [np.array(question.positives) for question in asked]
     return Mined(
         passages=passages,
-        titles=tokenizer.encode_many([f"{p.title}." if p.title else "" for p in dataset.passages]),
+        titles=titles,
         questions=queries,
         vectors=vectors,
         question_vectors=question_vectors,
         positives=positives,
         candidates=_candidates(vectors, question_vectors, positives, labelled if clean else None),
     )
+
+
+def with_titles(titles: TokenBatch, passages: TokenBatch) -> TokenBatch:
+    """Each passage with its title before it: the tokens of "title text"."""
+    joined: list[Ids] = [np.concatenate([titles[row], passages[row]]) for row in range(len(passages))]
+    return pack(joined)
 
 
 def _candidates(

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
 MINING = {"seed", "mining_length", "passages", "questions", "held_out", "pseudo", "weights"}
 PSEUDO = ("python", "cloze")
+# Rises when what mining keeps has another meaning. 2: vectors of passages with their titles.
+FORMAT = 2
 # More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
 VALIDATION_QUESTIONS = 150
 
@@ -39,6 +41,7 @@ def digest(base: Path, data: list[Path], settings: Settings, *, mining: bool = F
     """
     files = sorted(file for folder in data for file in Path(folder).rglob("*") if file.is_file())
     record = {
+        "mined": FORMAT,
         "base": sha256(base / "model.safetensors"),
         "data": [(f"{file.parent.name}/{file.name}", file.stat().st_size) for file in files],
         "settings": settings.model_dump(include=MINING if mining else None, exclude=COURSELESS),

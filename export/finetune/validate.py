@@ -59,7 +59,7 @@ def judge(
 
     def one(question: int) -> tuple[Floats, Floats, Floats, Floats]:
         found = rows[question][rows[question] >= 0]
-        pairs = tokenizer.pairs(mined.questions[question], mined.passages.select(found))
+        pairs = tokenizer.pairs(mined.questions[question], mined.titled.select(found))
         with torch.inference_mode():
             logits = score_pairs(model, pairs, pad_id).numpy()
         gains = (found == mined.positives[question]).astype(np.float32)

@@ -16,16 +16,18 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertModel
 
 from tandem.engine.errors import CorpusError, ExportError, InputError
 from tandem.engine.tokenizer import Tokenizer
 from tandem.export.finetune import finetune
 from tandem.export.finetune.adapter import WEIGHTS, load_merged
 from tandem.export.finetune.checkpoint import LATEST
-from tandem.export.finetune.data import hold_out, read_beir
+from tandem.export.finetune.data import Dataset, Passage, Question, hold_out, read_beir
+from tandem.export.finetune.encode import encode
 from tandem.export.finetune.forward import Workers, score_pairs
 from tandem.export.finetune.model import Reranker
+from tandem.export.finetune.negatives import mine
 from tandem.export.finetune.record import read_record
 from tandem.export.finetune.scorer import Scorer
 from tandem.export.finetune.settings import Settings
@@ -182,6 +184,10 @@ def test_a_training_goes_on_from_an_adapter(
         assert max(float((begun[key] - moved[key]).abs().max()) for key in begun) < 12 * SETTINGS.rate
     assert "flatters" not in caplog.text
     assert "--start ADAPTER-BEFORE --out ADAPTER\n" in (tmp_path / "second" / "README.md").read_text()
+    finetune(base, [data], tmp_path / "third", settings=SETTINGS, start=tmp_path / "second")
+    told = (tmp_path / "third" / "README.md").read_text()
+    assert "so 3 commands made it" in told
+    assert told.count("\ntandem finetune ") == 3
 
 
 def test_validation_on_documents_that_the_start_was_trained_on_is_told(
@@ -279,6 +285,18 @@ def test_held_out_documents_share_nothing_with_training(data: Path) -> None:
         for question in side.questions:
             assert all(side.passages[row].text.startswith(question.text) for row in question.positives)
     assert len(train.questions) + len(held.questions) == 30
+
+
+def test_training_reads_a_title_as_an_index_does(base: Path) -> None:
+    passages = [Passage("the list", "a value."), Passage("", "file names."), Passage("the file", "text of a passage.")]
+    dataset = Dataset("a set", passages, [Question("what is a list", (0,)), Question("names of a file", (1,))])
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=32, segments=True)
+    model = BertModel.from_pretrained(base, dtype=torch.float32).eval()
+    mined = mine(dataset, model, tokenizer, questions=2, rng=np.random.default_rng(0))
+    read = tokenizer.encode_many(["the list a value.", "file names.", "the file text of a passage."])
+    assert mined.titled.ids.tolist() == read.ids.tolist()
+    np.testing.assert_allclose(mined.vectors, encode(model, tokenizer, read), atol=2e-3)
+    assert mined.lexicon.frequencies[tokenizer.encode("list")[0]] == 1
 
 
 def test_ragged_scores_equal_scores_one_by_one(base: Path) -> None:

@@ -44,10 +44,11 @@ def test_passages_tokens_and_vectors_belong_together(
     assert (report.documents, report.passages, report.unchanged) == (11, len(collection), False)
     assert len(collection) > 12
     rows = np.random.default_rng(0).permutation(len(collection))
-    texts, tokens = collection.texts(rows), collection.tokens(rows)
+    texts, titles, tokens = collection.texts(rows), collection.titles(rows), collection.tokens(rows)
+    read = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
     assert tokens.ids.dtype == np.int32
-    assert [tokens[n].tolist() for n in range(len(rows))] == [tokenizer.encode(text).tolist() for text in texts]
-    np.testing.assert_allclose(collection.index.vectors[rows], encode(tokenizer.encode_many(texts)), atol=1e-6)
+    assert [tokens[n].tolist() for n in range(len(rows))] == [tokenizer.encode(text).tolist() for text in read]
+    np.testing.assert_allclose(collection.index.vectors[rows], encode(tokenizer.encode_many(read)), atol=1e-6)
     for row, place, text in zip(rows, collection.places(rows), texts, strict=True):
         document = next(document for document in documents if document.id == place.document)
         assert document.text[place.start : place.end] == text
@@ -88,7 +89,7 @@ def test_whatever_changes_makes_a_new_version(index: World, corpus: Path, tmp_pa
     if change == "corpus":
         corpus.write_text(corpus.read_text() + '{"_id": "new", "text": "the wind"}\n')
     elif change == "settings":
-        changes["settings"] = IndexSettings(shard_size=4, encode_title=True)
+        changes["settings"] = IndexSettings(shard_size=4, encode_title=False)
     else:
         changes["models"] = models_at(fingerprint="f" * 64)
     second = index(corpus, tmp_path / "out", **changes)
@@ -212,7 +213,8 @@ def test_a_full_disk_leaves_the_old_version_and_the_finished_shards(
 def test_a_vector_that_is_none_names_its_passage(
     index: World, corpus: Path, tmp_path: Path, tokenizer: Tokenizer, bad: float, said: str
 ) -> None:
-    wanted = tokenizer.encode(next(d.text for d in read_corpus(corpus) if d.id == "d5")).tolist()
+    document = next(document for document in read_corpus(corpus) if document.id == "d5")
+    wanted = tokenizer.encode(f"{document.title} {document.text}").tolist()
 
     def broken(batch: TokenBatch) -> np.ndarray:
         vectors = encode(batch)

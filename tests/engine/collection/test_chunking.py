@@ -78,7 +78,7 @@ def test_what_fits_is_left_whole_and_the_rest_is_numbered(tokenizer: Tokenizer) 
         for place, (text, (number, start, end)) in enumerate(zip(shard.texts, shard.places, strict=True)):
             source = LONG.text if number else text
             assert source[start:end] == text
-            assert tokens[place].tolist() == tokenizer.encode(text).tolist()
+            assert tokens[place].tolist() == tokenizer.encode(f"{shard.titles[place]} {text}").tolist()
             assert len(tokens[place]) <= preparer.limits.tokens
             assert shard.tokens[0].encoder is shard.tokens[0].reranker
 
@@ -86,11 +86,11 @@ def test_what_fits_is_left_whole_and_the_rest_is_numbered(tokenizer: Tokenizer) 
 def test_documents_are_not_split_when_it_is_switched_off(tokenizer: Tokenizer) -> None:
     _, shards = passages(tokenizer, tokenizer, [LONG], chunk_tokens=0)
     assert shards[0].ids == ["long"]
-    assert shards[0].encoder_tokens()[0].tolist() == tokenizer.encode(LONG.text).tolist()
+    assert shards[0].encoder_tokens()[0].tolist() == tokenizer.encode(f"the title {LONG.text}").tolist()
 
 
 def test_prompt_and_title_go_to_the_model_they_are_for(tokenizer: Tokenizer) -> None:
-    preparer, shards = passages(tokenizer, tokenizer, [SHORT, LONG], "rain: ", encode_title=True)
+    preparer, shards = passages(tokenizer, tokenizer, [SHORT, LONG], "rain: ", rerank_title=False)
     arrays = [shard.arrays(preparer.token_dtype) for shard in shards]
     assert preparer.token_dtype == "uint16"
     for shard, kept in zip(shards, arrays, strict=True):
@@ -111,7 +111,7 @@ def test_text_is_tokenised_once_for_two_models_that_share(
     original = tokenizer.encode_many
     monkeypatch.setattr(tokenizer, "encode_many", lambda texts: seen.extend(texts) or original(texts))
     passages(tokenizer, tokenizer, [SHORT, Document("b", "", "the lock")])
-    assert seen == ["the key.", "the lock"]
+    assert seen == ["the title the key.", "the lock"]
 
 
 @pytest.mark.parametrize(
