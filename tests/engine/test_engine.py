@@ -43,7 +43,7 @@ def test_both_stages_agree_with_an_exhaustive_oracle(engine: Engine):
     expected = engine.collection.ids(np.argsort(-cosines, kind="stable")[:20])
     by_recall = sorted(result.hits, key=lambda hit: hit.recall_rank)
     assert [hit.id for hit in by_recall] == expected
-    logits = engine.reranker.score(QUESTIONS[0], [hit.text for hit in result.hits])
+    logits = engine.reranker.score(QUESTIONS[0], [f"{hit.title} {hit.text}" for hit in result.hits])
     np.testing.assert_allclose([hit.rerank_score for hit in result.hits], logits, atol=1e-5)
     for hit in result.hits:
         evidence = hit.recall_score + engine.fusion.lexical_weight * hit.lexical_score
@@ -150,7 +150,7 @@ def test_rerank_takes_texts_or_stored_ids(engine: Engine):
     result = engine.search(QUESTIONS[0], budget_ms=None)
     ids = [hit.id for hit in result.hits]
     by_id = engine.rerank(QUESTIONS[0], ids=ids)
-    by_text = engine.rerank(QUESTIONS[0], [hit.text for hit in result.hits])
+    by_text = engine.rerank(QUESTIONS[0], [f"{hit.title} {hit.text}" for hit in result.hits])
     assert [hit.index for hit in by_id] == [hit.index for hit in by_text]
     np.testing.assert_allclose([hit.score for hit in by_id], [hit.score for hit in by_text], atol=1e-5)
     scores = {hit.id: hit.rerank_score for hit in result.hits}
@@ -165,7 +165,8 @@ def test_rerank_takes_texts_or_stored_ids(engine: Engine):
 
 
 def test_embedding_gives_unit_vectors_and_a_passage_its_own(engine: Engine):
-    texts = engine.collection.texts([0, 1, 2])
+    read = zip(engine.collection.titles([0, 1, 2]), engine.collection.texts([0, 1, 2]), strict=True)
+    texts = [f"{title} {text}" for title, text in read]
     vectors = engine.embed(texts, kind="passage")
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(vectors, engine.collection.index.vectors[:3], atol=1e-5)
