@@ -80,8 +80,11 @@ class Quality:
 
     @property
     def mean(self) -> float:
-        """What decides which weights are kept: the last layer's fused nDCG@10, mean over domains."""
-        return float(np.mean([layers[-1] for layers in self.fused.values()]))
+        """What decides which weights are kept: the last layer's nDCG@10, mean of alone and fused and over domains.
+
+        Not fused only: where recall is strong, that hardly moves while the reranker still learns (see bench/LOG.md).
+        """
+        return float(np.mean([layers[-1] for orders in (self.bare, self.fused) for layers in orders.values()]))
 
 
 def quality(judged: dict[str, Judged]) -> Quality:
