@@ -25,6 +25,8 @@ def write_weights(out: Path, model: Reranker, base: str) -> dict[str, str]:
     float16, since half of it moved a logit by less than 0.01 while the tree holds the file for good.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # An earlier training's record would call these weights damaged.
+    (out / RECORD).unlink(missing_ok=True)
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=model.rank,

@@ -167,6 +167,14 @@ def test_killed_and_resumed_training_equals_an_unbroken_one(
         assert torch.equal(tensor, resumed[name]), name
 
 
+def test_another_training_may_take_an_earlier_ones_place(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "out")
+    other = SETTINGS.model_copy(update={"seed": 3, "steps": 3})
+    record = finetune(base, [data], tmp_path / "out", settings=other, resume=False)
+    assert record.files != read_record(trained).files
+    assert read_record(tmp_path / "out") == record
+
+
 def test_a_training_goes_on_from_an_adapter(
     base: Path, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
