@@ -172,7 +172,7 @@ def test_another_training_may_take_an_earlier_ones_place(base: Path, data: Path,
     other = SETTINGS.model_copy(update={"seed": 3, "steps": 3})
     record = finetune(base, [data], tmp_path / "out", settings=other, resume=False)
     assert record.files != read_record(trained).files
-    assert read_record(tmp_path / "out") == record
+    assert read_record(tmp_path / "out").files == record.files
 
 
 def test_a_training_goes_on_from_an_adapter(
