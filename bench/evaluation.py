@@ -7,6 +7,7 @@ import math
 from ..engine import Engine
 from .document import Document, Table, document
 from .quality import Quality
+from .workloads import model_names
 
 MEASURES = "how often the wanted passage comes first, or among the first, in each order over the same candidates"
 
@@ -18,12 +19,6 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     share = list(quality.metrics.values())[-1]["accuracy@1"]
     error = 100 * math.sqrt(share * (1 - share) / quality.questions)
     settings = engine.collection.manifest.settings
-    models = {
-        "bi-encoder": f"{engine.encoder.artifact.manifest.name} {engine.encoder.precision}",
-        "cross-encoder": None
-        if engine.reranker is None
-        else f"{engine.reranker.artifact.manifest.name} {engine.reranker.precision}",
-    }
     notes = [
         f"{quality.candidates} candidates; recall weight {quality.recall_weight:.3g}, lexical weight "
         f"{quality.lexical_weight:.3g}. Evidence is recall and words in common, before any reranking.",
@@ -34,8 +29,8 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     return document(
         "eval", MEASURES,
         workload={
-            "name": name, "questions": quality.questions, "seed": seed, "passages": len(engine.collection), **models,
-            "encode_title": settings.encode_title, "rerank_title": settings.rerank_title,
+            "name": name, "questions": quality.questions, "seed": seed, "passages": len(engine.collection),
+            **model_names(engine), "encode_title": settings.encode_title, "rerank_title": settings.rerank_title,
         },
         tables=[Table(f"{name}, {quality.questions:,} questions", ["order", *columns], rows, notes)],
         **{key: value for key, value in quality.to_dict().items() if key != "questions"},

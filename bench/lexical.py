@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..engine.collection import Collection
+from ..engine.collection.document import with_title
 from .quality import Run
 
 K1, B = 0.9, 0.4
@@ -16,7 +17,7 @@ def bm25(collection: Collection, questions: dict[str, str], depth: int) -> Run:
     import bm25s
 
     rows = np.arange(len(collection))
-    texts = [f"{title} {text}" for title, text in zip(collection.titles(rows), collection.texts(rows), strict=True)]
+    texts = [with_title(*each) for each in zip(collection.titles(rows), collection.texts(rows), strict=True)]
     documents = collection.documents(rows)
     index = bm25s.BM25(k1=K1, b=B)
     index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..engine import Engine
 from ..engine.collection import IndexSettings, Progress, read_corpus
+from ..engine.collection.document import with_title
 from ..engine.collection.report import silent
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
@@ -103,7 +104,7 @@ def read_texts(engine: Engine, rows: npt.NDArray[np.int64], *, titled: bool) -> 
     if not titled:
         return texts
     titles = engine.collection.titles(rows)
-    return [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+    return [with_title(title, text) for title, text in zip(titles, texts, strict=True)]
 
 
 def candidate_rows(engine: Engine, questions: Sequence[str], candidates: int) -> list[npt.NDArray[np.int64]]:
@@ -136,10 +137,17 @@ def described(
         "question_tokens": spread(question_lengths),
         "pair_tokens": spread(np.concatenate(pairs).tolist()) if pairs else None,
         "index": engine.collection.manifest.index.kind,
-        "encoder": f"{engine.collection.manifest.models.encoder.name} {engine.encoder.precision}",
-        "reranker": None if engine.reranker is None else f"{_reranker_name(engine)} {engine.reranker.precision}",
+        **model_names(engine),
         "threads": engine.device.threads,
         **more,
+    }
+
+
+def model_names(engine: Engine) -> dict[str, str | None]:
+    """Name and precision of both models."""
+    return {
+        "encoder": f"{engine.collection.manifest.models.encoder.name} {engine.encoder.precision}",
+        "reranker": None if engine.reranker is None else f"{_reranker_name(engine)} {engine.reranker.precision}",
     }
 
 

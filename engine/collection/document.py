@@ -20,6 +20,11 @@ class Document:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def with_title(title: str, text: str) -> str:
+    """A passage as a model reads it that is given titles: the title, where there is one, before the text."""
+    return f"{title} {text}" if title else text
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """Names of the fields of a JSONL, CSV or Parquet corpus; `id` None: `_id`, or else `id`."""

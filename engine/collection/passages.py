@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..tokenizer import Tokenizer
 from ..tokens import TokenBatch, concatenate
 from . import chunking
-from .document import Document
+from .document import Document, with_title
 from .manifest import IndexSettings, TokenDtype
 from .ragged import encode_strings
 
@@ -187,4 +187,4 @@ def _joined(prompt: str, titles: Iterable[str], texts: Iterable[str], *, titled:
     """Texts as a model is given them: prompt, title where it is wanted and there is one, text."""
     if not titled:
         return [prompt + text for text in texts]
-    return [f"{prompt}{title} {text}" if title else prompt + text for title, text in zip(titles, texts, strict=True)]
+    return [prompt + with_title(title, text) for title, text in zip(titles, texts, strict=True)]
