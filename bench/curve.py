@@ -1,8 +1,8 @@
 """Accuracy against milliseconds: what more candidates, longer texts, another precision and a larger budget buy.
 
-The cross-encoder reads the deepest candidate list once for each precision and length; smaller counts reuse those
-logits, since a pair's logit does not depend on how many others were read. Budgets are really run, one search a question
-and budget, and so are the times of candidate counts, on some of the questions.
+The cross-encoder reads the deepest candidate list once for each precision and length, and so does its early exit;
+smaller counts reuse those logits, since a pair's logit does not depend on how many others were read. Budgets are really
+run, one search a question and budget, and so are the times of candidate counts, on some of the questions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from ..engine import Engine
 from ..engine.artifact import Precision
+from ..engine.config import FINALISTS
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.fusion import Fusion
 from ..engine.judgements import Qrels
 from ..engine.ranking import rank
+from ..engine.reranking import finalists_of
 from ..engine.tokenizer import Tokenizer
 from .document import Document, Table, document
 from .latency import needed_reranker
@@ -35,6 +37,12 @@ MEASURES = (
 SEED_POINTS = ((20.0, 0.85), (250.0, 0.93))
 """The project's promise, without a rank named: accuracy within recall's budget, and within the whole one."""
 SHOWN = ("accuracy@1", "accuracy@3", "accuracy@5", "accuracy@10", "nDCG@10", "recall@100")
+SHOWN_OF_TEN = SHOWN[:-1]
+"""Of searches that give ten hits."""
+EXIT = "early exit"
+"""The fused order of the candidates that go on from the reranker's early exit."""
+Logits = dict[str, npt.NDArray[np.float32]]
+"""Question → float32 [candidates]"""
 Silent = Callable[[int, int | None, str], None]
 
 
@@ -77,8 +85,9 @@ def curve(
         {"order": "evidence", "ms": None, **_metrics(qrels, _evident(recalled, engine.fusion))},
     ]
     for precision in precisions:
-        reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, precision)
+        reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, precision, early_exit=True)
         reranker.warm_up()
+        early = _logits(engine, reranker.early, questions, recalled, None, progress) if reranker.early else None
         for limit in (None, *(lengths if precision == precisions[0] else ())):
             logits = _logits(engine, reranker, questions, recalled, limit, progress)
             for count in sorted({min(count, deepest) for count in counts}):
@@ -86,6 +95,12 @@ def curve(
                     run = _reordered(recalled, logits, count, fusion)
                     rows.append({
                         "order": order, "precision": precision, "tokens": limit or reranker.tokenizer.max_length,
+                        "candidates": count, "ms": None, **_metrics(qrels, run),
+                    })  # fmt: skip
+                if early is not None and limit is None and count > FINALISTS:
+                    run = _reordered(recalled, logits, count, engine.fusion, early)
+                    rows.append({
+                        "order": EXIT, "precision": precision, "tokens": reranker.tokenizer.max_length,
                         "candidates": count, "ms": None, **_metrics(qrels, run),
                     })  # fmt: skip
     _time_counts(engine, rows, list(questions.values())[:timed], counts, deepest, progress)
@@ -114,8 +129,8 @@ def _recall(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str
 def _logits(
     engine: Engine, reranker: CrossEncoder, questions: dict[str, str], recalled: dict[str, Recalled],
     limit: int | None, progress: Silent,
-) -> dict[str, npt.NDArray[np.float32]]:  # fmt: skip
-    """Question → float32 [candidates], with pairs cut to `limit` tokens as the model's own limit would cut them."""
+) -> Logits:  # fmt: skip
+    """With pairs cut to `limit` tokens as the model's own limit would cut them."""
     tokenizer = reranker.tokenizer
     if limit is not None:
         artifact = reranker.artifact
@@ -144,15 +159,22 @@ def _evident(recalled: dict[str, Recalled], fusion: Fusion) -> Run:
 
 
 def _reordered(
-    recalled: dict[str, Recalled], logits: dict[str, npt.NDArray[np.float32]], count: int, fusion: Fusion
+    recalled: dict[str, Recalled], logits: Logits, count: int, fusion: Fusion, early: Logits | None = None
 ) -> Run:
-    """The order that a search with `count` candidates gives: the reranked first, the rest in recall's order."""
+    """The order that a search with `count` candidates gives: the reranked first, the rest in recall's order.
+
+    early: logits of the early exit, by which FINALISTS of the candidates are chosen; None: all layers read all
+    """
     run: Run = {}
     for name, each in recalled.items():
-        known = np.full(len(each.rows), np.nan, dtype=np.float32)
-        known[:count] = logits[name][:count]
+        known, begun = np.full((2, len(each.rows)), np.nan, dtype=np.float32)
         evidence = fusion.evidence(each.scores, each.lexical)
-        places = rank(each.scores, evidence, known, fusion).places
+        read = np.arange(count)
+        if early is not None:
+            begun[:count] = early[name][:count]
+            read = finalists_of(begun, evidence, fusion, FINALISTS)
+        known[read] = logits[name][read]
+        places = rank(each.scores, evidence, known, fusion, begun).places
         run[name] = list(dict.fromkeys(each.documents[place] for place in places))
     return run
 
@@ -174,12 +196,16 @@ def _time_counts(
     """Fill in the median milliseconds of unlimited searches with the engine's own reranker, count by count."""
     precision, tokens = needed_reranker(engine).precision, needed_reranker(engine).tokenizer.max_length
     for done, count in enumerate(sorted({min(count, deepest) for count in counts}), start=1):
-        taken = [
-            engine.search(question, top_k=min(10, count), candidates=count, budget_ms=None).timings.total
-            for question in questions
+        timed = [
+            row
+            for row in rows
+            if (row.get("candidates"), row.get("precision"), row.get("tokens")) == (count, precision, tokens)
         ]
-        for row in rows:
-            if (row.get("candidates"), row.get("precision"), row.get("tokens")) == (count, precision, tokens):
+        for finalists, some in ((None, [row for row in timed if row["order"] != EXIT]),
+                                (FINALISTS, [row for row in timed if row["order"] == EXIT])):  # fmt: skip
+            asked = dict(top_k=min(10, count), candidates=count, finalists=finalists, budget_ms=None)
+            taken = [engine.search(question, **asked).timings.total for question in questions if some]
+            for row in some:
                 row["ms"] = spread(taken)["p50"]
         progress(done, len(counts), "times of candidate counts")
 
@@ -189,7 +215,7 @@ def _budget(
 ) -> dict[str, Any]:
     results = {}
     for done, (name, question) in enumerate(questions.items(), start=1):
-        results[name] = engine.search(question, top_k=candidates, candidates=candidates, budget_ms=budget)
+        results[name] = engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=budget)
         progress(done, len(questions), f"budget of {budget:.0f} ms")
     run = {name: list(dict.fromkeys(hit.document for hit in result.hits)) for name, result in results.items()}
     return {
@@ -197,7 +223,7 @@ def _budget(
         "ms": spread([result.timings.total for result in results.values()]),
         "reranked": spread([result.reranked for result in results.values()]),
         "over": sum(result.timings.total > budget for result in results.values()),
-        **_metrics(qrels, run),
+        **{metric: value for metric, value in _metrics(qrels, run).items() if metric != "recall@100"},
     }
 
 
@@ -208,7 +234,7 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
     ]  # fmt: skip
     ran: list[list[Any]] = [
         [row["budget"], row["ms"]["p50"], row["ms"]["p95"], row["reranked"]["p50"], row["over"],
-         *(f"{row[name]:.3f}" for name in SHOWN)] for row in budgeted
+         *(f"{row[name]:.3f}" for name in SHOWN_OF_TEN)] for row in budgeted
     ]  # fmt: skip
     lexical, dense = rows[0]["accuracy@1"], rows[1]["accuracy@1"]
     notes = [
@@ -226,7 +252,7 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
         ),
         Table(
             f"Quality within a budget: {workload['name']}",
-            ["budget ms", "ms, median", "p95", "reranked", "over", *SHOWN], ran,
+            ["budget ms", "ms, median", "p95", "reranked", "over", *SHOWN_OF_TEN], ran,
             [f"{workload['questions']} questions, each searched once a budget; {workload['reranker']}"],
         ),
     ]  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from ..engine import Engine
+from ..engine.config import FINALISTS
 from .document import Document, Table, document
-from .quality import Quality
+from .quality import SERVED, Quality
 from .workloads import model_names
 
 MEASURES = "how often the wanted passage comes first, or among the first, in each order over the same candidates"
@@ -15,7 +16,10 @@ MEASURES = "how often the wanted passage comes first, or among the first, in eac
 def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Document:
     """The document of an evaluation of `engine` on the judged set `name`, whose sample was drawn with `seed`."""
     columns = list(quality.metrics["recall"])
-    rows = [[order, *(f"{found[each]:.3f}" for each in columns)] for order, found in quality.metrics.items()]
+    rows = [
+        [order, *(f"{found[each]:.3f}" if each in found else None for each in columns)]
+        for order, found in quality.metrics.items()
+    ]
     share = list(quality.metrics.values())[-1]["accuracy@1"]
     error = 100 * math.sqrt(share * (1 - share) / quality.questions)
     settings = engine.collection.manifest.settings
@@ -24,6 +28,11 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         f"{quality.lexical_weight:.3g}. Evidence is recall and words in common, before any reranking.",
         f"Standard error of the last accuracy@1: {error:.1f} points.",
     ]
+    if SERVED in quality.metrics:
+        notes.append(
+            f"{SERVED}: fused, as a search that gives ten hits is served: layer {_exit_layer(engine)} reads every "
+            f"candidate, all layers the {FINALISTS} best by then."
+        )
     if quality.degraded:
         notes.append(f"{quality.degraded} searches were degraded by the budget.")
     return document(
@@ -35,3 +44,7 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         tables=[Table(f"{name}, {quality.questions:,} questions", ["order", *columns], rows, notes)],
         **{key: value for key, value in quality.to_dict().items() if key != "questions"},
     )  # fmt: skip
+
+
+def _exit_layer(engine: Engine) -> int | None:
+    return None if engine.reranker is None else engine.reranker.artifact.manifest.early

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..engine import Engine
 from ..engine.artifact import Precision
+from ..engine.config import FINALISTS
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
 from . import floors
@@ -34,6 +35,9 @@ RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 SETTLE = 0.2
 """Seconds before each measurement: threads of the system before wait by spinning for about that long."""
 STAGES = ("recall", "rerank", "total")
+SERVED = "rerank as served"
+ALL_LAYERS, EARLY_EXIT = "tandem", "tandem, early exit"
+"""The same work as the rivals' is what they are compared with; the other is what a search is served with."""
 Silent = Callable[[int, int | None, str], None]
 
 
@@ -62,7 +66,9 @@ def latency(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments,
         tell=lambda message: progress(0, len(questions), message),
     ) as (started, absent):  # fmt: skip
-        systems: dict[str, Ours | Theirs] = {"tandem": Ours(engine)}
+        systems: dict[str, Ours | Theirs] = {ALL_LAYERS: Ours(engine)}
+        if reranker.early is not None:
+            systems[EARLY_EXIT] = Ours(engine, finalists=FINALISTS)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
         taken, failed = _turns(systems, questions, rows, seed, progress)
     absent.update(failed)
@@ -78,14 +84,17 @@ def latency(
 
 
 class Ours:
-    """This engine, without a budget: every candidate is reranked."""
+    """This engine, without a budget: every candidate is read by all layers, or with an early exit, by its layers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, finalists: int | None = None) -> None:
         self._engine = engine
+        self._finalists = finalists
 
     def answer(self, question: str, rows: npt.NDArray[np.int64]) -> dict[str, float]:
         """Milliseconds a stage; `total` holds what is neither a model nor the index too."""
-        result = self._engine.search(question, top_k=len(rows), candidates=len(rows), budget_ms=None)
+        result = self._engine.search(
+            question, top_k=min(10, len(rows)), candidates=len(rows), finalists=self._finalists, budget_ms=None
+        )
         timings = result.timings
         return {"recall": timings.encode + timings.recall, "rerank": timings.rerank, "total": timings.total}
 
@@ -151,16 +160,19 @@ def _differs(name: str) -> str:
 def _summaries(
     taken: dict[str, dict[str, list[float]]], rivals: Sequence[Rival]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Spread]]]:
-    """System → spread of each stage, with a rival's settings and versions; rival → spread of the ratios to ours."""
+    """System → spread of each stage, with a rival's settings and versions; system → spread of the ratios to ours."""
     settings = {rival.name: {"settings": rival.spec.settings, "versions": rival.versions} for rival in rivals}
     measured = {
         name: {**settings.get(name, {}), "stages": {stage: spread(ms) for stage, ms in each.items()}}
         for name, each in taken.items()
     }
     compared = {
-        name: {stage: ratios(ms, taken["tandem"][stage]) for stage, ms in each.items()}
-        for name, each in taken.items() if name != "tandem"
+        name: {stage: ratios(ms, taken[ALL_LAYERS][stage]) for stage, ms in each.items()}
+        for name, each in taken.items() if name != ALL_LAYERS
     }  # fmt: skip
+    if EARLY_EXIT in taken:
+        for name in taken.keys() - {ALL_LAYERS, EARLY_EXIT}:
+            compared[name][SERVED] = ratios(taken[name]["rerank"], taken[EARLY_EXIT]["rerank"])
     return measured, compared
 
 
@@ -216,21 +228,29 @@ def _tables(
     rates: floors.Rates,
     absent: dict[str, str],
 ) -> list[Table]:
-    rows: list[list[Any]] = [[f"floor, {precision}", *(least[stage].get(precision) for stage in
-                             ("recall", "rerank")), None, None, None] for precision in least["rerank"]]  # fmt: skip
+    rows: list[list[Any]] = [
+        [f"floor, {precision}", *(least[stage].get(precision) for stage in STAGES[:2]), *[None] * 4]
+        for precision in least["rerank"]
+    ]
     for name, each in measured.items():
         stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
-        over = [shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in STAGES[:2]]
+        over = [
+            shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in (*STAGES[:2], SERVED)
+        ]
         rows.append([name, *stages, *over])
     notes = [
         said(workload) + f", {workload['candidates']} candidates; Tandem's reranker {workload['reranker']}",
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
-          if stage in each and each[stage]["p50"] < 1),
+          if name != EARLY_EXIT and stage in each and each[stage]["p50"] < 1),
+        *([f"{EARLY_EXIT}: the first layers read every candidate, all layers the {FINALISTS} best by then; ten hits. "
+           f"× {SERVED} compares with it, × rerank with all layers, the same work as the rivals'"]
+          if EARLY_EXIT in measured else []),
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
-    columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank"]
+    columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank",
+               f"× {SERVED}"]  # fmt: skip
     budget = Table(
         f"The same questions within {within['ms']:.0f} ms",
         ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],

@@ -1,7 +1,8 @@
 """How good a collection's answers are: recall alone, pure cross-encoder order and fused order, on judged questions.
 
-One search a question gives all three orders over the same candidates: every candidate comes back with its recall rank,
-its logit and its final score. Metrics are ir-measures' (trec_eval's definitions).
+One search a question gives all four orders over the same candidates: every candidate comes back with its recall rank,
+its logit and its final score. Where the reranker has an early exit, a second search gives what is served, ten hits.
+Metrics are ir-measures' (trec_eval's definitions).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ METRICS = {
     "nDCG@10": ir_measures.nDCG @ 10,
 }
 ORDERS = ("recall", "evidence", "rerank", "fused")
+SERVED = "early exit"
+SERVED_HITS = 10
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
 """query id → document ids, best first"""
@@ -39,7 +42,10 @@ Run = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """metrics: order → metric → value in 0…1; latency: stage → {p50, p95, p99} in ms; runs: order → Run."""
+    """metrics: order → metric → value in 0…1; latency: stage → {p50, p95, p99} in ms; runs: order → Run.
+
+    The order SERVED is there with an early exit, and without recall@100; then the latency is that of its searches.
+    """
 
     questions: int
     candidates: int
@@ -78,10 +84,15 @@ def evaluate(
     questions = sorted(judged.queries)
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
-    settings = {"top_k": candidates, "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank}
+    settings = {"candidates": candidates, "budget_ms": budget_ms, "rerank": rerank}
+    exits = rerank and engine.reranker is not None and engine.reranker.early is not None
     results: dict[str, SearchResult] = {}
+    served: dict[str, SearchResult] = {}
     for done, question in enumerate(questions, start=1):
-        results[question] = engine.search(judged.queries[question], **settings)
+        text = judged.queries[question]
+        results[question] = engine.search(text, top_k=candidates, **settings)
+        if exits:
+            served[question] = engine.search(text, top_k=min(SERVED_HITS, candidates), **settings)
         progress(done, len(questions), "questions")
     qrels = {question: judged.qrels[question] for question in questions}
     orders = _orders(engine.fusion)
@@ -89,15 +100,21 @@ def evaluate(
         name: {question: ranked(result.hits, orders[name]) for question, result in results.items()} for name in ORDERS
     }
     shown = ORDERS if rerank else ORDERS[:1]
+    metrics = {order: measure(qrels, runs[order]) for order in shown}
+    if exits:
+        runs[SERVED] = {question: ranked(result.hits, orders["fused"]) for question, result in served.items()}
+        metrics[SERVED] = {name: value for name, value in measure(qrels, runs[SERVED]).items() if name != "recall@100"}
+        shown = (*shown, SERVED)
+    timed = list((served or results).values())
     return Quality(
         questions=len(questions),
         candidates=candidates,
-        degraded=sum(result.degraded is not None for result in results.values()),
+        degraded=sum(result.degraded is not None for result in timed),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,
         lexical_weight=engine.fusion.lexical_weight,
-        metrics={order: measure(qrels, runs[order]) for order in shown},
-        latency=percentiles(list(results.values())),
+        metrics=metrics,
+        latency=percentiles(timed),
         runs={order: runs[order] for order in shown},
     )
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import Engine
+from ..engine.config import FINALISTS
 from . import floors
 from .document import Document, Table, document
-from .latency import Theirs, floor, needed_reranker
+from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor, needed_reranker
 from .rivals import Unavailable, running
 from .spread import shown, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, said
@@ -53,11 +54,13 @@ def throughput(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
     ) as (started, absent):
         theirs = {rival.name: Theirs(rival, engine) for rival in started if "encode" in rival.spec.abilities}
+        ways = {ALL_LAYERS: None, **({EARLY_EXIT: FINALISTS} if reranker.early is not None else {})}
         engine.search(questions[0], top_k=1, candidates=len(rows[0]), budget_ms=None)
         for turn in range(repeats):
             for count in callers:
-                asked = _ask(engine, questions, len(rows[0]), count)
-                rounds.setdefault(f"tandem, {count} at once", []).append(asked)
+                for name, finalists in ways.items():
+                    asked = _ask(engine, questions, len(rows[0]), finalists, count)
+                    rounds.setdefault(f"{name}, {count} at once", []).append(asked)
             for name, system in theirs.items():
                 if name not in absent:
                     try:
@@ -85,10 +88,12 @@ def _one_by_one(system: Theirs, questions: Sequence[str], rows: Sequence[Any]) -
     return sum(taken) / 1e3, taken
 
 
-def _ask(engine: Engine, questions: Sequence[str], candidates: int, callers: int) -> Round:
+def _ask(engine: Engine, questions: Sequence[str], candidates: int, finalists: int | None, callers: int) -> Round:
 
     def one(question: str) -> float:
-        result = engine.search(question, top_k=min(10, candidates), candidates=candidates, budget_ms=None)
+        result = engine.search(
+            question, top_k=min(10, candidates), candidates=candidates, finalists=finalists, budget_ms=None
+        )
         return result.timings.total
 
     start = time.perf_counter()
@@ -110,7 +115,8 @@ def _table(
         for name, ms in least.items()
     ]
     for name, each in systems.items():
-        pairs = round(each["per_second"]["p50"] * tokens)
+        # Pairs that an exit drops are not computed by all layers: a rate of tokens would compare unlike work.
+        pairs = None if name.startswith(EARLY_EXIT) else round(each["per_second"]["p50"] * tokens)
         rows.append([name, shown(each["per_second"]), shown(each["ms"]), pairs])
     best = max((each["per_second"]["p50"] for name, each in systems.items() if name.startswith("tandem")), default=0.0)
     notes = [

@@ -76,7 +76,7 @@ def _show(quality: Quality) -> None:
     orders = list(quality.metrics)
     table = Table("", *orders, *(["gain"] if "fused" in orders else []), box=None)
     for metric, base in quality.metrics["recall"].items():
-        row = [f"{quality.metrics[order][metric]:.3f}" for order in orders]
+        row = [f"{quality.metrics[order][metric]:.3f}" if metric in quality.metrics[order] else "" for order in orders]
         if "fused" in orders:
             row.append(f"{quality.metrics['fused'][metric] - base:+.3f}")
         table.add_row(metric, *row)

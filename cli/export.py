@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from ..engine.artifact import Kind, Precision
 from .console import note, out
+
+if TYPE_CHECKING:
+    from ..engine.artifact import Artifact
 
 NAME = "export"
 
@@ -23,15 +26,27 @@ def command(
         None, help="A LoRA adapter folder (from `tandem finetune` or PEFT), merged in."
     ),
     revision: str | None = typer.Option(None, help="The Hub's revision: a commit id keeps the export repeatable."),
+    early_exit: int | None = typer.Option(
+        None, min=0, help="The early exit that goes along: after this layer (default: the adapter's first; 0: none)."
+    ),
     precisions: str = typer.Option("fp32,fp16,int8", help="Variants to write, separated by commas."),
 ) -> None:
     """Export a model to ONNX in several precisions, each proven equal to PyTorch on real text before it is written."""
     from ..export import export_model
 
     variants = [cast(Precision, name.strip()) for name in precisions.split(",")]  # checked by export_model
-    artifact = export_model(model, kind, output, adapter=adapter, revision=revision, precisions=variants, progress=note)
+    artifact = export_model(
+        model, kind, output, adapter=adapter, revision=revision, precisions=variants, early_exit=early_exit,
+        progress=note,
+    )  # fmt: skip
+    _show(artifact)
+    if (early := artifact.early()) is not None:
+        _show(early)
+
+
+def _show(artifact: Artifact) -> None:
     manifest = artifact.manifest
-    out().print(f"{output}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
+    out().print(f"{artifact.path}: {manifest.kind} {manifest.name}, {manifest.max_length} tokens")
     for name, variant in manifest.variants.items():
         parity = variant.parity
         size = manifest.files[variant.file].size / 2**20

@@ -25,6 +25,9 @@ def command(
     candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(250.0, help="Milliseconds for the whole search; 0: no limit."),
     rerank: bool = typer.Option(True, help="Rerank, or show recall's order."),
+    finalists: int | None = typer.Option(
+        None, min=0, help="Candidates that all layers of a reranker with an early exit read (default 20; 0: all)."
+    ),
     filters: list[str] = typer.Option(
         [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
     ),
@@ -42,6 +45,7 @@ def command(
     with Engine.open(collection, encoder=encoder, reranker=reranker, **settings) as engine:
         result = engine.search(
             query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
+            **({} if finalists is None else {"finalists": finalists or None}),
             filters={"$and": [parsed_filter(text) for text in filters]} if filters else None,
         )  # fmt: skip
     if json_output:
@@ -58,6 +62,7 @@ def command(
         f"{result.device}: {timings.total:.0f} ms (encode {timings.encode:.1f}, recall {timings.recall:.1f}, "
         f"fetch {timings.fetch:.1f}, queue {timings.queue:.1f}, rerank {timings.rerank:.0f}); "
         f"reranked {result.reranked} of {result.candidates}"
+        + (f", {result.finalists} by all layers" if result.finalists < result.reranked else "")
     )
     if result.degraded:
         note(f"degraded: {result.degraded}")

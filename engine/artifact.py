@@ -3,6 +3,7 @@
 config.json  tokenizer.json  model.safetensors          as on the Hugging Face Hub
 onnx/model.onnx  onnx/model_fp16.onnx  onnx/model_quantized.onnx
 manifest.json                                            what the files are, their sha256, how far they were proven
+early/                                                   a cross-encoder's early exit: an artifact of its own
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .fusion import Fusion
 from .tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
+EARLY = "early"
 Kind = Literal["bi-encoder", "cross-encoder"]
 Precision = Literal["fp32", "fp16", "int8"]
 VARIANT_FILES: dict[Precision, str] = {
@@ -98,6 +100,10 @@ class Manifest(_Record):
     prompts: Prompts = Prompts()
     activation: Literal["identity", "sigmoid"] = "identity"
     fusion: Fusion = Fusion()
+    early: int | None = Field(default=None, gt=0)
+    """The layer after which the artifact in `early/` gives its logit: the same layers, and a head of its own."""
+    exit_after: int | None = Field(default=None, gt=0)
+    """Of the artifact in `early/`: the layer that it ends after. None: a whole model."""
     variants: dict[Precision, Variant]
     files: dict[str, FileRecord]
     opset: int
@@ -153,6 +159,13 @@ class Artifact:
         # A graph above 2 GB keeps its weights beside it, under its own name with a suffix.
         self.verify([name for name in self.manifest.files if name.startswith(variant.file)] or [variant.file])
         return self.path / variant.file
+
+    def early(self) -> Artifact | None:
+        """The cross-encoder that ends after layer `manifest.early`, its manifest verified; None where there is none."""
+        if self.manifest.early is None:
+            return None
+        self.verify([f"{EARLY}/{MANIFEST}"])
+        return Artifact.open(self.path / EARLY, kind=self.manifest.kind)
 
     def architecture(self) -> dict[str, Any]:
         """The verified `config.json`: layers, widths, heads."""

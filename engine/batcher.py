@@ -69,6 +69,8 @@ class Job:
     cursor: int = 0
     results: list[Any] = field(init=False)
     queued_at: float = field(default_factory=time.monotonic)
+    asked_at: float | None = None
+    """When its request came, where this is not the request's first job: what was begun is finished first."""
     seconds: float = field(init=False)
     """What all of it takes, by the cost model."""
     started_at: float | None = None

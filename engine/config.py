@@ -13,6 +13,8 @@ from .runtime import RuntimeWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
+# Twice the usual top_k.
+FINALISTS = 20
 
 
 class _Settings(BaseModel):
@@ -51,6 +53,8 @@ class EngineSettings(_Settings):
     """Weight of the lexical score beside the cosine in that evidence; None: as above."""
     queue_tokens: int = Field(default=2_000_000, gt=0)
     """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
+    early_exit: bool = True
+    """Use the reranker's early exit, where its artifact has one; on a CPU only (see `SearchSettings.finalists`)."""
     warm_up: bool = True
     """Measure the machine at open (about a second). Without it the first requests teach the cost model."""
 
@@ -63,6 +67,9 @@ class SearchSettings(_Settings):
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False)
     """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
     rerank: bool = True
+    finalists: int | None = Field(default=FINALISTS, ge=1, le=MAX_CANDIDATES)
+    """Candidates, and never fewer than `top_k`, that all layers of a reranker with an early exit read: the best by the
+    exit's fused score. None: all of them."""
     filters: dict[str, Any] | None = None
     """Which passages may be found, by their metadata (see `filters`); None or {}: all of them."""
 
@@ -73,6 +80,11 @@ class SearchSettings(_Settings):
             raise InputError(
                 f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
             )
+
+    @property
+    def read_whole(self) -> int | None:
+        """`finalists`, but never fewer than `top_k`."""
+        return None if self.finalists is None else max(self.finalists, self.top_k)
 
     def filter(self) -> filtering.Filter | None:
         """The parsed `filters`."""

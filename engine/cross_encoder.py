@@ -19,10 +19,38 @@ class CrossEncoder(LoadedModel):
     """Reads a query with a passage and says how well it answers, as a float32 logit: half precision would make ties."""
 
     def __init__(
-        self, artifact: Artifact, device: Device, precision: PrecisionWish = "auto", *, runtime: RuntimeWish = "auto"
+        self,
+        artifact: Artifact,
+        device: Device,
+        precision: PrecisionWish = "auto",
+        *,
+        runtime: RuntimeWish = "auto",
+        early_exit: bool = False,
     ) -> None:
-        """`auto` on a CPU is INT8 where the artifact has it: its ranks were checked against FP32 at export."""
+        """`auto` on a CPU is INT8 where the artifact has it: its ranks were checked against FP32 at export.
+
+        early_exit: open the artifact's early exit too, where it has one; on a CPU only, since on a GPU a search is one
+        pass through all layers.
+        """
         super().__init__(artifact, device, precision, "logit", cpu_order=("int8", "fp32"), runtime=runtime)
+        shorter = artifact.early() if early_exit and device.kind == "cpu" else None
+        self.early = None if shorter is None else CrossEncoder(shorter, device, precision, runtime=runtime)
+        """The same model up to its early exit."""
+
+    @property
+    def exit_reason(self) -> str:
+        """Whether there is an early exit, and why not, in words."""
+        if self.early is not None:
+            return f"after layer {self.artifact.manifest.early}, {self.early.precision}"
+        if self.artifact.manifest.early is None:
+            return "none: the artifact has none"
+        return "none: every candidate goes through all layers at once"
+
+    def warm_up(self) -> None:
+        """`LoadedModel.warm_up`, of the early exit as well."""
+        super().warm_up()
+        if self.early is not None:
+            self.early.warm_up()
 
     def score(self, query: str, passages: Sequence[str]) -> Rows:
         """float32 [n]: the logit of each passage; raises InferenceError when one is not finite."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -21,10 +20,12 @@ from .device import Device, choose
 from .encoder import BiEncoder, TextKind
 from .errors import InputError
 from .fusion import Fusion, Scores
+from .model import LoadedModel
 from .opening import artifact_of
 from .placing import Placed, place, plan_memory
 from .ranking import Ranking, rank
 from .recall import Allowed, Filtered
+from .reranking import Reranking, Scored, cut_short
 from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
 from .story import Clock, Story, advance, drive, drive_async, served_to
@@ -61,6 +62,7 @@ class Engine:
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
+        self._reranking = None if reranker is None else Reranking(reranker, self.fusion, self._batcher)
         self.placed = placed or Placed(collection, collection.index, None, {})
         self._recall = lru_cache(RECALLS)(self._make_recall)
         self._resident = self.placed.searches(self._batcher)
@@ -95,7 +97,9 @@ class Engine:
         bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
         cross_encoder = None
         if second is not None:
-            cross_encoder = CrossEncoder(second, device, chosen.reranker_precision, runtime=chosen.runtime)
+            cross_encoder = CrossEncoder(
+                second, device, chosen.reranker_precision, runtime=chosen.runtime, early_exit=chosen.early_exit
+            )
         fusion = _fusion(opened, cross_encoder, chosen)
         placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
         if chosen.warm_up:
@@ -109,8 +113,9 @@ class Engine:
         """The passages that answer `query`, best first.
 
         `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True,
-        filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
-        fit are reranked, in recall's order; `result.degraded` tells when that was not all of them.
+        finalists=20 (read by all layers of a reranker with an early exit), filters=None (on metadata, as
+        {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as fit are reranked, in the order
+        of the first stage's evidence; `result.degraded` tells when that was not all of them.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
@@ -181,6 +186,12 @@ class Engine:
         return await drive_async(story, self._steps)
 
     @property
+    def models(self) -> list[LoadedModel]:
+        """What is loaded: the encoder, the reranker, its early exit, as far as there are."""
+        early = None if self.reranker is None else self.reranker.early
+        return [model for model in (self.encoder, self.reranker, early) if model is not None]
+
+    @property
     def choices(self) -> dict[str, str]:
         """What runs each part and why, in words: the device, both models, recall, the pipeline."""
         models = {"encoder": self.encoder, "reranker": self.reranker}
@@ -191,6 +202,7 @@ class Engine:
                 for name, model in models.items()
                 if model is not None
             },
+            **({} if self.reranker is None else {"early exit": self.reranker.exit_reason}),
             **self.placed.reasons,
         }
 
@@ -230,21 +242,18 @@ class Engine:
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
 
-        logits, degraded = np.full(len(recalled.rows), np.nan, dtype=np.float32), None
+        scored = Scored.nothing(len(recalled.rows), NO_RERANKER if settings.rerank else None)
         lexical, evidence = None, recalled.scores
-        if settings.rerank and self.reranker is None:
-            degraded = NO_RERANKER
-        elif settings.rerank:
+        if settings.rerank and self._reranking is not None:
             passages, lexical = self._read(reranker_ids, recalled, clock)
             evidence = self.fusion.evidence(recalled.scores, lexical)
-            job, read, degraded = self._rerank_job(reranker_ids, passages, evidence, clock, client)
             truncated |= self._needed_reranker().tokenizer.cuts_query(reranker_ids, passages)
-            served = served_to((yield self._batcher.submit(job)))
-            clock.spent(queue=served.queued, rerank=served.running)
-            logits[read] = [np.nan if logit is None else logit for logit in served.results]
-            degraded = degraded or _cut_short(served)
+            scored = yield from self._reranking.score(
+                reranker_ids, passages, evidence, settings.read_whole, clock, client
+            )
 
-        ranking = rank(recalled.scores, evidence, logits, self.fusion)
+        ranking = rank(recalled.scores, evidence, scored.logits, self.fusion, scored.early)
+        degraded = scored.degraded
         clock.mark()
         hits = self._hits(recalled, lexical, ranking, settings.top_k)
         clock.lap("fetch")
@@ -254,7 +263,8 @@ class Engine:
             query=query,
             hits=hits,
             timings=clock.timings(),
-            reranked=int(np.isfinite(logits).sum()),
+            reranked=scored.reranked,
+            finalists=scored.finalists,
             candidates=len(recalled.rows),
             degraded=degraded,
             truncated=truncated,
@@ -290,6 +300,7 @@ class Engine:
             hits=hits,
             timings=clock.timings(),
             reranked=len(recalled.rows),
+            finalists=len(recalled.rows),
             candidates=len(recalled.rows),
             degraded=f"budget: answered {late * 1e3:.0f} ms late" if late > 0 else None,
             truncated=truncated,
@@ -362,7 +373,7 @@ class Engine:
             )
             for row in np.argsort(-logits, kind="stable")
         ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings(), _cut_short(served))
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), cut_short(served))
 
     def _passages(
         self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
@@ -404,31 +415,6 @@ class Engine:
         lexical = self.collection.lexicon.scores(query, passages)
         clock.lap("fetch")
         return passages, lexical
-
-    def _rerank_job(
-        self, query: Ids, passages: TokenBatch, evidence: Scores, clock: Clock, client: str
-    ) -> tuple[Job, npt.NDArray[np.int64], str | None]:
-        """The pairs that fit into the time left, their places in recall's order, and why these are not all.
-
-        Those with the best evidence go first; under the pure cross-encoder order, recall's best.
-        """
-        reranker = self._needed_reranker()
-        clock.mark()
-        first = np.argsort(-evidence, kind="stable") if self.fusion.recall_weight else np.arange(len(passages))
-        deadline, degraded = clock.deadline, None
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            # Jobs take turns, so each has its share of the device.
-            lengths = reranker.tokenizer.pair_lengths(query, passages)[first]
-            fits = reranker.cost.fitting(lengths, left / (1 + self._batcher.waiting_jobs))
-            if fits < len(first):
-                degraded = (
-                    f"budget: {fits} of {len(first)} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"
-                )
-                first = first[:fits]
-        pairs = reranker.tokenizer.pairs(query, passages.select(first))
-        clock.lap("fetch")
-        return Job(reranker, pairs, deadline=deadline, client=client), first, degraded
 
     def _hits(self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int) -> list[Hit]:
         places = ranking.places[:top_k]
@@ -474,13 +460,6 @@ def _filled(results: list[Any]) -> npt.NDArray[np.float32]:
     """float32 [n]: the logits, the lowest of them where the deadline came first (0 where it left none)."""
     lowest = min((logit for logit in results if logit is not None), default=0.0)
     return np.array([lowest if logit is None else logit for logit in results], dtype=np.float32)
-
-
-def _cut_short(served: Served) -> str | None:
-    scored = sum(result is not None for result in served.results)
-    if scored == len(served.results):
-        return None
-    return f"budget: time ran out after {scored} of {len(served.results)} candidates"
 
 
 def _fusion(collection: Collection, reranker: CrossEncoder | None, settings: EngineSettings) -> Fusion:

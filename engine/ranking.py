@@ -12,20 +12,26 @@ from .fusion import Fusion, Scores
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """places: int64 [n] positions in recall's order, best first; scores, logits: float32 [n] by position."""
+    """places: int64 [n] positions in recall's order, best first; scores, logits: float32 [n] by position, the logits
+    those of the last layer that read a candidate."""
 
     places: npt.NDArray[np.int64]
     scores: Scores
     logits: Scores
 
 
-def rank(recall_scores: Scores, evidence: Scores, logits: Scores, fusion: Fusion) -> Ranking:
-    """Reranked candidates by fused score, ties by recall rank; the others (`logits` NaN) behind them in recall's order.
+def rank(
+    recall_scores: Scores, evidence: Scores, logits: Scores, fusion: Fusion, early: Scores | None = None
+) -> Ranking:
+    """Candidates that all layers read, by fused score; then those that only an early exit read, likewise; then the
+    others in recall's order. Ties by recall rank.
 
-    recall_scores, evidence, logits: float32 [n], in recall's order. The score of a candidate that was not reranked is
-    its recall score.
+    recall_scores, evidence, logits, early: float32 [n], in recall's order; NaN in `logits` and `early` (None: nowhere
+    an early logit) where there is none. A candidate that was not read has its recall score as its score.
     """
-    reranked = np.isfinite(logits)
-    scores = np.where(reranked, fusion.fuse(logits, evidence), recall_scores).astype(np.float32)
-    keys = np.where(reranked, -scores, np.inf)
-    return Ranking(np.argsort(keys, kind="stable"), scores, logits)
+    whole = np.isfinite(logits)
+    known = logits if early is None else np.where(whole, logits, early)
+    read = np.isfinite(known)
+    scores = np.where(read, fusion.fuse(known, evidence), recall_scores).astype(np.float32)
+    places = np.lexsort((np.where(read, -scores, 0.0), np.where(whole, 0, np.where(read, 1, 2))))
+    return Ranking(places, scores, known)

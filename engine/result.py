@@ -15,12 +15,13 @@ class Hit:
 
     id:           the passage's; `document` is the id of the document that it is, or is a chunk of
     score:         the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)`
-                   (see `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Reranked passages
-                   stand before all others, so scores compare only among hits that were reranked, or only among those
-                   that were not.
+                   (see `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Passages
+                   that all layers read stand before those that only an early exit read, and these before all others:
+                   scores compare within each of the three.
     recall_score:  cosine of query and passage
     recall_rank:   place in recall's order, from 1
-    rerank_score:  the cross-encoder's logit, None when the passage was not reranked
+    rerank_score:  the cross-encoder's logit, None when the passage was not reranked; its early exit's where a budget
+                   left no time for all layers
     lexical_score: how much of the query's words the passage holds, 0 to 1 (see `lexical.Lexicon.scores`); None when
                    nothing was to be reranked
     """
@@ -58,6 +59,7 @@ class SearchResult:
     """The hits, best first, and how they came about.
 
     reranked:   candidates that the cross-encoder scored (0: recall's order)
+    finalists:  of these, the ones that all its layers read; the others only those up to its early exit
     candidates: passages that recall gave
     degraded:   why fewer than all candidates were reranked, or how late the answer is; None when neither applies
     truncated:  whether the query was longer than the models read
@@ -74,6 +76,7 @@ class SearchResult:
     truncated: bool
     device: str
     version: str = ""
+    finalists: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

@@ -57,4 +57,4 @@ class Turns:
 
 
 def _due(job: Job) -> float:
-    return job.queued_at + job.work
+    return (job.queued_at if job.asked_at is None else job.asked_at) + job.work

@@ -28,6 +28,10 @@ class Limits:
 # thousandths. INT8 is judged by what it is for, the order, and by a mean error that an order cannot hide; one pair in a
 # thousand may be off by more than a standard deviation. Tau counts the order of passages that do not answer, to which a
 # trained reranker gives nearly equal logits: the bundled one has tau 0.86 with 0.95 of the ten best in common.
+# An early exit only says who goes on, and twice as many do as are wanted. The bundled one's INT8 has a mean error of a
+# quarter of the spread, most of it from one product (the first layer's down projection), and yet all of the ten best by
+# FP32 are among its twenty best (10 questions, 50 candidates).
+EXIT_INT8 = Limits(max_error=2.0, mean_error=0.35, top10_overlap=0.75, kendall_tau=0.65)
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_error=1e-3, mean_error=1e-4, top10_overlap=0.99, kendall_tau=0.995),
     "fp16": Limits(max_error=5e-2, mean_error=1e-2, top10_overlap=0.97, kendall_tau=0.98),
@@ -47,12 +51,13 @@ def compare(reference: Scores, variant: Scores) -> Parity:
     )
 
 
-def failures(precision: Precision, reference: Scores, variant: Scores) -> list[str]:
-    """What is wrong with a variant, a phrase each; empty when it passes."""
+def failures(precision: Precision, reference: Scores, variant: Scores, *, early: bool = False) -> list[str]:
+    """What is wrong with a variant of a model, or of its `early` exit, a phrase each; empty when it passes."""
     bad = int((~np.isfinite(variant)).sum())
     if bad:
         return [f"{bad} of {variant.size} scores are not finite"]
-    limits, parity, unit = LIMITS[precision], compare(reference, variant), spread(reference)
+    limits = EXIT_INT8 if early and precision == "int8" else LIMITS[precision]
+    parity, unit = compare(reference, variant), spread(reference)
     found = []
     if parity.max_error > limits.max_error * unit:
         found.append(f"max error {parity.max_error:.2g} > {limits.max_error * unit:.2g}")

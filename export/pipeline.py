@@ -12,6 +12,7 @@ from typing import Any, get_args
 from transformers import AutoTokenizer
 
 from ..engine.artifact import (
+    EARLY,
     MANIFEST,
     VARIANT_FILES,
     Artifact,
@@ -55,6 +56,7 @@ def export_model(
     adapter: Path | None = None,
     revision: str | None = None,
     precisions: Sequence[Precision] = ("fp32", "fp16", "int8"),
+    early_exit: int | None = None,
     texts: Sequence[str] | None = None,
     queries: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -64,6 +66,8 @@ def export_model(
     adapter:    LoRA adapter folder merged into the weights (cross-encoder only)
     precisions: the variants to write; each is proven against PyTorch FP32 on `texts` and `queries` (default: the
                 standard library's documentation strings) before anything appears at `out`
+    early_exit: the layer of the early exit that goes along, as an artifact in the artifact; None: the adapter's first
+                exit where it has any, 0: none
     progress:   called with one line a step
 
     Raises ExportError when the model is not supported or a variant fails its check, StorageError when the disk
@@ -77,17 +81,58 @@ def export_model(
     origin = resolve(source, kind, revision=revision, adapter=adapter)
     reading = read(origin, kind)
     samples = sample(texts, queries)
+    early = _exit_layer(origin, early_exit)
     with staged(out) as folder:
-        say(f"loading {origin.name}")
-        model = torch_model.load(origin, kind)
-        base = _save_model(origin, reading, model, kind, folder)
-        with tempfile.TemporaryDirectory() as scratch:
-            say("tracing with optimum")
-            traced = Path(scratch) / "traced.onnx"
-            trace(model, kind, traced)
-            variants = _variants(traced, model, base, folder, precisions, samples, say)
-        _write_manifest(folder, base.model_copy(update={"variants": variants}))
+        write = partial(_write, origin, reading, kind, precisions, samples, say)
+        if early is not None:
+            say(f"the early exit after layer {early}:")
+            write(folder / EARLY, layer=early)
+            say("the whole model:")
+        write(folder, early=early)
     return Artifact.open(out, kind=kind)
+
+
+def _exit_layer(origin: Origin, wanted: int | None) -> int | None:
+    """The layer to exit after, None for no exit; raises ExportError when the adapter has no such exit."""
+    if wanted == 0:
+        return None
+    record = read_record(origin.adapter) if origin.adapter else None
+    layers = sorted(record.exits) if record else []
+    if wanted is None:
+        return layers[0] if layers else None
+    if wanted not in layers:
+        have = f"has exits after layers {', '.join(map(str, layers))}" if layers else "has no early exits"
+        raise ExportError(f"{origin.name} {have}, none after layer {wanted}; leave --early-exit out, or give 0")
+    return wanted
+
+
+def _write(
+    origin: Origin,
+    reading: Reading,
+    kind: Kind,
+    precisions: Sequence[Precision],
+    samples: Samples,
+    say: Callable[[str], None],
+    folder: Path,
+    *,
+    layer: int | None = None,
+    early: int | None = None,
+) -> None:
+    """Write the model, or what of it lies before its exit after `layer`, as an artifact into `folder`.
+
+    early: the layer of the exit whose artifact is in `folder` already
+    """
+    say(f"loading {origin.name}")
+    model = torch_model.load(origin, kind, layer)
+    base = _save_model(origin, reading, model, kind, folder)
+    if layer is not None:
+        base = base.model_copy(update={"name": f"{base.name} to layer {layer}", "exit_after": layer})
+    with tempfile.TemporaryDirectory() as scratch:
+        say("tracing with optimum")
+        traced = Path(scratch) / "traced.onnx"
+        trace(model, kind, traced)
+        variants = _variants(traced, model, base, folder, precisions, samples, say)
+    _write_manifest(folder, base.model_copy(update={"variants": variants, "early": early}))
 
 
 def _ordered(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
@@ -153,7 +198,8 @@ def _variants(
         found = _write_graph(traced, model.config, base.kind, precision, file)
         some = samples.head(FP16_QUERIES, FP16_CANDIDATES) if precision == "fp16" else samples
         rows, columns = some.candidates.shape
-        parity = _prove(precision, reference[:rows, :columns], scores(onnx_forward(file), tokenizer, usage, some))
+        table = scores(onnx_forward(file), tokenizer, usage, some)
+        parity = _prove(precision, reference[:rows, :columns], table, early=base.exit_after is not None)
         say(f"{precision}: max error {parity.max_error:.2g}, Kendall tau {parity.kendall_tau:.3f}")
         variants[precision] = Variant(file=VARIANT_FILES[precision], parity=parity, fused=found)
     return variants
@@ -173,8 +219,8 @@ def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, fi
     return found
 
 
-def _prove(precision: Precision, reference: Array, variant: Array) -> Parity:
-    wrong = failures(precision, reference, variant)
+def _prove(precision: Precision, reference: Array, variant: Array, *, early: bool) -> Parity:
+    wrong = failures(precision, reference, variant, early=early)
     if wrong:
         raise ExportError(
             f"the {precision} variant is not the model it came from: {'; '.join(wrong)}; nothing was written"

@@ -21,16 +21,23 @@ if TYPE_CHECKING:
 ATTENTION = "eager"
 
 
-def load(origin: Origin, kind: Kind) -> Any:
-    """The model in FP32 for inference, its adapter merged; raises ExportError when weights miss or do not fit."""
+def load(origin: Origin, kind: Kind, early: int | None = None) -> Any:
+    """The model in FP32 for inference, its adapter merged, or the adapter's exit after layer `early`.
+
+    Raises ExportError when weights miss or do not fit.
+    """
     door = AutoModel if kind == "bi-encoder" else AutoModelForSequenceClassification
     if origin.adapter is not None:
         if kind != "cross-encoder":
             raise ExportError("an adapter turns a base model into a cross-encoder; export it with --as cross-encoder")
         from .finetune.adapter import load_merged
+        from .finetune.early import load_early
 
         with quiet():
-            merged = load_merged(origin.folder, origin.adapter)
+            if early is None:
+                merged = load_merged(origin.folder, origin.adapter)
+            else:
+                merged = load_early(origin.folder, origin.adapter, early)
             model = door.from_config(merged.config, attn_implementation=ATTENTION, dtype=torch.float32)
             model.load_state_dict(merged.state_dict())
         return model.float().eval()

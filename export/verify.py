@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.artifact import Artifact, Parity, Precision
+from ..engine.artifact import EARLY, Artifact, Parity, Precision
 from ..engine.errors import ArtifactError
 from .parity import compare, failures
 from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
@@ -17,12 +17,16 @@ QUERIES, CANDIDATES = 8, 24
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was checked: every file's sha256, and each variant's agreement with `reference` on real text."""
+    """What was checked: every file's sha256, and each variant's agreement with `reference` on real text.
+
+    early: the same of the artifact's early exit
+    """
 
     artifact: Artifact
     files: int
     reference: Precision
     agreement: dict[Precision, Parity]
+    early: Report | None = None
 
 
 def verify_artifact(path: str | Path, *, progress: Callable[[str], None] | None = None) -> Report:
@@ -45,10 +49,15 @@ def verify_artifact(path: str | Path, *, progress: Callable[[str], None] | None 
         some = samples.head(FP16_QUERIES, FP16_CANDIDATES) if precision == "fp16" else samples
         rows, columns = some.candidates.shape
         table = _scores(artifact, precision, some)
-        _refuse(artifact, precision, failures(precision, reference[:rows, :columns], table))
+        early = artifact.manifest.exit_after is not None
+        _refuse(artifact, precision, failures(precision, reference[:rows, :columns], table, early=early))
         agreement[precision] = compare(reference[:rows, :columns], table)
         say(f"{precision} agrees with {first}: Kendall tau {agreement[precision].kendall_tau:.3f}")
-    return Report(artifact, len(artifact.manifest.files), first, agreement)
+    exit_report = None
+    if artifact.manifest.early is not None:
+        say(f"the early exit after layer {artifact.manifest.early}:")
+        exit_report = verify_artifact(artifact.path / EARLY, progress=progress)
+    return Report(artifact, len(artifact.manifest.files), first, agreement, exit_report)
 
 
 def _scores(artifact: Artifact, precision: Precision, samples: Samples) -> Array:

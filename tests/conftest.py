@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tandem.engine.artifact import Kind
+from tandem.engine.fusion import Fusion
 
 with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
     from hypothesis import settings
@@ -43,6 +44,32 @@ def packable_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny_cross_encoder`, likewise."""
     return exported(tmp_path_factory.mktemp("packable-cross-encoder"), "cross-encoder", hidden=64)
+
+
+@pytest.fixture(scope="session")
+def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder of 3 layers with an early exit after the first, FP32 and INT8; `adapter` beside it has one after
+    the second too. Its tokenizer is `tiny_bi_encoder`'s. Read-only by agreement."""
+    from tandem.export import export_model
+    from tandem.export.finetune.adapter import load_base, shape_of
+    from tandem.export.finetune.model import Reranker
+    from tandem.export.finetune.record import AdapterRecord
+    from tandem.export.finetune.write import write_record, write_weights
+    from tandem.export.samples import docstrings
+
+    from .tiny import tiny_model
+
+    folder = tmp_path_factory.mktemp("exiting-cross-encoder")
+    base = tiny_model(folder / "base", "bert", "bi-encoder", layers=3)
+    model, _ = load_base(base)
+    shape = shape_of(model, "tiny")
+    files = write_weights(folder / "adapter", Reranker(model, rank=4, exits=(1, 2), seed=0), "tiny")
+    record = AdapterRecord(base=shape, files=files, exits=(1, 2), fusion=Fusion(recall_weight=0.01), max_length=128)
+    write_record(folder / "adapter", record, "card")
+    return export_model(
+        str(base), "cross-encoder", folder / "artifact", adapter=folder / "adapter", precisions=("fp32", "int8"),
+        texts=docstrings()[:60],
+    ).path  # fmt: skip
 
 
 def exported(folder: Path, kind: Kind, **sizes: Any) -> Path:

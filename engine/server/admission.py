@@ -32,6 +32,24 @@ class Work:
     seconds: float
 
 
+def search_work(
+    lengths: npt.NDArray[np.int64],
+    cost: CostModel,
+    early: CostModel | None,
+    finalists: int | None,
+    at_most: float | None,
+) -> Work:
+    """The estimate for a search's candidates: all through `early`, and `finalists` of them through all layers.
+
+    Without an early exit, or without a number of finalists, all through all layers.
+    """
+    if early is None or finalists is None or finalists >= len(lengths):
+        return work_of(lengths, cost, at_most=at_most)
+    first, second = work_of(lengths, early), work_of(lengths[:finalists], cost)
+    seconds = first.seconds + second.seconds
+    return Work(first.tokens + second.tokens, seconds if at_most is None else min(seconds, at_most))
+
+
 def work_of(lengths: npt.NDArray[np.int64], cost: CostModel, *, at_most: float | None = None) -> Work:
     """The work of sequences of `lengths` tokens; `at_most` seconds where a budget cuts it off."""
     seconds = float(cost.each(lengths).sum())

@@ -43,12 +43,19 @@ class Facts:
     index: dict[str, Any]
     encoder: ModelFacts
     reranker: ModelFacts | None
+    early: ModelFacts | None
+    """The reranker up to its early exit."""
     device: str
     reason: str
     runs: dict[str, str]
     """Which runtime each part uses, and why."""
     threads: int
     passage_tokens: int
+
+    @property
+    def models(self) -> list[ModelFacts]:
+        """In the order of `Engine.models`."""
+        return [model for model in (self.encoder, self.reranker, self.early) if model is not None]
 
 
 @dataclass(slots=True)
@@ -74,6 +81,7 @@ def facts_of(engine: Engine) -> Facts:
         index=manifest.index.model_dump(mode="json"),
         encoder=_model(engine.encoder),
         reranker=None if engine.reranker is None else _model(engine.reranker),
+        early=None if engine.reranker is None or engine.reranker.early is None else _model(engine.reranker.early),
         device=engine.device.kind,
         reason=engine.device.reason,
         runs=engine.choices,

@@ -16,7 +16,7 @@ from ..encoder import TextKind
 from ..engine import Engine
 from ..result import Embedded, RerankResult, SearchResult, Timings
 from . import telemetry
-from .admission import Admission, Work, lengths_of, work_of
+from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
 from .calls import Embed, Rerank, Search
 from .errors import Failure
@@ -78,7 +78,8 @@ class Service:
         if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
             lengths = _stored(facts, facts.reranker, min(chosen.candidates, facts.passages), query)
-            work = work_of(lengths, facts.reranker.cost, at_most=budget)
+            early = None if facts.early is None else facts.early.cost
+            work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, budget)
         with self.admission.reserve(work, remaining, client):
             call = Search(client=client, query=query, settings=chosen.model_dump())
             result = await lease.run(call, remaining)

@@ -88,6 +88,7 @@ class ServerSettings(BaseSettings):
     gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    early_exit: bool = True
     warm_up: bool = True
 
     @classmethod

@@ -90,7 +90,7 @@ def facts_of(document: Document) -> Facts:
     """What a worker serves."""
     models = {
         name: document[name] and ModelFacts(**{**document[name], "cost": CostModel(**document[name]["cost"])})
-        for name in ("encoder", "reranker")
+        for name in ("encoder", "reranker", "early")
     }
     return Facts(**{**document, **models})
 

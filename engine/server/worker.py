@@ -81,7 +81,7 @@ class _Worker:
                     "tokens": batcher.waiting_tokens,
                     "busy": 0.0 if busy is None else time.monotonic() - busy,
                     "batches": batches,
-                    "drift": [model.cost.drift for model in (engine.encoder, engine.reranker) if model is not None],
+                    "drift": [model.cost.drift for model in engine.models],
                 }
             }))  # fmt: skip
             await asyncio.sleep(BEAT_SECONDS)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +36,8 @@ BOUNDS = {
     "calls": 15.0,  # of a model, 512 tokens each
     "tokenised": 1.0,  # calls of the tokenizer
 }
+EXIT_BOUNDS = {"exit": 6566.0, "all layers": 1688.0}
+"""Tokens computed for one search by a reranker's early exit, and by all its layers for FINALISTS of the candidates."""
 SHARED_ENCODINGS = 2
 """Calls of the encoder for QUESTIONS that wait together: the one that was running, and one for all the others."""
 ALLOCATED = 250_000
@@ -46,6 +50,8 @@ class Counts:
 
     shapes: list[tuple[int, int]] = field(default_factory=list)
     real: int = 0
+    of: Counter[int] = field(default_factory=Counter)
+    """Tokens computed by each runtime, by its id."""
     tokenised: int = 0
 
     @property
@@ -57,19 +63,24 @@ class Counts:
 def engine(
     tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path
 ) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("counts")
+    with opened(tmp_path_factory.mktemp("counts"), tiny_bi_encoder, tiny_cross_encoder) as engine:
+        yield engine
+
+
+@contextmanager
+def opened(folder: Path, encoder: Path, reranker: Path) -> Iterator[Engine]:
     random = np.random.default_rng(0)
     rows = [
         {"_id": str(row), "text": " ".join(random.choice(LETTERS, random.integers(8, 91)))} for row in range(CANDIDATES)
     ]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     index_corpus(
-        folder / "corpus.jsonl", folder / "collection", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder, threads=1,
+        folder / "corpus.jsonl", folder / "collection", encoder=encoder, reranker=reranker, threads=1,
         settings=IndexSettings(chunk_tokens=0),
     )  # fmt: skip
     settings = dict(device="cpu", threads=1, reranker_precision="fp32", warm_up=False)
-    with Engine.open(folder / "collection", **settings) as opened:
-        yield opened
+    with Engine.open(folder / "collection", **settings) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -87,6 +98,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     def counted_run(self, batch: TokenBatch):
         found.shapes.append((len(batch), int(batch.lengths.max())))
         found.real += len(batch.ids)
+        found.of[id(self)] += len(batch) * int(batch.lengths.max())
         return run(self, batch)
 
     def counted_encode(self, texts):
@@ -113,6 +125,17 @@ def test_one_search_computes_no_more_than_it_did(engine: Engine, questions: list
         "tokenised": counts.tokenised / QUESTIONS,
     }
     assert {name: value for name, value in measured.items() if value > BOUNDS[name]} == {}, measured
+
+
+def test_with_an_early_exit_all_layers_read_finalists_only(
+    tmp_path: Path, tiny_bi_encoder: Path, exiting_cross_encoder: Path, questions: list[str], counts: Counts
+):
+    with opened(tmp_path, tiny_bi_encoder, exiting_cross_encoder) as engine:
+        counts.of.clear()
+        ask(engine, questions)
+        runtimes = {"exit": engine.reranker.early.runtime, "all layers": engine.reranker.runtime}
+    measured = {name: counts.of[id(runtime)] / QUESTIONS for name, runtime in runtimes.items()}
+    assert {name: value for name, value in measured.items() if not 0 < value <= EXIT_BOUNDS[name]} == {}, measured
 
 
 def test_the_counts_see_padding_and_calls(engine: Engine, counts: Counts):

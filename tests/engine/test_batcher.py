@@ -134,6 +134,15 @@ def test_jobs_of_a_client_are_passed_by_shorter_ones_until_they_have_waited_as_l
     assert turns.in_turn() == [short, long, late]
 
 
+def test_the_second_job_of_a_request_stands_where_its_first_one_stood():
+    turns = Turns()
+    earlier = Job(Echo(), sequences([1]), queued_at=2.0)
+    begun = Job(Echo(), sequences([2]), queued_at=3.0, asked_at=1.0)
+    for job in (earlier, begun):
+        turns.append(job)
+    assert turns.in_turn() == [begun, earlier]
+
+
 def test_identical_sequences_in_flight_are_scored_once(batcher: Batcher):
     gate = threading.Event()
     model, other = Echo(tokens=8, gate=gate), Echo(tokens=8)  # one sequence a micro-batch

@@ -50,3 +50,12 @@ def test_every_candidate_has_one_place(candidates: list[tuple[float, float]], we
     scores = ranking.scores[ranking.places]
     assert (np.diff(scores[reranked]) <= 0).all()
     assert (np.diff(ranking.places[~reranked]) > 0).all()
+
+
+def test_three_tiers_all_layers_then_the_early_exit_then_recalls_order():
+    recall, nan = np.float32([0.9, 0.8, 0.7, 0.6, 0.5]), np.nan
+    logits, early = np.float32([nan, nan, -50.0, nan, -40.0]), np.float32([nan, 1.0, 9.0, 2.0, nan])
+    ranking = rank(recall, recall, logits, Fusion(recall_weight=1.0), early)
+    assert ranking.places.tolist() == [4, 2, 3, 1, 0]
+    np.testing.assert_allclose(ranking.scores, [0.9, 1.8, -49.3, 2.6, -39.5], rtol=1e-6)
+    np.testing.assert_array_equal(ranking.logits, np.float32([nan, 1.0, -50.0, 2.0, -40.0]))

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import Field
 
-from ...config import MAX_CANDIDATES, SearchSettings
+from ...config import FINALISTS, MAX_CANDIDATES, SearchSettings
 from ...result import SearchResult
 from ..errors import Failure
 from ..host import Lease
@@ -30,6 +30,10 @@ class SearchBody(Body):
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES, description="Default: 100, or top_k if more")
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False, description="null: rerank all candidates")
     rerank: bool = True
+    finalists: int | None = Field(
+        default=FINALISTS, ge=1, le=MAX_CANDIDATES,
+        description="Candidates that all layers of a reranker with an early exit read; null: all",
+    )  # fmt: skip
     return_text: bool = True
     filters: dict[str, Any] | None = Field(
         default=None,
@@ -47,6 +51,7 @@ async def search(body: SearchBody, request: Request, service: Served) -> Json:
         candidates=body.candidates or max(100, body.top_k),
         budget_ms=body.budget_ms,
         rerank=body.rerank,
+        finalists=body.finalists,
         filters=body.filters,
     )
     left, client = remaining(request), client_of(request)
@@ -116,6 +121,7 @@ def _answer(result: SearchResult, return_text: bool) -> dict[str, Any]:
         "query": result.query,
         "hits": hits,
         "reranked": result.reranked,
+        "finalists": result.finalists,
         "candidates": result.candidates,
         "degraded": result.degraded,
         "truncated": result.truncated,

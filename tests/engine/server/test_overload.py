@@ -21,7 +21,7 @@ import pytest
 
 from tandem.engine import Engine
 from tandem.engine.budget import CostModel
-from tandem.engine.server.admission import Admission, Work, lengths_of, work_of
+from tandem.engine.server.admission import Admission, Work, lengths_of, search_work, work_of
 from tandem.engine.server.errors import Failure
 from tandem.engine.server.service import Service
 
@@ -91,6 +91,16 @@ def test_estimates_are_bounded_by_what_a_model_reads():
     work = work_of(lengths, cost)
     assert (work.tokens, work.seconds) == (150, pytest.approx(0.15))
     assert work_of(lengths, cost, at_most=0.1).seconds == 0.1
+
+
+def test_a_search_with_an_early_exit_is_estimated_by_both_passes():
+    whole, early = CostModel(0.0, 1e-3, 0.0, 512), CostModel(0.0, 2e-4, 0.0, 512)
+    lengths = np.full(10, 100)
+    found = search_work(lengths, whole, early, 2, None)
+    assert (found.tokens, found.seconds) == (1_200, pytest.approx(0.2 + 0.2))
+    assert search_work(lengths, whole, early, 2, 0.3).seconds == 0.3
+    for unstaged in ((None, 2), (early, None), (early, 10)):
+        assert search_work(lengths, whole, *unstaged, None) == work_of(lengths, whole)
 
 
 @pytest.mark.parametrize("path", [path for path in BODIES if path not in ("/tokenize", "/decode")])

@@ -1,0 +1,97 @@
+"""An early exit goes along with its model: the same layers, a head of its own, proven and verified like the whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tandem.engine.artifact import EARLY, MANIFEST, Artifact
+from tandem.engine.errors import ArtifactError, ExportError
+from tandem.export import export_model, verify_artifact
+from tandem.export.finetune.scorer import Scorer
+from tandem.export.samples import docstrings
+from tandem.export.scoring import onnx_forward
+
+from ..tiny import hf_tokenizer
+from .test_adapter import hf_batch
+
+TEXTS = docstrings()[:30]
+
+
+@pytest.fixture(scope="module")
+def parts(exiting_cross_encoder: Path) -> tuple[Path, Path]:
+    """The base and the adapter, with exits after layers 1 and 2."""
+    return exiting_cross_encoder.parent / "base", exiting_cross_encoder.parent / "adapter"
+
+
+def export(parts: tuple[Path, Path], out: Path, **options: object) -> Artifact:
+    base, adapter = parts
+    return export_model(
+        str(base), "cross-encoder", out, adapter=adapter, precisions=("fp32",), texts=TEXTS, **options
+    )  # fmt: skip
+
+
+def logits(graph: Path) -> np.ndarray:
+    return onnx_forward(graph)(hf_batch(pairs()))[:, 0]
+
+
+def pairs():
+    return hf_tokenizer("bert")(["a query"] * 3, ["some passage", "text", "sort a list"], padding=True,
+                                return_tensors="pt")  # fmt: skip
+
+
+def test_the_exit_gives_what_its_head_gives_inside_the_whole_model(exiting_cross_encoder: Path, parts):
+    base, adapter = parts
+    scorer = Scorer(base, adapter, dtype=torch.float32)
+    inputs = pairs()
+    with torch.inference_mode():
+        expected = scorer(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"]).numpy()
+    artifact = Artifact.open(exiting_cross_encoder)
+    early = artifact.early()
+    assert early is not None
+    assert (artifact.manifest.early, early.manifest.exit_after, early.manifest.early) == (1, 1, None)
+    np.testing.assert_allclose(logits(early.graph("fp32")), expected[0], atol=1e-5)
+    np.testing.assert_allclose(logits(artifact.graph("fp32")), expected[-1], atol=1e-5)
+    assert np.abs(expected[0] - expected[-1]).max() > 1e-3
+
+
+def test_another_exit_or_none_can_be_chosen(parts, tmp_path: Path):
+    second = export(parts, tmp_path / "second", early_exit=2)
+    assert second.manifest.early == 2
+    assert second.early().architecture()["num_hidden_layers"] == 2
+    none = export(parts, tmp_path / "none", early_exit=0)
+    assert (none.manifest.early, none.early(), (none.path / EARLY).exists()) == (None, None, False)
+
+
+def test_an_exit_that_is_not_there_is_an_error(parts, tmp_path: Path):
+    with pytest.raises(ExportError, match="exits after layers 1, 2, none after layer 3"):
+        export(parts, tmp_path / "out", early_exit=3)
+    with pytest.raises(ExportError, match="has no early exits"):
+        export_model(str(parts[0]), "bi-encoder", tmp_path / "out", precisions=("fp32",), texts=TEXTS, early_exit=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_reads_the_exit_too(exiting_cross_encoder: Path, tmp_path: Path):
+    lines: list[str] = []
+    report = verify_artifact(exiting_cross_encoder, progress=lines.append)
+    assert report.early is not None
+    assert "the early exit after layer 1:" in lines
+    copy = Path(shutil.copytree(exiting_cross_encoder, tmp_path / "copy"))
+    graph = copy / EARLY / "onnx/model.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"early/onnx/model\.onnx is damaged"):
+        verify_artifact(copy)
+
+
+def test_a_changed_manifest_of_the_exit_is_refused(exiting_cross_encoder: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(exiting_cross_encoder, tmp_path / "copy"))
+    manifest = copy / EARLY / MANIFEST
+    manifest.write_text(manifest.read_text().replace("to layer 1", "to layer 2"))
+    with pytest.raises(ArtifactError, match=r"early/manifest\.json is damaged"):
+        Artifact.open(copy).early()
