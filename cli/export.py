@@ -27,7 +27,9 @@ def command(
     ),
     revision: str | None = typer.Option(None, help="The Hub's revision: a commit id keeps the export repeatable."),
     early_exit: int | None = typer.Option(
-        None, min=0, help="The early exit that goes along: after this layer (default: the adapter's first; 0: none)."
+        None,
+        min=0,
+        help="Early exit that goes along: after this layer (default: the adapter's last in the first half; 0: none).",
     ),
     precisions: str = typer.Option("fp32,fp16,int8", help="Variants to write, separated by commas."),
 ) -> None:

@@ -66,8 +66,8 @@ def export_model(
     adapter:    LoRA adapter folder merged into the weights (cross-encoder only)
     precisions: the variants to write; each is proven against PyTorch FP32 on `texts` and `queries` (default: the
                 standard library's documentation strings) before anything appears at `out`
-    early_exit: the layer of the early exit that goes along, as an artifact in the artifact; None: the adapter's first
-                exit where it has any, 0: none
+    early_exit: the layer of the early exit that goes along, as an artifact in the artifact; None: the adapter's last
+                exit in the first half of the layers, where it has one; 0: none
     progress:   called with one line a step
 
     Raises ExportError when the model is not supported or a variant fails its check, StorageError when the disk
@@ -99,7 +99,7 @@ def _exit_layer(origin: Origin, wanted: int | None) -> int | None:
     record = read_record(origin.adapter) if origin.adapter else None
     layers = sorted(record.exits) if record else []
     if wanted is None:
-        return layers[0] if layers else None
+        return max((layer for layer in layers if record and 2 * layer <= record.base.layers), default=None)
     if wanted not in layers:
         have = f"has exits after layers {', '.join(map(str, layers))}" if layers else "has no early exits"
         raise ExportError(f"{origin.name} {have}, none after layer {wanted}; leave --early-exit out, or give 0")

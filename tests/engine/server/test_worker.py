@@ -130,10 +130,10 @@ def write(path: Path, rows: int, room: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> Path:
+def collection(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, exiting_cross_encoder: Path) -> Path:
     folder = tmp_path_factory.mktemp("worked")
     corpus = write(folder / "corpus.jsonl", 40, "cellar")
-    index_corpus(corpus, folder / "c", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder)
+    index_corpus(corpus, folder / "c", encoder=tiny_bi_encoder, reranker=exiting_cross_encoder)
     return folder / "c"
 
 
@@ -176,6 +176,11 @@ def test_the_worker_answers_what_the_engine_answers(front: Front, collection: Pa
             (hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in expected.hits
         ]
         assert (found["version"], found["reranked"]) == (engine.collection.version, expected.reranked)
+        few = {"query": "the ladder", "top_k": 2, "finalists": 3, "budget_ms": None}
+        found = front.client.post("/v1/search", json=few).json()
+        assert (found["reranked"], found["finalists"]) == (40, 3)
+        expected = engine.search("the ladder", top_k=2, finalists=3, budget_ms=None)
+        assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected.hits]
         vectors = front.client.post("/embed", json={"inputs": ["a", "b"]}).json()
         assert vectors == pytest.approx(engine.embed(["a", "b"]), abs=1e-6)
     tokens = front.client.post("/tokenize", json={"inputs": "the ladder"}).json()[0]
