@@ -28,9 +28,9 @@ class Limits:
 # thousandths. INT8 is judged by what it is for, the order, and by a mean error that an order cannot hide; one pair in a
 # thousand may be off by more than a standard deviation. Tau counts the order of passages that do not answer, to which a
 # trained reranker gives nearly equal logits: the bundled one has tau 0.86 with 0.95 of the ten best in common.
-# An early exit only says who goes on, and twice as many do as are wanted. INT8's error of the first layers (a quarter of
-# the spread for the bundled exits, most of it from the first layer's down projection) is not averaged out after two
-# or three; yet all of the ten best by FP32 were among the twenty best (10 questions, 50 candidates).
+# An early exit only says who goes on, and twice as many do as are wanted. INT8's error of the first layers, a quarter
+# of the spread for the bundled exits and most of it from the first layer's down projection, is not averaged out after
+# two or three; yet all of the ten best by FP32 were among the twenty best (10 questions, 50 candidates).
 EXIT_INT8 = Limits(max_error=2.0, mean_error=0.35, top10_overlap=0.75, kendall_tau=0.65)
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_error=1e-3, mean_error=1e-4, top10_overlap=0.99, kendall_tau=0.995),
