@@ -12,6 +12,7 @@ from .errors import InferenceError
 from .model import LoadedModel
 from .runtime import Rows, RuntimeWish
 from .runtime.choosing import PrecisionWish
+from .runtime.face import Stop
 from .tokens import TokenBatch
 
 
@@ -62,6 +63,13 @@ class CrossEncoder(LoadedModel):
         return logits
 
     def run(self, batch: TokenBatch) -> Sequence[np.float32 | InferenceError]:
-        """One micro-batch of joined pairs → their logits (see `batcher.Model`)."""
+        """One micro-batch of joined pairs → their logits (see `jobs.Model`)."""
+        return self._checked(self.compute(batch))
+
+    def run_until(self, batch: TokenBatch, stop: Stop) -> Sequence[np.float32 | InferenceError]:
+        """The same for the first of the pairs, until `stop` says so (see `jobs.Interruptible`)."""
+        return self._checked(self.compute(batch, stop))
+
+    def _checked(self, logits: Rows) -> list[np.float32 | InferenceError]:
         bad = InferenceError(f"{self.artifact.manifest.name} gave a logit that is not finite for a passage")
-        return [logit if np.isfinite(logit) else bad for logit in self.compute(batch)]
+        return [logit if np.isfinite(logit) else bad for logit in logits]

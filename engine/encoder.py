@@ -48,7 +48,7 @@ class BiEncoder(LoadedModel):
         return self._normalized(self.compute_all(self.tokenizer.single(batch)))
 
     def run(self, batch: TokenBatch) -> Sequence[Rows | InferenceError]:
-        """One micro-batch of sequences as the model reads them → their unit vectors (see `batcher.Model`)."""
+        """One micro-batch of sequences as the model reads them → their unit vectors (see `jobs.Model`)."""
         vectors = self._normalized(self.compute(batch))
         good: list[bool] = np.all(np.isfinite(vectors), axis=1).tolist()
         bad = InferenceError(f"{self.artifact.manifest.name} gave a vector that is not finite for this text")

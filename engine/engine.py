@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .batcher import Batcher, Job, Served
+from .batcher import Batcher
 from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
 from .cross_encoder import CrossEncoder
@@ -20,6 +20,7 @@ from .device import Device, choose
 from .encoder import BiEncoder, TextKind
 from .errors import InputError
 from .fusion import Fusion, Scores
+from .jobs import Job, Served
 from .model import LoadedModel
 from .opening import artifact_of
 from .placing import Placed, place, plan_memory

@@ -8,11 +8,12 @@ import time
 import numpy as np
 
 from .artifact import Artifact, Precision
-from .batcher import serving_order
-from .budget import GPU_PROBES, PROBES, UNPADDED_BLOCK, CostModel, learn
+from .budget import GPU_PROBES, PROBES, CostModel, learn
 from .device import Device
+from .jobs import serving_order
 from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
 from .runtime.choosing import PrecisionWish
+from .runtime.face import Stop
 from .tokenizer import Tokenizer
 from .tokens import TokenBatch, cumulative
 
@@ -56,12 +57,12 @@ class LoadedModel:
         probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
         self.cost = learn(self._measure, self.tokenizer.max_length, probes, lanes=self.runtime.lanes)
         if not self.runtime.pads:
-            self.cost.block = max(UNPADDED_BLOCK, self.runtime.lanes)
+            self.cost.unpadded()
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
-    def compute(self, batch: TokenBatch) -> Rows:
-        """One micro-batch through the graph: float32 [n, d] or [n]."""
-        return self.runtime.run(batch)
+    def compute(self, batch: TokenBatch, stop: Stop | None = None) -> Rows:
+        """One micro-batch through the graph: float32 [n, d] or [n]; fewer rows where `stop` ended it early."""
+        return self.runtime.run(batch) if stop is None else self.runtime.run_until(batch, stop)
 
     def compute_all(self, batch: TokenBatch) -> Rows:
         """Any number of sequences, length-sorted in micro-batches: float32 [n, d] or [n], in the batch's order."""
@@ -70,7 +71,7 @@ class LoadedModel:
         outputs: list[Rows] = []
         start = 0
         while start < len(order):
-            stop = start + max(1, self.cost.tokens // max(1, int(lengths[order[start]])))
+            stop = start + max(1, self.cost.most // max(1, int(lengths[order[start]])))
             outputs.append(self.compute(batch.select(order[start:stop])))
             start = stop
         joined = np.concatenate(outputs)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .batcher import Batcher, Job, Served
+from .batcher import Batcher
 from .cross_encoder import CrossEncoder
 from .fusion import Fusion, Scores
+from .jobs import Job, Served
 from .story import Clock, served_to
 from .tokens import Ids, TokenBatch
 

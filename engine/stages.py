@@ -46,7 +46,7 @@ class Recall:
         self.cost = replace(encoder.cost)
 
     def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
-        """One micro-batch of queries as the encoder reads them (see `batcher.Model`)."""
+        """One micro-batch of queries as the encoder reads them (see `jobs.Model`)."""
         start = time.perf_counter()
         results: list[Recalled | InferenceError] = []
         vectors = self._encoder.run(batch)

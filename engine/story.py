@@ -11,7 +11,7 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from .batcher import Served
+from .jobs import Served
 from .result import Timings
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .batcher import Job
+    from .jobs import Job
 
 
 class Turns:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .batcher import Job
+    from .jobs import Job
 
 Key = tuple[int, bytes, bytes]
 Owner = tuple["Job", int]

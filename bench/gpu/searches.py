@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.batcher import Batcher, Job
+from ...engine.batcher import Batcher
+from ...engine.jobs import Job
 from ...engine.tokens import concatenate
 from . import data
 from .clock import percentiles, wall_ms

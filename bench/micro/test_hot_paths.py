@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.engine.batcher import Job, form
 from tandem.engine.budget import CostModel
 from tandem.engine.collection.ragged import Ragged
+from tandem.engine.forming import form
 from tandem.engine.fusion import Fusion
+from tandem.engine.jobs import Job
 from tandem.engine.lexical import Lexicon
 from tandem.engine.ranking import rank
 from tandem.engine.tokens import Template, TokenBatch, cumulative, join_pairs

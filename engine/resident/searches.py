@@ -7,8 +7,9 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from functools import cache
 
-from ..batcher import Batcher, Job, Served
+from ..batcher import Batcher
 from ..config import SearchSettings
+from ..jobs import Job, Served
 from ..lexical import Lexicon
 from ..story import Clock, served_to
 from ..tokens import Ids

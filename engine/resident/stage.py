@@ -24,7 +24,7 @@ _SECONDS = 1e-3
 
 
 class Search:
-    """Whole searches with one number of candidates and of hits kept (see `batcher.Model`)."""
+    """Whole searches with one number of candidates and of hits kept (see `jobs.Model`)."""
 
     def __init__(self, pipeline: Pipeline, candidates: int, kept: int, lexicon: Lexicon | None = None) -> None:
         """`lexicon` of the collection; None: no lexical score counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,6 +13,9 @@ from ..tokens import TokenBatch
 RuntimeName = Literal["onnx", "packed"]
 Head = Literal["mean", "cls", "logit"]
 Rows = npt.NDArray[np.float32]
+
+
+Stop = Callable[[], bool]
 
 
 class Runtime(Protocol):
@@ -28,6 +32,13 @@ class Runtime(Protocol):
 
     def run(self, batch: TokenBatch) -> Rows:
         """The outputs of the n sequences of `batch`."""
+        ...
+
+    def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
+        """The outputs of the first of the sequences, one or more: once `stop` says so no further one is begun.
+
+        A runtime that computes a batch as a whole runs all of it.
+        """
         ...
 
     def warm_up(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import onnxruntime
 from ..device import Device
 from ..errors import ArtifactError
 from ..tokens import TokenBatch
-from .face import Head, Rows, RuntimeName
+from .face import Head, Rows, RuntimeName, Stop
 from .pooling import mean_pool
 
 Split = Literal["operators", "sequences"]
@@ -51,11 +52,30 @@ class OnnxRuntime:
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
-        rows = [np.array([row]) for row in range(len(batch))] if self._alone else shares(batch.lengths, self.lanes)
-        if len(rows) == 1:
+        return self.run_until(batch, lambda: False)
+
+    def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
+        """The same of the first sequences of `batch`; all of them where sequences share runs."""
+        if self._alone:
+            parts = [batch.select(np.array([row])) for row in range(len(batch))]
+        else:
+            parts, stop = [batch.select(some) for some in shares(batch.lengths, self.lanes)], lambda: False
+        if len(parts) == 1:
             return self._run(batch)
-        parts = [batch.select(some) for some in rows]
-        return np.concatenate(list(map(self._run, parts) if self._pool is None else self._pool.map(self._run, parts)))
+        turn = _Turn(len(parts), self.lanes, stop)
+        outputs: list[Rows | None] = [None] * len(parts)
+        lanes = [None] * min(self.lanes, len(parts))
+
+        def lane(_: None) -> None:
+            try:
+                while (place := turn.take()) is not None:
+                    outputs[place] = self._run(parts[place])
+            except BaseException:
+                turn.end()
+                raise
+
+        list(map(lane, lanes) if self._pool is None else self._pool.map(lane, lanes))
+        return np.concatenate([output for output in outputs if output is not None])
 
     def _run(self, batch: TokenBatch) -> Rows:
         padded = batch.pad(self._pad_id)
@@ -66,6 +86,31 @@ class OnnxRuntime:
         if self._head == "cls":
             return np.asarray(output[:, 0, :], dtype=np.float32)
         return mean_pool(output, padded.mask)
+
+
+class _Turn:
+    """Which part a lane runs next: the first that no lane has, until `stop`; each lane has at least one."""
+
+    def __init__(self, count: int, lanes: int, stop: Stop) -> None:
+        self._count = count
+        self._lanes = lanes
+        self._stop = stop
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        with self._lock:
+            if self._next >= self._count:
+                return None
+            if self._next >= self._lanes and self._stop():
+                self._count = self._next
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._count = self._next
 
 
 def shares(lengths: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.int64]]:

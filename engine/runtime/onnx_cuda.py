@@ -25,7 +25,7 @@ from ..device import Device
 from ..errors import DeviceError
 from ..tokens import TokenBatch
 from .buckets import Bucket, Buckets
-from .face import Head, Rows, RuntimeName
+from .face import Head, Rows, RuntimeName, Stop
 from .faults import translated
 from .pooling import mean_pool
 
@@ -87,6 +87,10 @@ class OnnxCudaRuntime:
         self._inputs = [entry.name for entry in self._session.get_inputs() if entry.name in INPUTS]
         self._output = self._session.get_outputs()[0].name
         self._slots: dict[Bucket, _Slot] = {}
+
+    def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
+        """`run`: a batch is one piece of work here."""
+        return self.run(batch)
 
     def warm_up(self) -> None:
         """Run every shape, the largest first, as often as capturing takes: twice to settle, once to capture."""

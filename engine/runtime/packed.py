@@ -25,7 +25,7 @@ from . import capture
 from .bert import Bert, Buffers, Shape
 from .capture import Input
 from .choosing import WEIGHTS
-from .face import Head, Rows, RuntimeName
+from .face import Head, Rows, RuntimeName, Stop
 from .faults import translated
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,10 @@ class PackedRuntime:
             except KeyError as error:
                 raise ArtifactError(f"{artifact.path / WEIGHTS} lacks {error}; export the model again") from error
             return cls(bert)
+
+    def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
+        """`run`: a batch is one piece of work here."""
+        return self.run(batch)
 
     def warm_up(self) -> None:
         """Capture every bucket, the largest first, so that the others find their memory already taken."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.engine.batcher import Batcher, Job, form, serving_order
+from tandem.engine.batcher import Batcher
 from tandem.engine.budget import PADDED_BLOCK as BLOCK
 from tandem.engine.budget import CostModel
 from tandem.engine.errors import DeviceError, EngineClosed, InferenceError, OutOfMemory, Overloaded
+from tandem.engine.forming import form
+from tandem.engine.jobs import Job, Served, serving_order
 from tandem.engine.tokens import TokenBatch, pack
 from tandem.engine.turns import Turns
 
@@ -423,3 +427,98 @@ def test_a_broken_device_refuses_all_further_work(batcher: Batcher):
             future.result(10)
     with pytest.raises(DeviceError, match="stopped working"):
         batcher.submit(Job(Echo(), sequences([3])))
+
+
+class Stoppable(Echo):
+    """Runs its sequences one by one, asking before each but the first; `arrives` is called after `after` of them."""
+
+    def __init__(self, after: int, arrives: Callable[[], None]) -> None:
+        super().__init__(tokens=16)
+        self.cost.most = 10_000
+        self.after, self.arrives = after, arrives
+        self.asked: list[bool] = []
+
+    def run_until(self, batch: TokenBatch, stop: Callable[[], bool]) -> list[int | InferenceError]:
+        results: list[int | InferenceError] = []
+        for row in range(len(batch)):
+            if row:
+                self.asked.append(stop())
+            if row and self.asked[-1]:
+                break
+            results += self.run(batch.select(np.array([row])))
+            if sum(map(len, self.batches)) == self.after:
+                self.arrives()
+        return results
+
+
+def test_a_lone_job_runs_in_large_batches_and_is_interrupted_by_another(batcher: Batcher):
+    second: list[Future[Served]] = []
+    model = Stoppable(5, lambda: second.append(batcher.submit(Job(model, sequences([70, 71]), client="other"))))
+    told: list[tuple[int, int]] = []
+    batcher.on_batch = lambda count, tokens: told.append((count, tokens))
+    first = batcher.submit(Job(model, sequences(list(range(20)))))
+    assert first.result(10).results == list(range(20))
+    assert second[0].result(10).results == [70, 71]
+    assert told[0] == (5, 40)  # nobody else waited for these, and then somebody did
+    run = [first for batch in model.batches for first in batch]
+    assert sorted(run) == [*range(20), 70, 71]  # each once
+    assert run.index(71) < 10  # the small one did not wait for all of the large one
+    assert max(count for count, _ in told[1:-1]) <= 2  # while two wait, 16 tokens at a time
+
+
+def test_an_urgent_job_interrupts(batcher: Batcher):
+    urgent: list[Future[Served]] = []
+    recall = Echo()
+    model = Stoppable(3, lambda: urgent.append(batcher.submit(Job(recall, sequences([90]), urgent=True))))
+    first = batcher.submit(Job(model, sequences(list(range(9)))))
+    assert first.result(10).results == list(range(9))
+    assert urgent[0].result(10).results == [90]
+    assert model.asked[:3] == [False, False, True]
+
+
+def test_a_caller_who_leaves_ends_its_batch(batcher: Batcher):
+    model = Stoppable(3, lambda: first.cancel())
+    with batcher._condition:  # so that `first` is bound before it runs
+        first = batcher.submit(Job(model, sequences(list(range(9)))))
+    give_up = time.monotonic() + 10
+    while batcher.waiting_jobs and time.monotonic() < give_up:
+        time.sleep(0.001)
+    assert first.cancelled()
+    assert sum(map(len, model.batches)) == 3
+
+
+def test_a_batch_ends_when_its_deadline_does(batcher: Batcher):
+    """Though the cost model promised that all of it would fit."""
+    model = Stoppable(2, lambda: time.sleep(0.3))
+    job = Job(model, sequences(list(range(40))), deadline=time.monotonic() + 0.2)
+    assert [result is not None for result in batcher.submit(job).result(10).results] == [False] * 40  # a cut block
+    assert sum(map(len, model.batches)) == 2
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=12), min_size=1, max_size=6),
+    st.lists(st.booleans(), max_size=60),
+)
+def test_however_often_it_is_interrupted_everybody_gets_their_own_answers(
+    requests: list[list[int]], interruptions: list[bool]
+):
+    left = iter(interruptions)
+
+    class Whimsical(Echo):
+        def run_until(self, batch: TokenBatch, stop: Callable[[], bool]) -> list[int | InferenceError]:
+            count = 1
+            while count < len(batch) and not next(left, False):
+                count += 1
+            return self.run(batch.select(np.arange(count)))
+
+    model = Whimsical(tokens=40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batcher, "_interrupts", lambda self, shares: lambda: True)
+        batcher = Batcher(queue_tokens=100_000)
+        try:
+            with batcher._condition:  # so that they wait together
+                futures = [batcher.submit(Job(model, sequences(firsts), client=str(c % 3)))
+                           for c, firsts in enumerate(requests)]  # fmt: skip
+            assert [future.result(10).results for future in futures] == requests
+        finally:
+            batcher.close()

@@ -62,8 +62,8 @@ def test_fitting_counts_the_longest_prefix_within_the_time():
 
 def test_drift_follows_a_machine_that_became_slower_and_ignores_one_stall():
     cost = CostModel(call=0.0, token=1e-3, square=0.0, tokens=1)
-    cost.observe(1, 10, 10.0)  # a thousand times the prediction: one stall
+    cost.observe(np.array([10]), 10.0)  # a thousand times the prediction: one stall
     assert cost.drift < 1.5
     for _ in range(100):
-        cost.observe(1, 10, 0.020)
+        cost.observe(np.array([10]), 0.020)
     assert cost.seconds(1, 10) == pytest.approx(0.020, rel=0.01)

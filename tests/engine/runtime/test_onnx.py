@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,38 @@ def test_a_graph_that_is_none_is_an_artifact_error(tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match="export the model again"):
         OnnxRuntime(tmp_path / "model.onnx", pad_id=0, head="logit", device=cpu(1), split="sequences", alone=False)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_batch_of_sequences_run_alone_can_be_stopped_between_them(tiny_cross_encoder: Path, threads: int):
+    reranker = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(threads), "int8")
+    batch = reranker.tokenizer.single(reranker.tokenizer.encode_many(TEXTS * 4))
+    whole = reranker.runtime.run(batch)
+    asked = itertools.count(1)
+    rows = reranker.runtime.run_until(batch, lambda: next(asked) > 6)
+    assert len(rows) == threads + 6  # every lane's first one is not asked for
+    np.testing.assert_array_equal(rows, whole[: len(rows)])
+    assert len(reranker.runtime.run_until(batch, lambda: True)) == threads
+
+
+def test_where_sequences_share_a_run_all_of_it_is_run(tiny_cross_encoder: Path):
+    reranker = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(2), "fp32")
+    batch = reranker.tokenizer.single(reranker.tokenizer.encode_many(TEXTS))
+    assert len(reranker.runtime.run_until(batch, lambda: True)) == len(TEXTS)
+
+
+def test_a_sequence_that_fails_ends_the_batch_for_every_lane(tiny_cross_encoder: Path, monkeypatch: Any):
+    reranker = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(2), "int8")
+    batch = reranker.tokenizer.single(reranker.tokenizer.encode_many(TEXTS * 20))
+    run, begun = OnnxRuntime._run, itertools.count(1)
+
+    def failing(self: OnnxRuntime, some: Any) -> Any:
+        if next(begun) == 5:
+            raise RuntimeError("the device choked")
+        return run(self, some)
+
+    monkeypatch.setattr(OnnxRuntime, "_run", failing)
+    with pytest.raises(RuntimeError, match="choked"):
+        reranker.runtime.run(batch)
+    time.sleep(0.2)
+    assert next(begun) < 20  # of a hundred

@@ -9,14 +9,14 @@ import time
 import numpy as np
 
 from tandem.engine.cross_encoder import CrossEncoder
-from tandem.engine.runtime.onnx import Rows
+from tandem.engine.runtime.face import Rows, Stop
 from tandem.engine.server import worker
 from tandem.engine.tokens import TokenBatch
 
 _compute = CrossEncoder.compute
 
 
-def compute(self: CrossEncoder, batch: TokenBatch) -> Rows:
+def compute(self: CrossEncoder, batch: TokenBatch, stop: Stop | None = None) -> Rows:
     """Die, hang, raise, give no number, or take a tenth of a second, where a passage says so."""
     texts = [self.tokenizer.decode(batch[row].tolist()) for row in range(len(batch))]
     said = " ".join(texts)
@@ -28,8 +28,8 @@ def compute(self: CrossEncoder, batch: TokenBatch) -> Rows:
         time.sleep(0.1)
     if "raise" in said:
         raise RuntimeError("the device choked")
-    scores = _compute(self, batch)
-    scores[["nan" in text.split() for text in texts]] = np.nan
+    scores = _compute(self, batch, stop)
+    scores[["nan" in text.split() for text in texts[: len(scores)]]] = np.nan
     return scores
 
 
