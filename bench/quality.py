@@ -1,7 +1,7 @@
 """How good a collection's answers are: recall alone, pure cross-encoder order and fused order, on judged questions.
 
 One search a question gives all four orders over the same candidates: every candidate comes back with its recall rank,
-its logit and its final score. Where the reranker has an early exit, a second search gives what is served, ten hits.
+its logit and its final score. Where the reranker has an early exit, a second search gives what is served.
 Metrics are ir-measures' (trec_eval's definitions).
 """
 
@@ -18,6 +18,7 @@ import ir_measures
 import numpy as np
 
 from ..engine import Engine, SearchResult
+from ..engine.config import FINALISTS
 from ..engine.errors import CorpusError, InputError
 from ..engine.fusion import Fusion
 from ..engine.judgements import Judged, Qrels
@@ -34,7 +35,8 @@ METRICS = {
 }
 ORDERS = ("recall", "evidence", "rerank", "fused")
 SERVED = "early exit"
-SERVED_HITS = 10
+SERVED_HITS = FINALISTS
+"""As many as all layers read anyway: ten documents may take more than ten passages."""
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
 """query id → document ids, best first"""
