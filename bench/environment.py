@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..engine import cpu
 from ..engine.device import available_cores
 
 PACKAGES = (
@@ -25,15 +26,15 @@ PACKAGES = (
 )
 # They change what a measurement means: which kernels BLAS picks, how many threads, how threads wait.
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "CUDA_VISIBLE_DEVICES")
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 def card() -> dict[str, Any]:
     """Processor, GPU, memory, load, versions, variables that matter and commit (None outside a checkout)."""
     cores, load = available_cores(), os.getloadavg()[0]
     return {
-        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in FLAGS if flag in (_cpu("flags") or "").split()],
+        "cpu": cpu.field("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in FLAGS if flag in cpu.flags()],
         "gpu": _gpu(),
         "cores": cores,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -54,14 +55,6 @@ def line(environment: dict[str, Any]) -> str:
         f"({', '.join(environment.get('cpu_flags', []))}), load {environment['load']}; Python {environment['python']}, "
         f"{packages}{variables}; commit {environment.get('commit') or 'unknown'}"
     )
-
-
-def _cpu(field: str) -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), None)
 
 
 def _gpu() -> str | None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from ..engine.artifact import Artifact, Precision
 from ..engine.device import choose
 from ..engine.errors import ExportError
+from ..engine.runtime.onnx import cpu_session
 from . import floors
 from .document import Document, Table, document
 from .spread import Spread, shown, significant, spread
@@ -92,13 +92,10 @@ def _time(
     artifact: Artifact, graphs: dict[str, Path], threads: int, repeats: int, seed: int,
     progress: Callable[[int, int | None, str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
     sessions, loaded = {}, {}
     for name, path in graphs.items():
         start = time.perf_counter()
-        sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        sessions[name] = cpu_session(path, threads)
         loaded[name] = time.perf_counter() - start
     shuffle, numbers = random.Random(seed), np.random.default_rng(seed)
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in graphs}

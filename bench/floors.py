@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine.artifact import Artifact, Precision
+from ..engine.runtime.onnx import cpu_session
 
 SIZE = 1024
 """Edge of the square products: 2 GFLOP each, beyond any cache's favour and below a tenth of a second."""
@@ -128,7 +129,6 @@ def _onnx_products(threads: int, ones: npt.NDArray[np.float32]) -> Iterator[tupl
 
 
 def _onnx_product(op: str, left: int, right: int, result: int, threads: int) -> Any:
-    import onnxruntime
     from onnx import helper
 
     weights = helper.make_tensor(
@@ -146,6 +146,4 @@ def _onnx_product(op: str, left: int, right: int, result: int, threads: int) -> 
         [weights],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return cpu_session(model.SerializeToString(), threads)

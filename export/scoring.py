@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from ..engine.artifact import Manifest
+from ..engine.device import available_cores
+from ..engine.runtime.onnx import cpu_session
 from ..engine.tokenizer import Tokenizer
 from ..engine.tokens import PaddedBatch, TokenBatch
 from .samples import Samples
@@ -51,11 +52,8 @@ def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Sample
 
 
 def onnx_forward(graph: Path | bytes) -> Forward:
-    """An ONNX graph on this machine's CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    source = str(graph) if isinstance(graph, Path) else graph
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    """An ONNX graph on this machine's CPU, as the engine runs it."""
+    session = cpu_session(graph, available_cores())
     names = {entry.name for entry in session.get_inputs()}
 
     def forward(batch: PaddedBatch) -> Array:

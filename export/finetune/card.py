@@ -111,8 +111,8 @@ def _tests(tests: dict[str, Any]) -> list[str]:
     )
     return [
         "## Test sets",
-        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, title and text, "
-        "bfloat16 weights. `acc` is accuracy@1.",
+        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, title and text, in the "
+        "precision of the training. `acc` is accuracy@1.",
         _table(
             ["set", "questions", "acc recall", "acc rerank", "acc fused", "nDCG@10 recall", "rerank", "fused"], quality
         ),

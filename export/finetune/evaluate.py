@@ -22,6 +22,7 @@ from .encode import encode
 from .exits import exit_curve
 from .forward import Workers, score_pairs
 from .negatives import with_titles
+from .precision import compute_dtype
 from .scorer import Scorer
 from .validate import Floats, Judged
 
@@ -60,7 +61,7 @@ def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, worker
     titles = tokenizer.encode_many([passage.title for passage in dataset.passages])
     passages = with_titles(titles, tokenizer.encode_many([passage.text for passage in dataset.passages]))
     queries = tokenizer.encode_many([question.text for question in asked])
-    bi_encoder = BertModel.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).eval()
+    bi_encoder = BertModel.from_pretrained(base, local_files_only=True, dtype=compute_dtype()).eval()
     shares = np.array_split(np.arange(len(passages)), workers.threads)
     parts = workers.map(lambda rows: encode(bi_encoder, tokenizer, passages.select(rows)), shares)
     cosines = encode(bi_encoder, tokenizer, queries).astype(np.float32) @ np.concatenate(parts).astype(np.float32).T

@@ -15,6 +15,8 @@ from torch.nn.utils import parametrize
 from transformers import BertForSequenceClassification, BertModel
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
+from .precision import compute_dtype
+
 TARGETS = (
     "attention.self.query",
     "attention.self.key",
@@ -96,9 +98,11 @@ class Reranker(nn.Module):
         rank: int,
         exits: tuple[int, ...],
         seed: int,
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | None = None,
     ) -> None:
+        """`dtype` of the forward pass; None: `compute_dtype`."""
         super().__init__()
+        dtype = dtype or compute_dtype()
         generator = torch.Generator().manual_seed(seed)
         self.exits = exits
         self.rank = rank
@@ -126,7 +130,7 @@ class Reranker(nn.Module):
                 linear = layer.get_submodule(target)
                 low_rank = LowRank(linear, rank, dtype, generator)
                 linear.weight.data = linear.weight.data.float()
-                # unsafe: the parametrised weight is bfloat16 where the stored one is float32
+                # unsafe: the parametrised weight may be bfloat16 where the stored one is float32
                 parametrize.register_parametrization(linear, "weight", low_rank, unsafe=True)
                 attached[f"encoder.layer.{index}.{target}"] = low_rank
         return attached

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import BertModel
 
 from ...engine.errors import ExportError, InputError
@@ -19,6 +18,7 @@ from .data import Dataset, hold_out, read_beir, thin
 from .forward import Workers
 from .lists import Source
 from .negatives import DEPTH, Mined, mine
+from .precision import compute_dtype
 from .progress import bar
 from .pseudo import inverse_cloze, python_docs
 from .settings import Settings
@@ -60,7 +60,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     trains, held = _datasets(data, settings)
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=settings.mining_length, segments=True)
-    model = BertModel.from_pretrained(base, local_files_only=True, dtype=torch.bfloat16).eval()
+    model = BertModel.from_pretrained(base, local_files_only=True, dtype=compute_dtype()).eval()
     jobs: list[tuple[str, Callable[[Callable[[int], None]], Mined]]] = []
     total = 0
     with bar() as shown:

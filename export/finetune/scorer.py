@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from ...engine.errors import ExportError
 from .adapter import EXITS, load_merged
 from .model import Head
+from .precision import compute_dtype
 
 
 class Scorer(nn.Module):
     """Scores after the adapter's exits and after the last layer, in inference mode only."""
 
-    def __init__(self, base: Path, adapter: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Raises ExportError as `load_merged` does, and when the exit heads do not fit the base."""
+    def __init__(self, base: Path, adapter: Path, dtype: torch.dtype | None = None) -> None:
+        """`dtype` None: `compute_dtype`. Raises ExportError as `load_merged` does, or when exit heads do not fit."""
         super().__init__()
         merged = load_merged(base, adapter)
         self.exit_heads = load_exits(adapter, merged.config.hidden_size)
@@ -28,7 +29,7 @@ class Scorer(nn.Module):
         self.bert = merged.bert
         self.bert.pooler = None
         self.layers: int = merged.config.num_hidden_layers
-        self.bert.to(dtype)
+        self.bert.to(dtype or compute_dtype())
         self.eval().requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:

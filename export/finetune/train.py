@@ -23,6 +23,7 @@ from .evaluate import judge_recalled, left_out, recall_folder, report
 from .forward import Workers
 from .loop import Run, judge_all, train
 from .model import Reranker
+from .precision import compute_dtype
 from .prepare import digest, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
@@ -180,10 +181,14 @@ def _trained(run: Run, progress: Progress, begun: tuple[Path, AdapterRecord] | N
         "steps": progress.step,
         "kept_step": progress.best_step,
         "minutes": round(progress.seconds / 60, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.settings.threads} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.settings.threads} threads, {_dtype()}",
         "settings": run.settings.model_dump(),
         "start": None if begun is None else {"name": begun[0].name, **begun[1].trained},
     }
+
+
+def _dtype() -> str:
+    return str(compute_dtype()).removeprefix("torch.")
 
 
 def _base(base: str | Path) -> tuple[str, Path]:

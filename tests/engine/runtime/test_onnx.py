@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tandem.engine.cross_encoder import CrossEncoder
 from tandem.engine.device import Device
 from tandem.engine.encoder import BiEncoder
 from tandem.engine.errors import ArtifactError
-from tandem.engine.runtime.onnx import OnnxRuntime, mean_pool, shares
+from tandem.engine.runtime.onnx import OnnxRuntime, cpu_session, mean_pool, shares
 
 
 def cpu(threads: int) -> Device:
@@ -33,6 +34,27 @@ def test_shares_cover_every_row_once_and_none_is_empty(lengths: list[int], count
     assert all(len(part) for part in parts)
     heaviest = max(sum(lengths[row] for row in part) for part in parts)
     assert heaviest <= sum(lengths) / count + max(lengths)
+
+
+def test_int8_products_are_exact_on_any_processor():
+    """255 * 127 twice is more than 16 bits hold, which is where AVX2's fast kernel clamps."""
+    weights = np.full((64, 16), 127, dtype=np.int8)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
+        "product",
+        [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, [4, 64])],
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.INT32, [4, 16])],
+        [onnx.numpy_helper.from_array(weights, "b")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    left = np.full((4, 64), 255, dtype=np.uint8)
+    (product,) = cpu_session(model.SerializeToString(), threads=1).run(None, {"a": left})
+    assert product.tolist() == (left.astype(np.int32) @ weights.astype(np.int32)).tolist()
+
+
+def test_a_graph_that_cannot_be_read_is_our_error(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="this graph"):
+        cpu_session(b"no graph", threads=1)
 
 
 def test_mean_pool_ignores_padding():
