@@ -74,7 +74,7 @@ def test_a_graph_that_gives_nan_is_found(copy):
 def test_a_graph_that_is_no_graph_is_found(copy):
     (copy / "onnx/model.onnx").write_bytes(b"not a graph")
     record(copy, "onnx/model.onnx")
-    with pytest.raises(ArtifactError, match="ONNX Runtime cannot run"):
+    with pytest.raises(ArtifactError, match="ONNX Runtime cannot load"):
         verify_artifact(copy)
 
 
