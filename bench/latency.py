@@ -25,7 +25,7 @@ from . import floors
 from .document import Document, Table, document
 from .rivals import RIVALS, Rival, Unavailable, running
 from .spread import Spread, ratios, shown, significant, spread
-from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
+from .workloads import Workload, candidate_rows, described, pair_lengths, reads_twice, reranked_texts, said
 
 MEASURES = (
     "one query at a time: what each stage costs against the budget, beside rivals with the same weights and texts, and "
@@ -67,7 +67,7 @@ def latency(
         tell=lambda message: progress(0, len(questions), message),
     ) as (started, absent):  # fmt: skip
         systems: dict[str, Ours | Theirs] = {ALL_LAYERS: Ours(engine)}
-        if reranker.early is not None:
+        if reads_twice(engine, candidates):
             systems[EARLY_EXIT] = Ours(engine, finalists=FINALISTS)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
         taken, failed = _turns(systems, questions, rows, seed, progress)

@@ -23,6 +23,7 @@ from ..engine.errors import CorpusError, InputError
 from ..engine.fusion import Fusion
 from ..engine.judgements import Judged, Qrels
 from ..engine.result import Hit
+from .workloads import reads_twice
 
 METRICS = {
     "accuracy@1": ir_measures.Success @ 1,
@@ -87,7 +88,7 @@ def evaluate(
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
     settings = {"candidates": candidates, "budget_ms": budget_ms, "rerank": rerank}
-    exits = rerank and engine.reranker is not None and engine.reranker.early is not None
+    exits = rerank and reads_twice(engine, candidates)
     results: dict[str, SearchResult] = {}
     served: dict[str, SearchResult] = {}
     for done, question in enumerate(questions, start=1):

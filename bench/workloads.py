@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
+from ..engine.budget import exit_saves
 from ..engine.collection import IndexSettings, Progress, read_corpus
 from ..engine.collection.document import with_title
 from ..engine.collection.report import silent
+from ..engine.config import FINALISTS
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
 from ..engine.indexing import index_corpus
@@ -36,6 +38,8 @@ SHORTEST_ANSWER = 200
 LONGEST_QUESTION = 25
 """Words: beyond it the first sentence is a paragraph."""
 DEMO_DOCUMENTS = 3000
+USUAL_TOKENS = 128
+"""Of a pair, where it is only asked which of two ways is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,13 @@ def pair_lengths(
         tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(some)).lengths
         for question, some in zip(questions, rows, strict=True)
     ]
+
+
+def reads_twice(engine: Engine, candidates: int) -> bool:
+    """Whether so many candidates are read in two passes, first by an early exit: where it saves time on usual pairs."""
+    reranker = engine.reranker
+    early = None if reranker is None or reranker.early is None else reranker.early.cost
+    return reranker is not None and exit_saves(np.full(candidates, USUAL_TOKENS), reranker.cost, early, FINALISTS)
 
 
 def described(

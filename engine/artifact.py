@@ -110,6 +110,10 @@ class Manifest(_Record):
     tools: dict[str, str]
 
 
+# What an early exit reads as the whole model does.
+_SHARED = ("family", "max_length", "segments", "pad_id", "activation")
+
+
 class Artifact:
     """An exported model whose folder was checked: manifest readable, no links, nothing unsafe, sizes as recorded."""
 
@@ -165,7 +169,14 @@ class Artifact:
         if self.manifest.early is None:
             return None
         self.verify([f"{EARLY}/{MANIFEST}"])
-        return Artifact.open(self.path / EARLY, kind=self.manifest.kind)
+        found = Artifact.open(self.path / EARLY, kind=self.manifest.kind)
+        exits = found.manifest.exit_after
+        same = all(getattr(found.manifest, name) == getattr(self.manifest, name) for name in _SHARED)
+        if exits != self.manifest.early or not same:
+            raise ArtifactError(
+                f"{found.path} is no exit after layer {self.manifest.early} of this model; export again"
+            )
+        return found
 
     def architecture(self) -> dict[str, Any]:
         """The verified `config.json`: layers, widths, heads."""

@@ -9,7 +9,6 @@ nor one caller for another's hundred requests. A sequence that waits more than o
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from .runtime.face import Stop
 
 log = logging.getLogger(__name__)
+# A micro-batch that can be interrupted ends by then, however many tokens it has: a watchdog takes one that runs for
+# long for stuck, and of a large model on few cores 4,096 tokens take a quarter of a minute.
+LONGEST_SECONDS = 1.0
 
 
 class Batcher:
@@ -52,12 +54,16 @@ class Batcher:
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Served]:
-        """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke."""
+        """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke.
+
+        What a request goes on with is not refused: its first job was paid for.
+        """
         tokens = len(job.batch.ids)
         with self._condition:
             if self._closed:
                 raise self._refusal
-            if self._waiting_tokens and self._waiting_tokens + tokens > self._limit:
+            begun = job.asked_at is not None
+            if not begun and self._waiting_tokens and self._waiting_tokens + tokens > self._limit:
                 raise Overloaded(
                     f"{self._waiting_tokens} tokens wait already and this request has {tokens}; the limit is "
                     f"{self._limit}: try again later"
@@ -134,13 +140,14 @@ class Batcher:
                 self._condition.wait()
 
     def _interrupts(self, shares: Sequence[Share]) -> Stop:
-        """What ends a micro-batch early: an urgent job, a deadline; where one job is alone, another one or its end."""
+        """What ends a micro-batch early: an urgent job, a deadline, its length; where one job is alone, another one or
+        its end."""
         job = shares[0].job
         if job.urgent:
             return never
         longest = max(share.job.lengths[row] for share in shares for row in share.rows)
         deadlines = [share.job.deadline for share in shares if share.job.deadline is not None]
-        latest = min(deadlines, default=math.inf) - job.model.cost.seconds(1, longest)
+        latest = min([*deadlines, time.monotonic() + LONGEST_SECONDS]) - job.model.cost.seconds(1, longest)
         alone = self._alone
 
         def stop() -> bool:

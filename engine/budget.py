@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,21 +34,28 @@ LEARNING_RATE = 0.1
 
 
 @dataclass(slots=True)
+class Pace:
+    """How many times slower than it was measured a machine computes now; a model and its early exit have one."""
+
+    drift: float = 1.0
+
+
+@dataclass(slots=True)
 class CostModel:
     """Seconds of a micro-batch of n sequences padded to `width` tokens: `drift * (a + b * n * width + c * n * width²)`.
 
     `b` is the matrix products (linear in tokens), `c` the attention (quadratic in length), `a` the call. Fitted once on
-    probes; `drift` then follows what runs really take. `tokens` is the padded size of the best micro-batch measured,
-    `block` the sequences that a job with a deadline may sort by length (see `jobs.Job`). With `lanes` sequences
-    computed at once, one to a core, n counts up to whole rounds: three sequences on two cores take as long as four.
-    `most` is the size of a micro-batch that nobody else waits for and that can be interrupted (see `jobs`).
+    probes; `pace.drift` then follows what runs really take. `tokens` is the padded size of the best micro-batch
+    measured, `block` the sequences that a job with a deadline may sort by length (see `jobs.Job`). With `lanes`
+    sequences computed at once, one to a core, n counts up to whole rounds: three sequences on two cores take as long as
+    four. `most` is the size of a micro-batch that nobody else waits for and that can be interrupted (see `jobs`).
     """
 
     call: float
     token: float
     square: float
     tokens: int
-    drift: float = 1.0
+    pace: Pace = field(default_factory=Pace)
     block: int = PADDED_BLOCK
     lanes: int = 1
     most: int = 0
@@ -56,9 +64,20 @@ class CostModel:
     def __post_init__(self) -> None:
         self.most = self.most or self.tokens
 
-    def unpadded(self) -> None:
-        """For a runtime that computes no padding, and can be interrupted."""
-        self.pads, self.block, self.most = False, max(UNPADDED_BLOCK, self.lanes), max(self.tokens, UNPADDED_TOKENS)
+    def unpadded(self, *, interruptible: bool) -> None:
+        """For a runtime that computes no padding; its micro-batches may be large where it can be interrupted."""
+        self.pads, self.block = False, max(UNPADDED_BLOCK, self.lanes)
+        if interruptible:
+            self.most = max(self.tokens, UNPADDED_TOKENS)
+
+    def share(self, part: float) -> CostModel:
+        """The same for a `part` of the model, at the same pace."""
+        return replace(self, call=part * self.call, token=part * self.token, square=part * self.square)
+
+    @property
+    def drift(self) -> float:
+        """`pace.drift`."""
+        return self.pace.drift
 
     def seconds(self, sequences: int, width: int) -> float:
         """Predicted seconds of one micro-batch."""
@@ -70,9 +89,10 @@ class CostModel:
         if self.pads:
             expected = self._undrifted(len(lengths), int(lengths.max()))
         else:
-            expected = self.call + self.token * int(lengths.sum()) + self.square * int((lengths**2).sum())
+            each = self.token * lengths + self.square * lengths**2
+            expected = self.call + self.lanes * _busiest(each, self.lanes)
         ratio = min(max(seconds / expected, 0.2), 5.0)
-        self.drift += LEARNING_RATE * (ratio - self.drift)
+        self.pace.drift += LEARNING_RATE * (ratio - self.drift)
 
     def each(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """float64 [n]: seconds of each sequence of `lengths` tokens, in a full micro-batch of its like."""
@@ -89,8 +109,30 @@ class CostModel:
         return self.call + self.token * counted * width + self.square * counted * width**2
 
 
+def exit_saves(
+    lengths: npt.NDArray[np.int64], whole: CostModel, early: CostModel | None, finalists: int | None
+) -> bool:
+    """Whether sequences of `lengths` tokens take less by an early exit, and `finalists` of them by all layers, than all
+    of them by all layers.
+
+    With an exit at .44 of the model and 20 finalists, from 36 candidates on; at 100 candidates, up to 56 finalists.
+    """
+    if early is None or finalists is None or finalists >= len(lengths):
+        return False
+    each = whole.each(lengths)
+    return float(early.each(lengths).sum() + finalists * each.mean()) < float(each.sum())
+
+
 def _whole_rounds(sequences: int, lanes: int) -> int:
     return -(-sequences // lanes) * lanes
+
+
+def _busiest(seconds: npt.NDArray[np.float64], lanes: int) -> float:
+    """Seconds of the lane that ends last, where each lane takes the next sequence as soon as it has none."""
+    ends = [0.0] * lanes
+    for each in seconds.tolist():
+        heapq.heapreplace(ends, ends[0] + each)
+    return max(ends)
 
 
 def learn(

@@ -37,6 +37,9 @@ class CrossEncoder(LoadedModel):
         shorter = artifact.early() if early_exit and device.kind == "cpu" else None
         self.early = None if shorter is None else CrossEncoder(shorter, device, precision, runtime=runtime)
         """The same model up to its early exit."""
+        if self.early is not None and artifact.manifest.early is not None:
+            layers: int = artifact.architecture()["num_hidden_layers"]
+            self.early.cost = self.cost.share(artifact.manifest.early / layers)
 
     @property
     def exit_reason(self) -> str:
@@ -52,6 +55,7 @@ class CrossEncoder(LoadedModel):
         super().warm_up()
         if self.early is not None:
             self.early.warm_up()
+            self.early.cost.pace = self.cost.pace
 
     def score(self, query: str, passages: Sequence[str]) -> Rows:
         """float32 [n]: the logit of each passage; raises InferenceError when one is not finite."""

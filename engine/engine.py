@@ -29,7 +29,7 @@ from .recall import Allowed, Filtered
 from .reranking import Reranking, Scored, cut_short
 from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
 from .stages import Recall, Recalled
-from .story import Clock, Story, advance, drive, drive_async, served_to
+from .story import Clock, Story, drive, drive_async, drive_together, served_to
 from .text import checked, checked_all
 from .tokenizer import Tokenizer
 from .tokens import Ids, TokenBatch, cumulative
@@ -133,13 +133,7 @@ class Engine:
         return [result for part in parts for result in self._together(part, chosen)]
 
     def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
-        stories = [self._search(query, chosen) for query in queries]
-        first = [next(story) for story in stories]
-        second = [advance(story, future.result()) for story, future in zip(stories, first, strict=True)]
-        return [
-            step if isinstance(step, SearchResult) else drive(story, step)
-            for story, step in zip(stories, second, strict=True)
-        ]
+        return drive_together([self._search(query, chosen) for query in queries])
 
     def embed(self, texts: Sequence[str], kind: TextKind = "query") -> npt.NDArray[np.float32]:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""

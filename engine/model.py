@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from .artifact import Artifact, Precision
-from .budget import GPU_PROBES, PROBES, CostModel, learn
+from .budget import GPU_PROBES, PROBES, CostModel, Pace, learn
 from .device import Device
 from .jobs import serving_order
 from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
@@ -46,7 +47,7 @@ class LoadedModel:
         self.choice = choose(runtime, artifact, device, precision, cpu_order)
         self.precision: Precision = self.choice.precision
         self.tokenizer: Tokenizer = artifact.tokenizer()
-        self.cost: CostModel = CostModel(_UNMEASURED.call, _UNMEASURED.token, _UNMEASURED.square, _UNMEASURED.tokens)
+        self.cost: CostModel = replace(_UNMEASURED, pace=Pace())
         self.runtime: Runtime = open_runtime(self.choice, artifact, head, device, split)
         choice = self.choice
         log.info("%s: runtime %s in %s (%s)", artifact.manifest.name, choice.runtime, choice.precision, choice.reason)
@@ -57,7 +58,7 @@ class LoadedModel:
         probes = GPU_PROBES if self._device.kind == "cuda" else PROBES
         self.cost = learn(self._measure, self.tokenizer.max_length, probes, lanes=self.runtime.lanes)
         if not self.runtime.pads:
-            self.cost.unpadded()
+            self.cost.unpadded(interruptible=self.runtime.stops)
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
     def compute(self, batch: TokenBatch, stop: Stop | None = None) -> Rows:

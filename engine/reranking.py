@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batcher import Batcher
+from .budget import exit_saves
 from .cross_encoder import CrossEncoder
 from .fusion import Fusion, Scores
 from .jobs import Job, Served
@@ -141,15 +142,16 @@ def finalists_of(early: Scores, evidence: Scores, fusion: Fusion, count: int) ->
 def plan(lengths: npt.NDArray[np.int64], reranker: CrossEncoder, finalists: int | None, left: float | None) -> Plan:
     """What fits into `left` seconds (None: no limit) of pairs of `lengths` tokens, the first of them first.
 
-    The early exit is taken where it reads more candidates than all layers could read.
+    The early exit is taken where it saves time, and reads more candidates than all layers could read.
     """
     fits = len(lengths) if left is None else reranker.cost.fitting(lengths, left)
-    if reranker.early is None or finalists is None or finalists >= len(lengths):
+    early = None if reranker.early is None else reranker.early.cost
+    if early is None or finalists is None or not exit_saves(lengths, reranker.cost, early, finalists):
         return Plan(0, fits)
     if left is None:
         return Plan(len(lengths), finalists)
     reserve = finalists * float(reranker.cost.each(lengths).mean())
-    begun = reranker.early.cost.fitting(lengths, left - reserve)
+    begun = early.fitting(lengths, left - reserve)
     return Plan(begun, finalists, reserve) if begun == len(lengths) or begun > fits else Plan(0, fits)
 
 

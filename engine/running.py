@@ -29,9 +29,6 @@ def run_isolated(shares: Sequence[Share], stop: Stop = never) -> tuple[int, int]
     Sequences that were not begun when `stop` ended it are put back. Returns how many were run, and their tokens.
     """
     now = time.monotonic()
-    for job, _ in (owner for share in shares for row in share.rows for owner in share.owners(row)):
-        if job.started_at is None:
-            job.started_at = now
     model = shares[0].job.model
     batch = concatenate([share.job.batch.select(share.rows) for share in shares])
     try:
@@ -42,12 +39,13 @@ def run_isolated(shares: Sequence[Share], stop: Stop = never) -> tuple[int, int]
         if isinstance(error, OutOfMemory):
             tried = min(model.cost.tokens, int(batch.lengths.max()) * len(batch))
             model.cost.most = model.cost.tokens = max(1, tried // 2)
-        return _halve(shares, len(batch), error)
+        return _halve(shares, len(batch), error, stop)
     lengths = batch.lengths[: len(results)]
     model.cost.observe(lengths, time.monotonic() - now)
     rows = [(share, row) for share in shares for row in share.rows]
     for (share, row), result in zip(rows, results, strict=False):
         for job, place in share.owners(row):
+            job.started_at = now if job.started_at is None else job.started_at
             job.store([place], [result])
     for share, row in rows[len(results) :]:
         for job, place in share.owners(row):
@@ -67,14 +65,14 @@ def _run(model: Model, batch: TokenBatch, stop: Stop) -> Sequence[Any]:
     return results
 
 
-def _halve(shares: Sequence[Share], count: int, error: Exception) -> tuple[int, int]:
+def _halve(shares: Sequence[Share], count: int, error: Exception, stop: Stop) -> tuple[int, int]:
     """Run both halves of a micro-batch of `count` that failed; one sequence alone fails its request."""
     if count == 1:
         for job, _ in shares[0].owners(shares[0].rows[0]):
             job.fail(error if isinstance(error, OutOfMemory) else _blame(error))
         return 0, 0
     log.warning("a micro-batch of %d sequences failed (%s); halving it", count, error)
-    first, second = (run_isolated(half) for half in _halves(shares))
+    first, second = (run_isolated(half, stop) for half in _halves(shares))
     return first[0] + second[0], first[1] + second[1]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -63,6 +63,17 @@ def drive(story: Story[T], future: Future[Served] | None = None) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def drive_together(stories: Sequence[Story[T]]) -> list[T]:
+    """Run stories to their ends, stage by stage: what all of them wait for is on the device together."""
+    steps = [advance(story, None) for story in stories]
+    while any(isinstance(step, Future) for step in steps):
+        steps = [
+            advance(story, step.result()) if isinstance(step, Future) else step
+            for story, step in zip(stories, steps, strict=True)
+        ]
+    return [step for step in steps if not isinstance(step, Future)]
 
 
 async def drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,7 +47,12 @@ from .source import Origin, resolve
 from .staging import staged
 from .trace import OPSET, trace
 
+log = logging.getLogger(__name__)
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
+
+
+class NotEqual(ExportError):
+    """A graph does not compute what the model does that it came from."""
 
 
 def export_model(
@@ -67,7 +74,7 @@ def export_model(
     precisions: the variants to write; each is proven against PyTorch FP32 on `texts` and `queries` (default: the
                 standard library's documentation strings) before anything appears at `out`
     early_exit: the layer of the early exit that goes along, as an artifact in the artifact; None: the adapter's last
-                exit in the first half of the layers, where it has one; 0: none
+                exit in the first half of the layers, where it has one that passes its check; 0: none
     progress:   called with one line a step
 
     Raises ExportError when the model is not supported or a variant fails its check, StorageError when the disk
@@ -86,7 +93,15 @@ def export_model(
         write = partial(_write, origin, reading, kind, precisions, samples, say)
         if early is not None:
             say(f"the early exit after layer {early}:")
-            write(folder / EARLY, layer=early)
+            try:
+                write(folder / EARLY, layer=early)
+            except NotEqual as error:
+                if early_exit is not None:
+                    raise
+                # Nobody asked for it, and the model is whole without it.
+                log.warning("the early exit after layer %d is left out: %s", early, error)
+                shutil.rmtree(folder / EARLY)
+                early = None
             say("the whole model:")
         write(folder, early=early)
     return Artifact.open(out, kind=kind)
@@ -222,7 +237,7 @@ def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, fi
 def _prove(precision: Precision, reference: Array, variant: Array, *, early: bool) -> Parity:
     wrong = failures(precision, reference, variant, early=early)
     if wrong:
-        raise ExportError(
+        raise NotEqual(
             f"the {precision} variant is not the model it came from: {'; '.join(wrong)}; nothing was written"
         )
     return compare(reference, variant)

@@ -30,6 +30,9 @@ class Runtime(Protocol):
     lanes: int
     """Sequences that it computes at once, each on a core of its own; 1 where all cores share each of them."""
 
+    stops: bool
+    """Whether `run_until` can end between two sequences."""
+
     def run(self, batch: TokenBatch) -> Rows:
         """The outputs of the n sequences of `batch`."""
         ...

@@ -43,6 +43,7 @@ class OnnxRuntime:
         self._head = head
         self._alone = alone
         self.pads = not alone
+        self.stops = alone
         self.lanes = device.threads if split == "sequences" else 1
         self._session = cpu_session(graph, threads=1 if self.lanes > 1 else device.threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}

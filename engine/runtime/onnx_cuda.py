@@ -72,6 +72,7 @@ class OnnxCudaRuntime:
     name: RuntimeName = "onnx"
     pads = True
     lanes = 1
+    stops = False
 
     def __init__(
         self, graph: Path, *, pad_id: int, head: Head, width: int, max_length: int, device: Device,

@@ -61,6 +61,7 @@ class PackedRuntime:
     name: RuntimeName = "packed"
     pads = False
     lanes = 1
+    stops = False
 
     def __init__(self, bert: Bert) -> None:
         self.bert = bert

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..budget import CostModel
+from ..budget import CostModel, exit_saves
 from .errors import Failure
 
 # English text in WordPiece has four to five characters a token; a low figure over-estimates the work, which is safer.
@@ -39,11 +39,9 @@ def search_work(
     finalists: int | None,
     at_most: float | None,
 ) -> Work:
-    """The estimate for a search's candidates: all through `early`, and `finalists` of them through all layers.
-
-    Without an early exit, or without a number of finalists, all through all layers.
-    """
-    if early is None or finalists is None or finalists >= len(lengths):
+    """The estimate for a search's candidates: all through `early`, and `finalists` of them through all layers, where
+    that saves something; else all through all layers."""
+    if early is None or not exit_saves(lengths, cost, early, finalists):
         return work_of(lengths, cost, at_most=at_most)
     first, second = work_of(lengths, early), work_of(lengths[:finalists], cost)
     seconds = first.seconds + second.seconds

@@ -12,7 +12,12 @@ from .facts import Facts
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _TOKENS = tuple(2**power for power in range(4, 20))
-_DEGRADED = {"fitted": "fewer_candidates", "ran out": "cut_short", "late": "late"}
+_DEGRADED = {
+    "candidates fitted": "fewer_candidates",
+    "finalists fitted": "fewer_finalists",
+    "ran out": "cut_short",
+    "late": "late",
+}
 STAGES = ("tokenize", "queue", "encode", "recall", "fetch", "rerank")
 
 

@@ -166,7 +166,7 @@ class Remote:
     def _beaten(self, beat: dict[str, Any], on_batch: OnBatch | None) -> None:
         self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
         for model, drift in zip(self.facts.models, beat["drift"], strict=True):
-            model.cost.drift = drift
+            model.cost.pace.drift = drift
         for sequences, tokens in beat["batches"] if on_batch is not None else ():
             on_batch(sequences, tokens)  # type: ignore[misc]
 

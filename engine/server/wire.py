@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from .. import errors
-from ..budget import CostModel
+from ..budget import CostModel, Pace
 from ..result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
 from . import calls
 from .backend import WorkerFault
@@ -89,10 +89,14 @@ def error_of(document: list[str]) -> Exception:
 def facts_of(document: Document) -> Facts:
     """What a worker serves."""
     models = {
-        name: document[name] and ModelFacts(**{**document[name], "cost": CostModel(**document[name]["cost"])})
+        name: document[name] and ModelFacts(**{**document[name], "cost": _cost(document[name]["cost"])})
         for name in ("encoder", "reranker", "early")
     }
     return Facts(**{**document, **models})
+
+
+def _cost(document: Document) -> CostModel:
+    return CostModel(**{**document, "pace": Pace(**document["pace"])})
 
 
 def _search(document: Document, _: bytes) -> SearchResult:

@@ -495,6 +495,46 @@ def test_a_batch_ends_when_its_deadline_does(batcher: Batcher):
     assert sum(map(len, model.batches)) == 2
 
 
+def test_a_batch_that_takes_long_ends_between_two_sequences(batcher: Batcher, monkeypatch: pytest.MonkeyPatch):
+    """Or a watchdog would take a large model on few cores for stuck."""
+    monkeypatch.setattr("tandem.engine.batcher.LONGEST_SECONDS", 0.1)
+    model = Stoppable(2, lambda: time.sleep(0.2))
+    told: list[tuple[int, int]] = []
+    batcher.on_batch = lambda count, tokens: told.append((count, tokens))
+    assert batcher.submit(Job(model, sequences(list(range(5))))).result(10).results == list(range(5))
+    assert told[0] == (2, 16)
+
+
+def test_a_second_job_of_a_request_is_not_refused(batcher: Batcher):
+    """Its first one was paid for."""
+    with batcher._condition:  # so that what is queued waits
+        model = Echo()
+        full = batcher.submit(Job(model, sequences(list(range(150)))))
+        while batcher.waiting_tokens + 8 <= batcher._limit:
+            batcher.submit(Job(model, sequences([1])))
+        with pytest.raises(Overloaded):
+            batcher.submit(Job(model, sequences([1])))
+        second = batcher.submit(Job(model, sequences([7, 8]), asked_at=time.monotonic()))
+    assert second.result(10).results == [7, 8]
+    assert full.result(10).results == list(range(150))
+
+
+def test_what_was_put_back_unrun_was_still_waiting(batcher: Batcher):
+    recalls: list[Future[Served]] = []
+
+    def recall() -> None:
+        recalls.append(batcher.submit(Job(Echo(), sequences([5]), urgent=True)))
+        time.sleep(0.2)
+
+    model = Stoppable(1, recall)
+    with batcher._condition:
+        first = batcher.submit(Job(model, sequences([1]), client="a"))
+        behind = batcher.submit(Job(model, sequences([2]), client="c"))
+    assert first.result(10).queued < 0.2
+    assert behind.result(10).queued >= 0.2
+    assert recalls[0].result(10).results == [5]
+
+
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=12), min_size=1, max_size=6),
     st.lists(st.booleans(), max_size=60),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tandem.engine.budget import PROBES, CostModel, learn
+from tandem.engine.budget import PROBES, CostModel, exit_saves, learn
 
 
 def machine(call: float, token: float, square: float, overhead=lambda n, width: 1.0):
@@ -38,6 +38,42 @@ def test_sequences_computed_at_once_count_as_whole_rounds():
     cost = learn(lambda n, width: rounds(n + n % 2, width), 512, lanes=2)
     assert cost.seconds(3, 100) == cost.seconds(4, 100) == pytest.approx(rounds(4, 100))
     assert cost.seconds(1, 128) == pytest.approx(rounds(2, 128))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 16])
+@pytest.mark.parametrize("lengths", [[150], [150] * 3, [500, 20], [300, 100, 100, 100], [150] * 100])
+def test_a_machine_that_keeps_its_pace_has_no_drift_whatever_it_is_asked(lanes: int, lengths: list[int]):
+    """Nothing padded, a core a sequence: one alone leaves cores idle, and that is no slowness."""
+
+    def taken(sequences: list[int]) -> float:
+        ends = [0.0] * lanes
+        for length in sequences:
+            ends[ends.index(min(ends))] += 4e-5 * length + 1e-8 * length**2
+        return max(ends)
+
+    cost = learn(lambda n, width: taken([width] * n), 512, lanes=lanes)
+    cost.unpadded(interruptible=True)
+    for _ in range(40):
+        cost.observe(np.array(lengths), taken(lengths))
+    assert cost.drift == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_model_and_a_share_of_it_keep_one_pace():
+    cost = CostModel(call=1e-3, token=1e-3, square=1e-6, tokens=512)
+    half = cost.share(0.5)
+    assert half.seconds(2, 10) == pytest.approx(cost.seconds(2, 10) / 2)
+    half.observe(np.array([10]), 2 * half.seconds(1, 10))
+    assert cost.drift == half.drift == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(
+    ("count", "finalists", "saves"),
+    [(100, 20, True), (100, 55, True), (100, 57, False), (36, 20, True), (35, 20, False), (100, None, False)],
+)
+def test_an_exit_saves_where_two_passes_take_less_than_one(count: int, finalists: int | None, saves: bool):
+    whole = CostModel(call=0.0, token=1e-4, square=0.0, tokens=512)
+    assert exit_saves(np.full(count, 100), whole, whole.share(0.44), finalists) is saves
+    assert not exit_saves(np.full(count, 100), whole, None, finalists)
 
 
 def test_probes_stay_within_the_models_length():

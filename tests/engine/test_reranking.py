@@ -135,6 +135,21 @@ def test_the_plan_takes_the_exit_where_it_reads_more(left: float | None, expecte
     assert (found.early, found.whole) == expected
 
 
+def test_the_plan_reads_with_all_layers_what_two_passes_would_not_save():
+    assert plan(LENGTHS, BOTH, 75, None) == Plan(0, 100)  # 2.5 ms · 100 + 10 ms · 75 are all layers' second
+    assert plan(LENGTHS, BOTH, 74, None).early == 100
+    assert plan(LENGTHS[:26], BOTH, 20, None) == Plan(0, 26)
+    assert plan(LENGTHS[:26], BOTH, 20, 0.1501) == Plan(0, 15)
+
+
+def test_before_anything_is_measured_an_exit_is_taken_for_its_share_of_layers(engine: Engine):
+    whole, early = engine.reranker.cost, engine.reranker.early.cost
+    layers = engine.reranker.artifact.architecture()["num_hidden_layers"]
+    share = engine.reranker.artifact.manifest.early / layers
+    assert early.token == pytest.approx(share * whole.token)
+    assert early.pace is whole.pace
+
+
 def test_the_plan_without_an_exit():
     assert plan(LENGTHS, Costs(WHOLE), 20, None) == Plan(0, 100)
     assert plan(LENGTHS, Costs(WHOLE), 20, 0.2501) == Plan(0, 25)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from __future__ import annotations
+
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import torch
 
 from tandem.engine.artifact import EARLY, MANIFEST, Artifact
 from tandem.engine.errors import ArtifactError, ExportError
+from tandem.engine.files import sha256
 from tandem.export import export_model, verify_artifact
 from tandem.export.finetune.scorer import Scorer
 from tandem.export.samples import docstrings
@@ -87,6 +91,34 @@ def test_verify_reads_the_exit_too(exiting_cross_encoder: Path, tmp_path: Path):
     graph.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"early/onnx/model\.onnx is damaged"):
         verify_artifact(copy)
+
+
+@pytest.mark.parametrize("change", [{"exit_after": 2}, {"max_length": 16}, {"pad_id": 3}])
+def test_an_exit_of_another_model_is_refused(exiting_cross_encoder: Path, tmp_path: Path, change: dict[str, int]):
+    """Though every sum is right: somebody put it there."""
+    copy = Path(shutil.copytree(exiting_cross_encoder, tmp_path / "copy"))
+    inner = copy / EARLY / MANIFEST
+    inner.write_text(json.dumps(json.loads(inner.read_text()) | change))
+    outer = json.loads((copy / MANIFEST).read_text())
+    outer["files"][f"{EARLY}/{MANIFEST}"] = {"sha256": sha256(inner), "size": inner.stat().st_size}
+    (copy / MANIFEST).write_text(json.dumps(outer))
+    with pytest.raises(ArtifactError, match="no exit after layer 1 of this model"):
+        Artifact.open(copy).early()
+
+
+def test_an_exit_that_fails_its_check_is_left_out_unless_it_was_asked_for(
+    parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def failing(precision: str, reference: object, variant: object, *, early: bool = False) -> list[str]:
+        return ["it is another one"] if early else []
+
+    monkeypatch.setattr("tandem.export.pipeline.failures", failing)
+    artifact = export(parts, tmp_path / "out")
+    assert (artifact.manifest.early, (artifact.path / EARLY).exists()) == (None, False)
+    assert "the early exit after layer 1 is left out" in caplog.text
+    with pytest.raises(ExportError, match="it is another one"):
+        export(parts, tmp_path / "asked", early_exit=1)
+    assert not (tmp_path / "asked").exists()
 
 
 def test_a_changed_manifest_of_the_exit_is_refused(exiting_cross_encoder: Path, tmp_path: Path):

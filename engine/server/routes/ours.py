@@ -32,7 +32,7 @@ class SearchBody(Body):
     rerank: bool = True
     finalists: int | None = Field(
         default=FINALISTS, ge=1, le=MAX_CANDIDATES,
-        description="Candidates that all layers of a reranker with an early exit read; null: all",
+        description="Candidates, at least top_k, that all layers of a reranker with an early exit read; null: all",
     )  # fmt: skip
     return_text: bool = True
     filters: dict[str, Any] | None = Field(
