@@ -30,8 +30,8 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     ]
     if SERVED in quality.metrics:
         notes.append(
-            f"{SERVED}: fused, as a search for at most {FINALISTS} hits is served: layer {_exit_layer(engine)} reads "
-            f"every candidate, all layers the {FINALISTS} best by then."
+            f"{SERVED}: fused, as a search for at most {FINALISTS} hits without a budget is served: layer "
+            f"{_exit_layer(engine)} reads every candidate, all layers the {FINALISTS} best by then."
         )
     if quality.degraded:
         notes.append(f"{quality.degraded} searches were degraded by the budget.")

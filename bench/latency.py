@@ -35,7 +35,7 @@ RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 SETTLE = 0.2
 """Seconds before each measurement: threads of the system before wait by spinning for about that long."""
 STAGES = ("recall", "rerank", "total")
-SERVED = "rerank as served"
+TO_EXIT = "rerank with the exit"
 ALL_LAYERS, EARLY_EXIT = "tandem", "tandem, early exit"
 """The same work as the rivals' is what they are compared with; the other is what a search is served with."""
 Silent = Callable[[int, int | None, str], None]
@@ -172,7 +172,7 @@ def _summaries(
     }  # fmt: skip
     if EARLY_EXIT in taken:
         for name in taken.keys() - {ALL_LAYERS, EARLY_EXIT}:
-            compared[name][SERVED] = ratios(taken[name]["rerank"], taken[EARLY_EXIT]["rerank"])
+            compared[name][TO_EXIT] = ratios(taken[name]["rerank"], taken[EARLY_EXIT]["rerank"])
     return measured, compared
 
 
@@ -235,7 +235,8 @@ def _tables(
     for name, each in measured.items():
         stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
         over = [
-            shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in (*STAGES[:2], SERVED)
+            shown(compared[name][stage]) if stage in compared.get(name, {}) else None
+            for stage in (*STAGES[:2], TO_EXIT)
         ]
         rows.append([name, *stages, *over])
     notes = [
@@ -244,13 +245,13 @@ def _tables(
         *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
           if name != EARLY_EXIT and stage in each and each[stage]["p50"] < 1),
         *([f"{EARLY_EXIT}: the first layers read every candidate, all layers the {FINALISTS} best by then; ten hits. "
-           f"× {SERVED} compares with it, × rerank with all layers, the same work as the rivals'"]
+           f"× {TO_EXIT} compares with it, × rerank with all layers, the same work as the rivals'"]
           if EARLY_EXIT in measured else []),
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
     columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank",
-               f"× {SERVED}"]  # fmt: skip
+               f"× {TO_EXIT}"]  # fmt: skip
     budget = Table(
         f"The same questions within {within['ms']:.0f} ms",
         ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],
