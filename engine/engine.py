@@ -1,10 +1,9 @@
-"""Engine: two-stage search over a collection. `_search` is the whole story."""
+"""Engine: two-stage search over a collection, and its models alone. What a search is: `searching`."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .alone import Alone
 from .batcher import Batcher
 from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
@@ -19,26 +19,16 @@ from .cross_encoder import CrossEncoder
 from .device import Device, choose
 from .encoder import BiEncoder, TextKind
 from .errors import InputError
-from .fusion import Fusion, Scores
-from .jobs import Job, Served
+from .fusion import Fusion
 from .model import LoadedModel
 from .opening import artifact_of
 from .placing import Placed, place, plan_memory
-from .ranking import Ranking, rank
-from .recall import Allowed, Filtered
-from .reranking import Reranking, Scored, cut_short
-from .result import Embedded, Hit, Reranked, RerankResult, SearchResult
-from .stages import Recall, Recalled
-from .story import Clock, Story, drive, drive_async, drive_together, served_to
-from .text import checked, checked_all
-from .tokenizer import Tokenizer
-from .tokens import Ids, TokenBatch, cumulative
+from .result import Embedded, Reranked, RerankResult, SearchResult
+from .searching import Searching
+from .story import drive, drive_async, drive_together
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
-# First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
-RECALLS = 128
-NO_RERANKER = "the collection has no reranker: hits are in recall's order"
 
 
 class Engine:
@@ -63,10 +53,9 @@ class Engine:
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
-        self._reranking = None if reranker is None else Reranking(reranker, self.fusion, self._batcher)
         self.placed = placed or Placed(collection, collection.index, None, {})
-        self._recall = lru_cache(RECALLS)(self._make_recall)
-        self._resident = self.placed.searches(self._batcher)
+        self._searching = Searching(collection, encoder, reranker, device, self.fusion, self.placed, self._batcher)
+        self._alone = Alone(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -120,11 +109,11 @@ class Engine:
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
-        return drive(self._search(query, SearchSettings(**settings)))
+        return drive(self._searching.story(query, SearchSettings(**settings)))
 
     async def asearch(self, query: str, *, client: str = "", **settings: Any) -> SearchResult:
         """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device."""
-        return await drive_async(self._search(query, SearchSettings(**settings), client), self._steps)
+        return await drive_async(self._searching.story(query, SearchSettings(**settings), client), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
@@ -133,13 +122,13 @@ class Engine:
         return [result for part in parts for result in self._together(part, chosen)]
 
     def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
-        return drive_together([self._search(query, chosen) for query in queries])
+        return drive_together([self._searching.story(query, chosen) for query in queries])
 
     def embed(self, texts: Sequence[str], kind: TextKind = "query") -> npt.NDArray[np.float32]:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return drive(self._embed(texts, kind, truncate=True)).vectors
+        return drive(self._alone.embed(texts, kind, truncate=True)).vectors
 
     async def aembed(
         self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, client: str = ""
@@ -148,7 +137,7 @@ class Engine:
 
         Raises InputError, also for a text longer than the model reads when `truncate` is off.
         """
-        return await drive_async(self._embed(texts, kind, truncate=truncate, client=client), self._steps)
+        return await drive_async(self._alone.embed(texts, kind, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -157,7 +146,7 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        return drive(self._rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
+        return drive(self._alone.rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
 
     async def arerank(
         self,
@@ -175,7 +164,7 @@ class Engine:
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.
         """
-        story = self._rerank(
+        story = self._alone.rerank(
             query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
         )
         return await drive_async(story, self._steps)
@@ -218,243 +207,6 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _search(self, query: str, settings: SearchSettings, client: str = "") -> Story[SearchResult]:
-        clock = Clock(settings.budget_ms)
-        encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
-        clock.lap("tokenize")
-
-        if self._resident is not None and self._resident.takes(settings, clock):
-            whole = yield from self._search_resident(
-                query, (encoder_ids, reranker_ids), truncated, settings, clock, client
-            )
-            if whole is not None:
-                return whole
-        clock.mark()
-        allowed = None if (wanted := settings.filter()) is None else self.collection.allowed(wanted)
-        clock.lap("recall")
-        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed, client)))
-        recalled: Recalled = served.results[0]
-        clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
-
-        scored = Scored.nothing(len(recalled.rows), NO_RERANKER if settings.rerank else None)
-        lexical, evidence = None, recalled.scores
-        if settings.rerank and self._reranking is not None:
-            passages, lexical = self._read(reranker_ids, recalled, clock)
-            evidence = self.fusion.evidence(recalled.scores, lexical)
-            truncated |= self._needed_reranker().tokenizer.cuts_query(reranker_ids, passages)
-            scored = yield from self._reranking.score(
-                reranker_ids, passages, evidence, settings.read_whole, clock, client
-            )
-
-        ranking = rank(recalled.scores, evidence, scored.logits, self.fusion, scored.early)
-        degraded = scored.degraded
-        clock.mark()
-        hits = self._hits(recalled, lexical, ranking, settings.top_k)
-        clock.lap("fetch")
-        if degraded is None and (late := clock.late()) > 0:
-            degraded = f"budget: answered {late * 1e3:.0f} ms late"
-        return SearchResult(
-            query=query,
-            hits=hits,
-            timings=clock.timings(),
-            reranked=scored.reranked,
-            finalists=scored.finalists,
-            candidates=len(recalled.rows),
-            degraded=degraded,
-            truncated=truncated,
-            device=self.device.kind,
-            version=self.collection.version,
-        )
-
-    def _search_resident(
-        self,
-        query: str,
-        ids: tuple[Ids, Ids],
-        truncated: bool,
-        settings: SearchSettings,
-        clock: Clock,
-        client: str,
-    ) -> Generator[Future[Served], Served | None, SearchResult | None]:
-        """A whole search on the device; None where its pairs exceed the largest buffer there."""
-        if self._resident is None:
-            return None
-        found = yield from self._resident.search(
-            self.encoder.tokenizer.single(_one(ids[0])).ids, ids[1], settings, clock, client
-        )
-        if found is None:
-            return None
-        clock.mark()
-        recalled, lexical, ranking = found.by_place(min(settings.candidates, len(self.collection)))
-        hits = self._hits(recalled, lexical, ranking, settings.top_k)
-        truncated |= self._needed_reranker().tokenizer.cuts_query(ids[1], self.collection.tokens(found.rows))
-        clock.lap("fetch")
-        late = clock.late()
-        return SearchResult(
-            query=query,
-            hits=hits,
-            timings=clock.timings(),
-            reranked=len(recalled.rows),
-            finalists=len(recalled.rows),
-            candidates=len(recalled.rows),
-            degraded=f"budget: answered {late * 1e3:.0f} ms late" if late > 0 else None,
-            truncated=truncated,
-            device=self.device.kind,
-            version=self.collection.version,
-        )
-
-    def _embed(
-        self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool, client: str = ""
-    ) -> Story[Embedded]:
-        clock = Clock(None)
-        tokenizer = self.encoder.tokenizer
-        prompted = [self.encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
-        if not prompted:
-            return Embedded(np.empty((0, self.encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
-        cuts = [tokenizer.cut(text) for text in prompted]
-        ids = tokenizer.encode_many([text for text, _ in cuts])
-        long = (ids.lengths > tokenizer.text_room) | np.array([cut for _, cut in cuts])
-        if not truncate:
-            _refuse_long(long, "text", tokenizer.max_length)
-        batch = tokenizer.single(ids)
-        clock.lap("tokenize")
-
-        served = served_to((yield self._batcher.submit(Job(self.encoder, batch, client=client))))
-        clock.spent(queue=served.queued, encode=served.running)
-        return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
-
-    def _rerank(
-        self,
-        query: str,
-        texts: Sequence[str] | None,
-        ids: Sequence[str] | None,
-        *,
-        truncate: bool,
-        passage_tokens: int | None,
-        budget_ms: float | None = None,
-        client: str = "",
-    ) -> Story[RerankResult]:
-        reranker = self._needed_reranker()
-        if (texts is None) == (ids is None):
-            raise InputError("rerank takes texts or ids of stored passages: give one of the two")
-        clock = Clock(budget_ms)
-        tokenizer = reranker.tokenizer
-        text, cut = tokenizer.cut(checked(query, "the query"))
-        query_ids = tokenizer.encode(text)
-        passages, long = self._passages(texts, ids, tokenizer)
-        if not len(passages):
-            return RerankResult([], 0, clock.timings())
-        if passage_tokens is not None:
-            long = np.where(passages.lengths > passage_tokens, False, long)
-            passages = passages.heads(passage_tokens)
-        long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
-        if not truncate:
-            _refuse_long(long, "passage", tokenizer.max_length)
-        pairs = tokenizer.pairs(query_ids, passages)
-        clock.lap("tokenize")
-
-        served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
-        clock.spent(queue=served.queued, rerank=served.running)
-        logits = _filled(served.results)
-        if ids is not None:
-            texts = self.collection.texts([self.collection.row_of(name) for name in ids])
-        ranked = [
-            Reranked(
-                index=int(row),
-                score=float(logits[row]),
-                text=texts[row] if texts is not None else None,
-                id=ids[row] if ids is not None else None,
-                truncated=bool(long[row]),
-            )
-            for row in np.argsort(-logits, kind="stable")
-        ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings(), cut_short(served))
-
-    def _passages(
-        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
-    ) -> tuple[TokenBatch, npt.NDArray[np.bool_]]:
-        """Token ids of the caller's passages, or of stored ones, and bool [n]: which were cut before tokenising."""
-        if ids is not None:
-            rows = np.array([self.collection.row_of(name) for name in ids], dtype=np.int64)
-            return self.collection.tokens(rows), np.zeros(len(rows), dtype=np.bool_)
-        cuts = [tokenizer.cut(text) for text in checked_all(texts or [])]
-        return tokenizer.encode_many([text for text, _ in cuts]), np.array([cut for _, cut in cuts], dtype=np.bool_)
-
-    def _tokenize(self, query: str) -> tuple[Ids, Ids, bool]:
-        """Ids for the encoder and for the reranker (the same where tokenizers agree), and whether something was cut."""
-        tokenizer = self.encoder.tokenizer
-        text, cut = tokenizer.cut(self.encoder.prompted(query, "query"))
-        ids = tokenizer.encode(text)
-        reranker_ids = ids
-        if self.reranker is not None and (
-            text != query or self.reranker.tokenizer.fingerprint != tokenizer.fingerprint
-        ):
-            reranker_ids = self.reranker.tokenizer.encode(self.reranker.tokenizer.cut(query)[0])
-        return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
-
-    def _submit_recall(self, ids: Ids, candidates: int, allowed: Allowed | None, client: str) -> Future[Served]:
-        tokenizer = self.encoder.tokenizer
-        k = min(candidates, len(self.collection))
-        batch = tokenizer.single(_one(ids))
-        return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
-
-    def _make_recall(self, k: int, allowed: Allowed | None) -> Recall:
-        """Under a filter on the host, whose indexes honour it: those on a GPU do not."""
-        index = self.placed.index if allowed is None else Filtered(self.collection.index, allowed)
-        return Recall(self.encoder, index, k)
-
-    def _read(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
-        """The candidates' token ids, and how much of the query's words each holds."""
-        clock.mark()
-        passages = self.collection.tokens(recalled.rows)
-        lexical = self.collection.lexicon.scores(query, passages)
-        clock.lap("fetch")
-        return passages, lexical
-
-    def _hits(self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int) -> list[Hit]:
-        places = ranking.places[:top_k]
-        rows = recalled.rows[places]
-        collection = self.collection
-        texts, titles = collection.texts(rows), collection.titles(rows)
-        ids, documents, metadata = collection.ids(rows), collection.documents(rows), collection.metadata(rows)
-        return [
-            Hit(
-                id=ids[i],
-                document=documents[i],
-                text=texts[i],
-                title=titles[i],
-                metadata=metadata[i],
-                score=float(ranking.scores[place]),
-                recall_score=float(recalled.scores[place]),
-                recall_rank=int(place) + 1,
-                rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
-                lexical_score=None if lexical is None else float(lexical[place]),
-            )
-            for i, place in enumerate(places)
-        ]
-
-    def _needed_reranker(self) -> CrossEncoder:
-        if self.reranker is None:
-            raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
-        return self.reranker
-
-
-def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:
-    if long.any():
-        raise InputError(
-            f"{what} {int(np.argmax(long))} is longer than the {max_length} tokens that the model reads, and "
-            "truncation was turned off"
-        )
-
-
-def _one(ids: Ids) -> TokenBatch:
-    return TokenBatch(ids, cumulative([len(ids)]))
-
-
-def _filled(results: list[Any]) -> npt.NDArray[np.float32]:
-    """float32 [n]: the logits, the lowest of them where the deadline came first (0 where it left none)."""
-    lowest = min((logit for logit in results if logit is not None), default=0.0)
-    return np.array([lowest if logit is None else logit for logit in results], dtype=np.float32)
 
 
 def _fusion(collection: Collection, reranker: CrossEncoder | None, settings: EngineSettings) -> Fusion:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from ..collection import Pointer
@@ -36,7 +37,7 @@ BACKSTOP_SECONDS = 5
 
 def serve(collection: Path, settings: ServerSettings) -> None:
     """Serve a collection until SIGTERM or SIGINT; raises TandemError when it cannot be opened or the port is taken."""
-    asyncio.run(Serving(collection, settings).run())
+    uvloop.run(Serving(collection, settings).run())
 
 
 class Serving:

@@ -15,6 +15,8 @@ import sys
 import time
 from typing import Any
 
+import uvloop
+
 from ..collection import Pointer
 from ..engine import Engine
 from ..errors import TandemError
@@ -134,7 +136,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when this process ends
         signal.signal(number, signal.SIG_IGN)
     logs.set_up()
-    asyncio.run(_run(socket.socket(fileno=int(sys.argv[1]))))
+    uvloop.run(_run(socket.socket(fileno=int(sys.argv[1]))))
 
 
 if __name__ == "__main__":

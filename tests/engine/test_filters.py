@@ -232,7 +232,7 @@ def test_the_engine_finds_only_what_a_filter_leaves(engine: Engine):
 
 
 def test_queries_of_different_filters_at_once_do_not_mix(engine: Engine):
-    many = [engine._search("the door", _settings(year)) for year in range(2000, 2010)]
+    many = [engine._searching.story("the door", _settings(year)) for year in range(2000, 2010)]
     firsts = [next(story) for story in many]
     from tandem.engine.story import drive
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from fastapi import Request
 from pydantic import Field
 
 from ...config import FINALISTS, MAX_CANDIDATES, SearchSettings
-from ...result import SearchResult
+from ...result import Hit, SearchResult, Timings
 from ..errors import Failure
 from ..host import Lease
 from ..replies import Json
@@ -18,6 +18,8 @@ from ..service import Service
 from .shared import DEGRADED_HEADER, Body, Served, client_of, new_router, remaining
 
 router = new_router("tandem")
+# Not dataclasses.asdict, which copies every value: a third of a millisecond for ten hits.
+_HIT, _TIMINGS = ([field.name for field in fields(each)] for each in (Hit, Timings))
 
 
 class SearchBody(Body):
@@ -113,10 +115,10 @@ async def _one(
 
 
 def _answer(result: SearchResult, return_text: bool) -> dict[str, Any]:
-    hits = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(result.hits, start=1)]
-    if not return_text:
-        for hit in hits:
-            del hit["text"]
+    names = [name for name in _HIT if return_text or name != "text"]
+    hits = [
+        {"rank": rank, **{name: getattr(hit, name) for name in names}} for rank, hit in enumerate(result.hits, start=1)
+    ]
     return {
         "query": result.query,
         "hits": hits,
@@ -126,6 +128,6 @@ def _answer(result: SearchResult, return_text: bool) -> dict[str, Any]:
         "degraded": result.degraded,
         "truncated": result.truncated,
         "device": result.device,
-        "timings": {stage: round(value, 3) for stage, value in asdict(result.timings).items()},
+        "timings": {stage: round(getattr(result.timings, stage), 3) for stage in _TIMINGS},
         "version": result.version,
     }
