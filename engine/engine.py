@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .alone import Alone
 from .batcher import Batcher
 from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
 from .cross_encoder import CrossEncoder
 from .device import Device, choose
+from .direct import Direct
 from .encoder import BiEncoder, TextKind
 from .errors import InputError
 from .fusion import Fusion
@@ -55,7 +55,7 @@ class Engine:
         self._batcher = Batcher(settings.queue_tokens)
         self.placed = placed or Placed(collection, collection.index, None, {})
         self._searching = Searching(collection, encoder, reranker, device, self.fusion, self.placed, self._batcher)
-        self._alone = Alone(collection, encoder, reranker, self._batcher)
+        self._direct = Direct(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -128,7 +128,7 @@ class Engine:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return drive(self._alone.embed(texts, kind, truncate=True)).vectors
+        return drive(self._direct.embed(texts, kind, truncate=True)).vectors
 
     async def aembed(
         self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, client: str = ""
@@ -137,7 +137,7 @@ class Engine:
 
         Raises InputError, also for a text longer than the model reads when `truncate` is off.
         """
-        return await drive_async(self._alone.embed(texts, kind, truncate=truncate, client=client), self._steps)
+        return await drive_async(self._direct.embed(texts, kind, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -146,7 +146,7 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        return drive(self._alone.rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
+        return drive(self._direct.rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
 
     async def arerank(
         self,
@@ -164,7 +164,7 @@ class Engine:
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.
         """
-        story = self._alone.rerank(
+        story = self._direct.rerank(
             query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
         )
         return await drive_async(story, self._steps)

@@ -1,4 +1,4 @@
-"""The models alone: texts to vectors, and the caller's passages in the cross-encoder's order."""
+"""Straight to one model: texts to vectors, and the caller's passages in the cross-encoder's order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .tokenizer import Tokenizer
 from .tokens import TokenBatch
 
 
-class Alone:
+class Direct:
     """Requests for one model; stored passages may be named instead of sent."""
 
     def __init__(
