@@ -40,13 +40,17 @@ class Usage:
         return cls(manifest.kind, manifest.pad_id, manifest.pooling, prompts.query, prompts.passage)
 
 
-def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples) -> Array:
-    """float32 [queries, candidates]: cosines (bi-encoder) or logits (cross-encoder); NaN where the model gave one."""
+def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, *, alone: bool = False) -> Array:
+    """float32 [queries, candidates]: cosines (bi-encoder) or logits (cross-encoder); NaN where the model gave one.
+
+    alone: every sequence in a run of its own, as INT8 is served on a CPU: its activations share one scale a run
+    """
+    size = 1 if alone else BATCH
     if usage.kind == "cross-encoder":
-        return _logits(forward, tokenizer, usage, samples)
+        return _logits(forward, tokenizer, usage, samples, size)
     used = np.unique(samples.candidates)
-    texts = _vectors(forward, tokenizer, usage, [usage.passage_prompt + samples.texts[row] for row in used])
-    queries = _vectors(forward, tokenizer, usage, [usage.query_prompt + query for query in samples.queries])
+    texts = _vectors(forward, tokenizer, usage, [usage.passage_prompt + samples.texts[row] for row in used], size)
+    queries = _vectors(forward, tokenizer, usage, [usage.query_prompt + query for query in samples.queries], size)
     cosines = queries @ texts.T
     return np.take_along_axis(cosines, np.searchsorted(used, samples.candidates), axis=1)
 
@@ -64,19 +68,19 @@ def onnx_forward(graph: Path | bytes) -> Forward:
     return forward
 
 
-def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples) -> Array:
+def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, size: int) -> Array:
     rows = []
     for query, candidates in zip(samples.queries, samples.candidates, strict=True):
         passages = tokenizer.encode_many([samples.texts[row] for row in candidates])
         pairs = tokenizer.pairs(tokenizer.encode(query), passages)
-        rows.append(np.concatenate([forward(batch)[:, 0] for batch in _batches(pairs, usage.pad_id)]))
+        rows.append(np.concatenate([forward(batch)[:, 0] for batch in _batches(pairs, usage.pad_id, size)]))
     return np.stack(rows).astype(np.float32)
 
 
-def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[str]) -> Array:
+def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[str], size: int) -> Array:
     """float32 [n, d]: unit vectors, whether or not the model normalises: cosines are what is compared."""
     vectors = []
-    for batch in _batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id):
+    for batch in _batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id, size):
         hidden = forward(batch).astype(np.float32)
         mask = batch.mask[:, :, None].astype(np.float32)
         pooled = hidden[:, 0] if usage.pooling == "cls" else (hidden * mask).sum(axis=1) / mask.sum(axis=1)
@@ -86,6 +90,6 @@ def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[s
     return np.concatenate(vectors)
 
 
-def _batches(batch: TokenBatch, pad_id: int) -> Iterator[PaddedBatch]:
-    for start in range(0, len(batch), BATCH):
-        yield batch.select(np.arange(start, min(start + BATCH, len(batch)))).pad(pad_id)
+def _batches(batch: TokenBatch, pad_id: int, size: int) -> Iterator[PaddedBatch]:
+    for start in range(0, len(batch), size):
+        yield batch.select(np.arange(start, min(start + size, len(batch)))).pad(pad_id)

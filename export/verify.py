@@ -64,7 +64,8 @@ def _scores(artifact: Artifact, precision: Precision, samples: Samples) -> Array
     graph = artifact.graph(precision)
     try:
         forward = onnx_forward(graph)
-        return scores(forward, artifact.tokenizer(), Usage.of(artifact.manifest), samples)
+        usage = Usage.of(artifact.manifest)
+        return scores(forward, artifact.tokenizer(), usage, samples, alone=precision == "int8")
     except ArtifactError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
