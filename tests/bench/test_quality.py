@@ -1,0 +1,62 @@
+"""An evaluation, and the order that an early exit adds to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ir_measures")
+
+from tandem.bench.quality import ORDERS, SERVED, evaluate
+from tandem.bench.workloads import reads_twice
+from tandem.engine import Engine
+from tandem.engine.config import FINALISTS
+from tandem.engine.errors import CorpusError
+from tandem.engine.indexing import index_corpus
+from tandem.engine.judgements import Judged
+
+WORDS = np.array(["oil", "crisis", "october", "embargo", "price", "river", "bank", "piano", "ladder", "bucket"])
+JUDGED = Judged({"a": "when did the oil crisis begin", "b": "a piano"}, {"a": {"3": 1}, "b": {"5": 1, "70": 2}})
+
+
+@pytest.fixture(scope="module")
+def engine(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, exiting_cross_encoder: Path
+) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("quality")
+    random = np.random.default_rng(0)
+    rows = [{"_id": str(row), "text": " ".join(random.choice(WORDS, random.integers(3, 30)))} for row in range(80)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index_corpus(folder / "corpus.jsonl", folder / "c", encoder=tiny_bi_encoder, reranker=exiting_cross_encoder)
+    with Engine.open(folder / "c", device="cpu", warm_up=False, reranker_precision="fp32") as opened:
+        yield opened
+
+
+def test_the_early_exit_is_an_order_of_its_own_where_it_is_taken(engine: Engine):
+    assert reads_twice(engine, 80)
+    quality = evaluate(engine, JUDGED, candidates=80)
+    assert list(quality.metrics) == [*ORDERS, SERVED]
+    for ranked in quality.runs[SERVED].values():
+        assert 0 < len(ranked) <= FINALISTS  # documents, of which some have two passages
+
+
+@pytest.mark.parametrize("count", [FINALISTS, FINALISTS + 1])
+def test_it_is_none_where_two_passes_would_take_longer(engine: Engine, count: int):
+    assert not reads_twice(engine, count)
+    quality = evaluate(engine, JUDGED, candidates=count)
+    assert SERVED not in quality.metrics
+    result = engine.search(JUDGED.queries["a"], candidates=count, budget_ms=None)
+    assert (result.reranked, result.finalists) == (count, count)
+
+
+def test_without_a_reranker_there_is_recall_alone(engine: Engine):
+    assert list(evaluate(engine, JUDGED, candidates=80, rerank=False).metrics) == ["recall"]
+
+
+def test_judgements_of_another_corpus_are_refused(engine: Engine):
+    with pytest.raises(CorpusError):
+        evaluate(engine, Judged({"a": "oil"}, {"a": {"elsewhere": 1}}))
