@@ -30,6 +30,8 @@ SEARCH, RERANK = "/v1/search", "/rerank"
 REFUSED = (429, 503)
 # Enough to fill every micro-batch, few enough that each is answered well within the deadline.
 CLOSED_CLIENTS = 8
+FEWEST_ANSWERS = 30
+"""Below it the capacity is a guess, and so is every multiple of it."""
 GIANT = 1_000_000
 """Characters of a huge text: the most that the server takes by default."""
 # Small searches a second beside huge texts: a sixth of what one client gets, so that they do not wait for each other.
@@ -223,6 +225,8 @@ def _load_table(description: dict[str, Any], capacity: float, before: dict[str, 
             f"capacity {capacity:.2f} searches a second, found by {CLOSED_CLIENTS} clients that wait; "
             f"{description['seconds']:g} s each, deadline {description['deadline_ms'] / 1e3:g} s, in time: within it; "
             f"memory before: {sum(before.values()):.0f} MB; the load comes from the same cores",
+            *([f"only {found} answers found the capacity: it may be far off, so give more --seconds"]
+              if (found := round(capacity * description["seconds"])) < FEWEST_ANSWERS else []),
         ],
     )  # fmt: skip
 
