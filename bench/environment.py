@@ -31,10 +31,10 @@ FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"
 
 def card() -> dict[str, Any]:
     """Processor, GPU, memory, load, versions, variables that matter and commit (None outside a checkout)."""
-    cores, load = available_cores(), os.getloadavg()[0]
+    cores, load, flags = available_cores(), os.getloadavg()[0], cpu.flags()
     return {
         "cpu": cpu.field("model name") or platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in FLAGS if flag in cpu.flags()],
+        "cpu_flags": [flag for flag in FLAGS if flag in flags],
         "gpu": _gpu(),
         "cores": cores,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),

@@ -170,9 +170,10 @@ class Artifact:
             return None
         self.verify([f"{EARLY}/{MANIFEST}"])
         found = Artifact.open(self.path / EARLY, kind=self.manifest.kind)
-        exits = found.manifest.exit_after
-        same = all(getattr(found.manifest, name) == getattr(self.manifest, name) for name in _SHARED)
-        if exits != self.manifest.early or not same:
+        mine, its = self.manifest, found.manifest
+        same = all(getattr(its, name) == getattr(mine, name) for name in _SHARED)
+        same = same and its.files.get("tokenizer.json") == mine.files.get("tokenizer.json")
+        if its.exit_after != mine.early or not same:
             raise ArtifactError(
                 f"{found.path} is no exit after layer {self.manifest.early} of this model; export again"
             )

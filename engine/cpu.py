@@ -38,5 +38,5 @@ def int8_overflows(path: Path = _LIST, machine: str | None = None) -> bool:
 
 
 def has_bfloat16(path: Path = _LIST) -> bool:
-    """Whether bfloat16 products have instructions of their own; PyTorch emulates them at a fortieth of FP32's rate."""
+    """Whether bfloat16 products have instructions of their own; PyTorch emulates them, far below FP32's rate."""
     return bool(flags(path) & _BFLOAT16)

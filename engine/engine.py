@@ -54,7 +54,7 @@ class Engine:
         self.fusion = _fusion(collection, reranker, settings)
         self._batcher = Batcher(settings.queue_tokens)
         self.placed = placed or Placed(collection, collection.index, None, {})
-        self._searching = Searching(collection, encoder, reranker, device, self.fusion, self.placed, self._batcher)
+        self._searching = Searching(encoder, reranker, device, self.fusion, self.placed, self._batcher)
         self._direct = Direct(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")

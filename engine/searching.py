@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from .batcher import Batcher
-from .collection import Collection
 from .config import SearchSettings
 from .cross_encoder import CrossEncoder
 from .device import Device
@@ -33,11 +32,10 @@ NO_RERANKER = "the collection has no reranker: hits are in recall's order"
 
 
 class Searching:
-    """Searches of one collection on the device thread of `batcher`."""
+    """Searches of the collection that is `placed`, on the device thread of `batcher`."""
 
     def __init__(
         self,
-        collection: Collection,
         encoder: BiEncoder,
         reranker: CrossEncoder | None,
         device: Device,
@@ -45,7 +43,7 @@ class Searching:
         placed: Placed,
         batcher: Batcher,
     ) -> None:
-        self._collection = collection
+        self._collection = placed.collection
         self._encoder = encoder
         self._reranker = reranker
         self._device = device
@@ -62,10 +60,9 @@ class Searching:
         encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
         clock.lap("tokenize")
 
-        if self._resident is not None and self._resident.takes(settings, clock):
-            whole = yield from self._on_device(query, encoder_ids, reranker_ids, truncated, settings, clock, client)
-            if whole is not None:
-                return whole
+        whole = yield from self._on_device(query, encoder_ids, reranker_ids, truncated, settings, clock, client)
+        if whole is not None:
+            return whole
         clock.mark()
         allowed = None if (wanted := settings.filter()) is None else self._collection.allowed(wanted)
         clock.lap("recall")
@@ -100,8 +97,8 @@ class Searching:
         clock: Clock,
         client: str,
     ) -> Generator[Future[Served], Served | None, SearchResult | None]:
-        """A whole search on the device; None where its pairs exceed the largest buffer there."""
-        if self._resident is None:
+        """A whole search on the device; None where it goes stage by stage, also since its pairs exceed the buffers."""
+        if self._resident is None or not self._resident.takes(settings, clock):
             return None
         single = self._encoder.tokenizer.single(_one(encoder_ids)).ids
         found = yield from self._resident.search(single, reranker_ids, settings, clock, client)

@@ -10,7 +10,6 @@ from ...engine.cpu import has_bfloat16
 def compute_dtype() -> torch.dtype:
     """bfloat16 where the processor has instructions for it, else float32.
 
-    With them a step takes half of float32's time. Without (AVX2, two cores of an EPYC of 2021): 1.3 GFLOP/s a core
-    instead of 59, so that a step would take minutes.
+    Without them (AVX2, two cores of an EPYC of 2021) a step of 32 pairs takes 59 s, in float32 4.7.
     """
     return torch.bfloat16 if has_bfloat16() else torch.float32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from tandem.engine import Engine
 from tandem.engine.collection import IndexSettings
 from tandem.engine.indexing import index_corpus
 
-WORDS = np.array(
-    ["oil", "crisis", "began", "october", "embargo", "price", "river", "bank", "piano", "ladder", "bucket"]
-)
+from .corpus import write_corpus
+
 QUESTIONS = {"a": "when did the oil crisis begin", "b": "a piano and a ladder", "c": "river bank"}
 
 
@@ -28,12 +26,9 @@ def engine(
     tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path
 ) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("curve")
-    random = np.random.default_rng(0)
-    rows = [{"_id": str(row), "text": " ".join(random.choice(WORDS, random.integers(3, 30)))} for row in range(60)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     index_corpus(
-        folder / "corpus.jsonl", folder / "collection", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder, threads=1,
-        settings=IndexSettings(chunk_tokens=0),
+        write_corpus(folder, 60), folder / "collection", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder,
+        threads=1, settings=IndexSettings(chunk_tokens=0),
     )  # fmt: skip
     # INT8 runs each pair alone, so that a logit is the same to the last bit whatever is read with it.
     settings = dict(device="cpu", threads=1, warm_up=False, reranker_precision="int8", recall_weight=3.0)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("ir_measures")
@@ -19,7 +17,8 @@ from tandem.engine.errors import CorpusError
 from tandem.engine.indexing import index_corpus
 from tandem.engine.judgements import Judged
 
-WORDS = np.array(["oil", "crisis", "october", "embargo", "price", "river", "bank", "piano", "ladder", "bucket"])
+from .corpus import write_corpus
+
 JUDGED = Judged({"a": "when did the oil crisis begin", "b": "a piano"}, {"a": {"3": 1}, "b": {"5": 1, "70": 2}})
 
 
@@ -28,10 +27,7 @@ def engine(
     tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, exiting_cross_encoder: Path
 ) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("quality")
-    random = np.random.default_rng(0)
-    rows = [{"_id": str(row), "text": " ".join(random.choice(WORDS, random.integers(3, 30)))} for row in range(80)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    index_corpus(folder / "corpus.jsonl", folder / "c", encoder=tiny_bi_encoder, reranker=exiting_cross_encoder)
+    index_corpus(write_corpus(folder, 80), folder / "c", encoder=tiny_bi_encoder, reranker=exiting_cross_encoder)
     with Engine.open(folder / "c", device="cpu", warm_up=False, reranker_precision="fp32") as opened:
         yield opened
 

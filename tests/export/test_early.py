@@ -91,14 +91,24 @@ def test_verify_reads_the_exit_too(exiting_cross_encoder: Path, tmp_path: Path):
         verify_artifact(copy)
 
 
-@pytest.mark.parametrize("change", [{"exit_after": 2}, {"max_length": 16}, {"pad_id": 3}])
-def test_an_exit_of_another_model_is_refused(exiting_cross_encoder: Path, tmp_path: Path, change: dict[str, int]):
+@pytest.mark.parametrize("change", ["exit_after", "max_length", "pad_id", "tokenizer"])
+def test_an_exit_of_another_model_is_refused(exiting_cross_encoder: Path, tmp_path: Path, change: str):
     """Though every sum is right: somebody put it there."""
     copy = Path(shutil.copytree(exiting_cross_encoder, tmp_path / "copy"))
     inner = copy / EARLY / MANIFEST
-    inner.write_text(json.dumps(json.loads(inner.read_text()) | change))
+    manifest = json.loads(inner.read_text())
+    if change == "tokenizer":
+        tokenizer = inner.parent / "tokenizer.json"
+        tokenizer.write_text(tokenizer.read_text() + " ")
+        record = {"sha256": sha256(tokenizer), "size": tokenizer.stat().st_size}
+        manifest["files"]["tokenizer.json"] = record
+    else:
+        manifest[change] = 16
+    inner.write_text(json.dumps(manifest))
     outer = json.loads((copy / MANIFEST).read_text())
     outer["files"][f"{EARLY}/{MANIFEST}"] = {"sha256": sha256(inner), "size": inner.stat().st_size}
+    if change == "tokenizer":
+        outer["files"][f"{EARLY}/tokenizer.json"] = record
     (copy / MANIFEST).write_text(json.dumps(outer))
     with pytest.raises(ArtifactError, match="no exit after layer 1 of this model"):
         Artifact.open(copy).early()
