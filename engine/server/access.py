@@ -45,7 +45,13 @@ class Access:
             telemetry.answered(span, scope["method"], _route(scope), status, request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, start: float, request_id: str) -> int:
-        status = 0
+        status, recorded = 0, False
+
+        def record() -> None:
+            nonlocal recorded
+            if not recorded:
+                recorded = True
+                self._record(scope, status, time.perf_counter() - start, request_id)
 
         async def marking(message: Message) -> None:
             nonlocal status
@@ -53,6 +59,8 @@ class Access:
                 status = message["status"]
                 headers = [*message["headers"], (b"x-request-id", request_id.encode()), *_HARDENING]
                 message = {**message, "headers": headers}
+            elif not message.get("more_body", False):
+                record()  # before its last byte leaves: whoever has the answer finds it counted
             await send(message)
 
         try:
@@ -68,7 +76,7 @@ class Access:
             if not status:
                 await send_failure(failure_of(error), scope, marking)
         finally:
-            self._record(scope, status, time.perf_counter() - start, request_id)
+            record()
         return status
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
