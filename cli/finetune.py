@@ -25,6 +25,11 @@ def command(
     start: str | None = typer.Option(
         None, help="Go on from this adapter: its folder, or minilm-l6-reranker (bundled)."
     ),
+    judge: Path | None = typer.Option(
+        None, help="An exported reranker made from the base: what it puts highest become the negatives."
+    ),
+    questions: int = typer.Option(9000, help="Training questions of the source with the largest share."),
+    length: int = typer.Option(224, help="Tokens of a training pair."),
     test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
@@ -47,6 +52,9 @@ def command(
         tests=test,
         test_questions=test_questions,
         start=start,
+        judge=judge,
+        questions=questions,
+        max_length=length,
     )
     out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():

@@ -17,8 +17,8 @@ def card(record: AdapterRecord, notes: str = "") -> str:
         "## Training",
         f"{trained['steps']} steps of {settings['lists']} questions with 1 + {settings['negatives']} passages in "
         f"{trained['minutes']} minutes ({trained['machine']}), seed {settings['seed']}; the weights of step "
-        f"{trained['kept_step']} were kept by validation. Loss: list-wise softmax, half on the logit and half on logit "
-        "+ weighted cosine; the exits learn from the labels and from the last layer.",
+        f"{trained['kept_step']} were kept by validation.{_judged(settings)} Loss: list-wise softmax, half "
+        "on the logit and half on logit + weighted cosine; the exits learn from the labels and from the last layer.",
         _table(["source", "questions"], trained["data"].items()),
         *_begun(trained.get("start")),
         "```\n" + "\n".join(_commands(record.base.name, trained, "ADAPTER")) + "\n```",
@@ -59,6 +59,17 @@ def _head(record: AdapterRecord) -> str:
     )
 
 
+def _judged(settings: dict[str, Any]) -> str:
+    """Who chose the negatives, when it was not the bi-encoder alone."""
+    judge = settings.get("judge")
+    if judge is None:
+        return ""
+    return (
+        f" {settings['close_share']:.0%} of the negatives are among the {settings['close']} that another reranker "
+        f"(JUDGE, manifest sha256 {judge[:12]}) puts highest; most questions that it is sure of were left out."
+    )
+
+
 def _begun(start: dict[str, Any] | None) -> list[str]:
     """What the training went on from."""
     if start is None:
@@ -76,7 +87,8 @@ def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
     data = [name for name in trained["data"] if name not in (*settings["pseudo"], "cloze")]
     words = ["tandem finetune", f"--base {base}", *(f"--data {name}" for name in data)]
     words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
-    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "seed", "rank", "rate")]
+    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "seed", "rank", "rate", "questions")]
+    words += [f"--length {settings['max_length']}", *(["--judge JUDGE"] if settings.get("judge") else [])]
     before = f"{out}-BEFORE"
     earlier = [] if start is None else _commands(base, start, before)
     return [*earlier, " ".join([*words, *([] if start is None else [f"--start {before}"]), f"--out {out}"])]

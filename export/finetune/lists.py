@@ -5,6 +5,7 @@ Everything is a function of (seed, step), so that a resumed training sees what a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,30 +67,43 @@ def draw(
     negatives: int,
     easy: float,
     seed: int,
+    close: int = 16,
+    close_share: float = 0.5,
 ) -> Lists:
-    """The `lists` examples of one step, each with `negatives` negatives, of which about a share `easy` is random."""
+    """The `lists` examples of one step, each with `negatives` negatives, of which about a share `easy` is random.
+
+    Of the others `close_share` (rounded up) come from the first `close` candidates, the rest from all.
+    """
     rng = np.random.default_rng((seed, 2, step))
     pairs, evidence = [], []
     for index in range(step * lists, (step + 1) * lists):
         source, question = order[index % len(order)]
         mined = sources[source].mined
-        rows = _rows(mined, question, negatives, easy, rng)
+        rows = _rows(mined, question, negatives, easy, rng, close, close_share)
         passages = mined.titled if rng.random() < TITLE_SHARE else mined.passages
         pairs.append(tokenizer.pairs(mined.questions[question], passages.select(rows)))
         evidence.append(mined.evidence(question, rows))
     return Lists(concatenate(pairs), np.stack(evidence))
 
 
-def _rows(mined: Mined, question: int, negatives: int, easy: float, rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    """The positive's row, then `negatives` others: half from the best 16 candidates, half from all, some random."""
+def _rows(
+    mined: Mined,
+    question: int,
+    negatives: int,
+    easy: float,
+    rng: np.random.Generator,
+    close: int,
+    close_share: float,
+) -> npt.NDArray[np.int32]:
+    """The positive's row, then `negatives` others: from the first candidates, from all, some random."""
     found = mined.candidates[question]
     found = found[found >= 0]
     random = int((rng.random(negatives) < easy).sum())
     hard = min(negatives - random, len(found))
-    close = min((hard + 1) // 2, len(found[:16]))
-    chosen = rng.choice(min(16, len(found)), close, replace=False) if close else np.empty(0, dtype=np.int64)
+    near = min(math.ceil(hard * close_share), len(found[:close]))
+    chosen = rng.choice(min(close, len(found)), near, replace=False) if near else np.empty(0, dtype=np.int64)
     rest = np.setdiff1d(np.arange(len(found)), chosen)
-    far = rng.choice(rest, min(hard - close, len(rest)), replace=False) if len(rest) else rest
+    far = rng.choice(rest, min(hard - near, len(rest)), replace=False) if len(rest) else rest
     rows = found[np.concatenate([chosen, far]).astype(np.int64)]
     filler = rng.integers(0, len(mined.passages), negatives - len(rows)).astype(np.int32)
     positive = mined.positives[question]

@@ -126,6 +126,8 @@ def _step(
         negatives=settings.negatives,
         easy=_easy(settings, step),
         seed=settings.seed,
+        close=settings.close,
+        close_share=settings.close_share,
     )
     grads, entropies = gradients(run.model, _parts(lists, settings.lists), run.pad_id, run.workers)
     parameters = list(run.model.trained().values())

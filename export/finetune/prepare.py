@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...engine.files import sha256
 from ...engine.tokenizer import Tokenizer
 from .data import Dataset, hold_out, read_beir, thin
 from .forward import Workers
+from .harder import Judge, harden
 from .lists import Source
 from .negatives import DEPTH, Mined, mine
 from .precision import compute_dtype
@@ -26,7 +28,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 # Settings that change how long a training takes or what is measured after it, but not its course.
 COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
-MINING = {"seed", "mining_length", "passages", "questions", "held_out", "pseudo", "weights"}
+MINING = {"seed", "start", "mining_length", "passages", "questions", "held_out", "pseudo", "weights"}
 PSEUDO = ("python", "cloze")
 # Rises when what mining keeps has another meaning. 2: vectors of passages with their titles.
 FORMAT = 2
@@ -88,12 +90,33 @@ def prepare(
     return sources, {d.name: mined[f"held-{d.name}"] for d in held}
 
 
+def hardened(sources: list[Source], judge: Judge, settings: Settings, base: Path, folder: Path) -> list[Source]:
+    """`sources` with negatives ordered by `judge` (see `harden`), kept in `folder` under what decides them."""
+    tokenizer = Tokenizer(base / "tokenizer.json", max_length=settings.max_length, segments=True)
+    with bar() as shown:
+        task = shown.add_task("judging", total=sum(len(source.mined.questions) for source in sources))
+        result = []
+        for index, source in enumerate(sources):
+            path = folder / f"judged-{str(settings.judge)[:16]}-{settings.max_length}-{source.name}.safetensors"
+            if not path.is_file():
+                rng = np.random.default_rng((settings.seed, 4, index))
+                harder = harden(source.mined, judge, tokenizer, rng, lambda count: shown.advance(task, count))
+                harder.save(path)
+            result.append(replace(source, mined=Mined.load(path)))
+            log.info(
+                "%s: %d of %d questions kept", source.name, len(result[-1].mined.questions), len(source.mined.questions)
+            )
+    return result
+
+
 def _job(
     dataset: Dataset, model: BertModel, tokenizer: Tokenizer, asked: int, settings: Settings, split: str, index: int
 ) -> Callable[[Callable[[int], None]], Mined]:
     def run(advance: Callable[[int], None]) -> Mined:
-        rng = np.random.default_rng((settings.seed, 3, index, split == "held"))
         clean = split == "train"
+        # A training that goes on asks other questions than its start did, as far as there are any.
+        again = [int(settings.start[:8], 16)] if clean and settings.start else []
+        rng = np.random.default_rng((settings.seed, 3, index, not clean, *again))
         return mine(dataset, model, tokenizer, questions=asked, rng=rng, clean=clean, advance=advance)
 
     return run

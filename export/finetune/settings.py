@@ -19,6 +19,8 @@ class Settings(BaseModel):
     validation asks about documents that were trained on."""
     start: str | None = None
     """sha256 of the adapter weights that the training goes on from; None: the base alone."""
+    judge: str | None = None
+    """Fingerprint of the exported reranker that orders negatives by how hard they are; None: by cosine."""
     rank: int = Field(default=64, gt=0)
     exits: tuple[int, ...] = (2, 3, 4)
     rate: float = Field(default=3e-4, gt=0)
@@ -28,8 +30,12 @@ class Settings(BaseModel):
     lists: int = Field(default=4, gt=0)
     """Questions a step."""
     negatives: int = Field(default=7, gt=0)
-    max_length: int = Field(default=160, gt=8)
-    """Tokens of a training pair; every `long_every`-th step reads twice as many, so that long passages are not new."""
+    close: int = Field(default=16, gt=0)
+    """Candidates that count as close; `close_share` of the negatives that are candidates are drawn from them."""
+    close_share: float = Field(default=0.5, ge=0, le=1)
+    max_length: int = Field(default=224, gt=8)
+    """Tokens of a training pair. At 160 half of SQuAD's pairs and a sixth of their tokens were cut off, and a passage
+    was called right whose answer was gone. Every `long_every`-th step reads twice as many."""
     long_every: int = 8
     mining_length: int = 128
     """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""

@@ -14,12 +14,13 @@ from ...engine.files import sha256
 from ..bundled import BUNDLED
 from .adapter import WEIGHTS, check_base, load_base, read_weights
 from .model import Reranker
-from .prepare import MINING
 from .record import AdapterRecord, read_record
 from .scorer import load_exits
 from .settings import Settings
 
 log = logging.getLogger(__name__)
+# Settings that decide which documents are held back.
+DRAWN = {"seed", "passages", "held_out", "pseudo", "weights"}
 
 
 def find_start(start: str | Path, base: Path) -> tuple[Path, AdapterRecord]:
@@ -44,7 +45,7 @@ def tell_of_leaks(record: AdapterRecord, names: list[str], settings: Settings) -
 
     `names` are the sources in order. The draw of what is held back follows them, the seed and the sizes.
     """
-    before, now = record.trained["settings"], settings.model_dump(mode="json", include=MINING)
+    before, now = record.trained["settings"], settings.model_dump(mode="json", include=DRAWN)
     if list(record.trained["data"]) == names and all(before.get(name) == value for name, value in now.items()):
         return
     if shared := [name for name in names if name in record.trained["data"]]:

@@ -21,10 +21,11 @@ from .card import card
 from .checkpoint import Progress
 from .evaluate import judge_recalled, left_out, recall_folder, report
 from .forward import Workers
+from .harder import Judge
 from .loop import Run, judge_all, train
 from .model import Reranker
 from .precision import compute_dtype
-from .prepare import digest, prepare
+from .prepare import digest, hardened, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
 from .settings import Settings
@@ -34,6 +35,8 @@ from .write import write_record, write_weights
 
 log = logging.getLogger(__name__)
 WORK = "work"
+# As many pairs a step in shorter lists: three negatives of the six hardest and one of all have most of a list's loss.
+JUDGED: dict[str, Any] = {"lists": 6, "negatives": 4, "close": 6, "close_share": 0.75}
 # Half a point of nDCG@10 on held-back questions of the training's own sources is given for unseen collections: with the
 # bundled adapter that is a weight of 23 instead of 8.
 CAUTION = 0.005
@@ -54,6 +57,9 @@ def finetune(
     test_questions: int = 300,
     settings: Settings | None = None,
     start: str | Path | None = None,
+    judge: Path | None = None,
+    questions: int = 9000,
+    max_length: int = 224,
 ) -> AdapterRecord:
     """Train a reranker adapter on `base` and write it to the folder `out`; returns its record.
 
@@ -61,13 +67,24 @@ def finetune(
     data:   BEIR folders to train on; documents of each are held back for validation
     tests:  BEIR folders that are only measured, with up to `test_questions` questions each
     resume: continue what `out/work` holds of a training with the same settings; else begin anew
-    settings: everything at once, in place of `minutes`, `seed`, `rank`, `rate` and `pseudo`
+    settings: everything at once, in place of the single ones
     start:  an adapter on `base` to go on from (a bundled name or a folder); its rank and exits are kept
+    judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
+            puts highest are the negatives (see `harden`)
+    questions: training questions of the heaviest source     max_length: tokens of a training pair
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
     be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
     """
-    chosen = settings or Settings(minutes=minutes, seed=seed, rank=rank, rate=rate, pseudo=tuple(pseudo))
+    chosen = settings or Settings(
+        minutes=minutes,
+        seed=seed,
+        rank=rank,
+        rate=rate,
+        pseudo=tuple(pseudo),
+        questions=questions,
+        max_length=max_length,
+    )
     folders, name, path = [Path(folder) for folder in data], *_base(base)
     if not folders and not chosen.pseudo:
         raise InputError("there is nothing to train on: give at least one --data folder or --pseudo source")
@@ -75,12 +92,15 @@ def finetune(
     if begun is not None:
         rank, exits = begun[1].trained["settings"]["rank"], begun[1].exits
         chosen = chosen.model_copy(update={"start": fingerprint(begun[0]), "rank": rank, "exits": exits})
+    judging = None if judge is None else Judge.open(judge, path, chosen.threads)
+    if judging is not None:
+        chosen = chosen.model_copy(update={"judge": judging.model.artifact.fingerprint, **JUDGED})
     work = Path(out) / WORK
     if not resume and work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     with Workers(chosen.threads) as workers:
-        run, shape = prepare_run(path, name, folders, work, chosen, workers)
+        run, shape = prepare_run(path, name, folders, work, chosen, workers, judging)
         if begun is not None:
             take_weights(run.model, begun[0])
             tell_of_leaks(begun[1], [source.name for source in run.sources], chosen)
@@ -92,14 +112,23 @@ def finetune(
 
 
 def prepare_run(
-    base: Path, name: str, data: list[Path], work: Path, settings: Settings, workers: Workers
+    base: Path,
+    name: str,
+    data: list[Path],
+    work: Path,
+    settings: Settings,
+    workers: Workers,
+    judge: Judge | None = None,
 ) -> tuple[Run, BaseShape]:
     """Everything up to the first step: data mined, model built."""
     started = time.monotonic()
     model, _ = load_base(base)
     shape = shape_of(model, name)
     mark = digest(base, data, settings)
-    sources, validation = prepare(base, data, work, settings, digest(base, data, settings, mining=True), workers)
+    mining = digest(base, data, settings, mining=True)
+    sources, validation = prepare(base, data, work, settings, mining, workers)
+    if judge is not None:
+        sources = hardened(sources, judge, settings, base, work / f"mined-{mining}")
     log.info("mined %s in %.0f s", {s.name: len(s.mined.questions) for s in sources}, time.monotonic() - started)
     longest = model.config.max_position_embeddings
     run = Run(

@@ -26,6 +26,7 @@ from tandem.export.finetune.checkpoint import LATEST
 from tandem.export.finetune.data import Dataset, Passage, Question, hold_out, read_beir
 from tandem.export.finetune.encode import encode
 from tandem.export.finetune.forward import Workers, score_pairs
+from tandem.export.finetune.harder import Judge
 from tandem.export.finetune.model import Reranker
 from tandem.export.finetune.negatives import mine
 from tandem.export.finetune.record import read_record
@@ -196,6 +197,36 @@ def test_a_training_goes_on_from_an_adapter(
     told = (tmp_path / "third" / "README.md").read_text()
     assert "so 3 commands made it" in told
     assert told.count("\ntandem finetune ") == 3
+
+
+def test_a_judge_chooses_the_negatives(
+    data: Path, exiting_cross_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = exiting_cross_encoder.parent / "base"
+    first = finetune(base, [data], tmp_path / "out", settings=SETTINGS, judge=exiting_cross_encoder)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "--judge JUDGE" in card
+    assert "75% of the negatives are among the 6 that another reranker" in card
+    assert (first.trained["settings"]["lists"], first.trained["settings"]["negatives"]) == (6, 4)
+    judged = list((tmp_path / "out" / "work").glob("mined-*/judged-*.safetensors"))
+    assert len(judged) == 1
+    for checkpoint in (tmp_path / "out" / "work").glob("*.safetensors"):
+        checkpoint.unlink()
+    monkeypatch.setattr(Judge, "order", None)  # judged once: a run that goes on reads what is kept
+    again = finetune(base, [data], tmp_path / "out", settings=SETTINGS, judge=exiting_cross_encoder)
+    assert again.files == first.files
+
+
+def test_a_judge_of_another_vocabulary_is_refused(
+    base: Path, data: Path, exiting_cross_encoder: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(base, tmp_path / "base")
+    vocabulary = json.loads((other / "tokenizer.json").read_text())
+    names = vocabulary["model"]["vocab"]
+    names["swapped"] = names.pop("the")
+    (other / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ExportError, match="has another vocabulary than"):
+        finetune(other, [data], tmp_path / "out", settings=SETTINGS, judge=exiting_cross_encoder)
 
 
 def test_validation_on_documents_that_the_start_was_trained_on_is_told(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tandem.engine.fusion import Domain
-from tandem.engine.tokens import pack
+from tandem.engine.fusion import Domain, Fusion
+from tandem.engine.tokens import TokenBatch, pack
 from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve
+from tandem.export.finetune.harder import READ, Judge, harden
 from tandem.export.finetune.lists import Source, _rows, schedule
 from tandem.export.finetune.negatives import DEPTH, Mined, _candidates
 from tandem.export.finetune.pseudo import inverse_cloze, python_docs
@@ -53,7 +54,7 @@ def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
     data = mined(20)
     rng = np.random.default_rng(0)
     for question in range(20):
-        rows = _rows(data, question, 7, 0.5, rng)
+        rows = _rows(data, question, 7, 0.5, rng, 16, 0.5)
         assert len(rows) == 8
         assert rows[0] == data.positives[question]
         assert rows[0] not in rows[1:]
@@ -96,3 +97,66 @@ def test_exit_curve_by_hand() -> None:
     assert found.ndcg == pytest.approx(1.0)
     assert lost.compute == pytest.approx((2 + 4 * 2 / 4) / 6)
     assert all_on.compute == pytest.approx(1.0)
+
+
+class Reader:
+    """Stands for a cross-encoder: the logit of a pair is `slope` times its passage's number, plus `favour`."""
+
+    def __init__(self, slope: float, favour: dict[tuple[int, int], float] | None = None) -> None:
+        self.slope = slope
+        self.favour = favour or {}
+        self.read = 0
+
+    def compute_all(self, pairs: TokenBatch) -> np.ndarray:
+        self.read += len(pairs)
+        return np.array([self._logit(*(int(pairs[row][at]) for at in (1, 3))) for row in range(len(pairs))], np.float32)
+
+    def _logit(self, question: int, passage: int) -> float:
+        return self.slope * passage + self.favour.get((question, passage), 0.0)
+
+
+class Joiner:
+    """Pairs as [0, question, 0, passage …]: tokens enough to know both again."""
+
+    def pairs(self, question: np.ndarray, passages: TokenBatch) -> TokenBatch:
+        return pack([np.array([0, question[0], 0, passages[row][-1]], np.int32) for row in range(len(passages))])
+
+
+def harder(data: Mined, reader: Reader) -> Mined:
+    judge = Judge(reader, Fusion(recall_weight=0.0))
+    return harden(data, judge, Joiner(), np.random.default_rng(0))
+
+
+def test_what_the_judge_puts_highest_comes_first() -> None:
+    data = mined(20)
+    reader = Reader(0.01)
+    hard = harder(data, reader)
+    assert reader.read == sum(1 + min(READ, found) for found in (data.candidates >= 0).sum(axis=1))
+    assert len(hard.questions) == 20, "the judge is sure of none"
+    for question in range(20):
+        before = data.candidates[question][data.candidates[question] >= 0]
+        after = hard.candidates[question][hard.candidates[question] >= 0]
+        likeliest = before[np.argsort(-data.evidence(question, before), kind="stable")]
+        assert after.tolist() == [*sorted(likeliest[:READ], reverse=True), *likeliest[READ:]]
+
+
+def test_most_questions_that_the_judge_is_sure_of_are_left_out() -> None:
+    data = mined(400, passages=40)
+    sure = {(question, question % 40): 1e3 for question in range(0, 400, 2)}
+    hard = harder(data, Reader(0.0, sure))
+    asked = [int(hard.questions[row][0]) for row in range(len(hard.questions))]
+    kept = [question for question in asked if question % 2 == 0]
+    open_ones = [question for question in range(1, 400, 2) if (data.candidates[question] >= 0).any()]
+    assert set(open_ones) <= set(asked)
+    assert 30 < len(kept) < 70  # a quarter of 200
+    assert hard.positives.tolist() == [question % 40 for question in asked]
+    assert np.array_equal(hard.question_vectors, data.question_vectors[asked])
+
+
+def test_negatives_come_from_the_first_candidates_as_often_as_was_asked() -> None:
+    data = mined(20)
+    for question in np.flatnonzero((data.candidates >= 0).sum(axis=1) >= 6):
+        rows = _rows(data, question, 4, 0.0, np.random.default_rng(question), 6, 0.75)
+        found = data.candidates[question][data.candidates[question] >= 0]
+        assert np.isin(rows[1:], found[:6]).sum() >= 3
+        assert len(set(rows.tolist())) == 5
