@@ -121,7 +121,7 @@ def _laid_out(where: Layout) -> Case:
     return Case(
         f"layout {where.sequences} sequences",
         lambda: layout(where.cu_seqlens, where.capacity, out=out),
-        {"pytorch": Rival(lambda: layout_reference(where.cu_seqlens, where.capacity))},
+        {"pytorch": Rival(lambda: layout_reference(where.cu_seqlens, where.capacity), captured=False)},
         moved=out.positions.nbytes + out.blocks.nbytes,
     )
 
@@ -216,7 +216,7 @@ def _topk(sizes: Sizes, device: torch.device) -> Case:
     return Case(
         f"topk {k} of {sizes.candidates}",
         lambda: topk.topk(logits, recall, 5.0, k, out=out),
-        {"pytorch": Rival(lambda: topk.reference(logits, recall, 5.0, k))},
+        {"pytorch": Rival(lambda: topk.reference(logits, recall, 5.0, k), captured=False)},
         moved=2 * logits.nbytes,
     )
 

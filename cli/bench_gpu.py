@@ -38,3 +38,4 @@ def command(
     print_json(document)
     if not document["checks_passed"]:
         note("a check did not pass: the times below it are of something that is wrong or was not proven")
+        raise typer.Exit(1)

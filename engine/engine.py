@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -84,19 +85,20 @@ class Engine:
         first = artifact_of(opened, models.encoder, encoder, "bi-encoder")
         second = None if models.reranker is None else artifact_of(opened, models.reranker, reranker, "cross-encoder")
         memory = plan_memory(opened, first, second, device, chosen)
-        bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
-        cross_encoder = None
-        if second is not None:
-            cross_encoder = CrossEncoder(
-                second, device, chosen.reranker_precision, runtime=chosen.runtime, early_exit=chosen.early_exit
-            )
-        fusion = _fusion(opened, cross_encoder, chosen)
-        placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
-        if chosen.warm_up:
-            for model in filter(None, (bi_encoder, cross_encoder)):
-                model.warm_up()
-            if placed.pipeline is not None:
-                placed.pipeline.warm_up(SearchSettings().candidates)
+        with nullcontext() if memory is None else memory.advising():
+            bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
+            cross_encoder = None
+            if second is not None:
+                cross_encoder = CrossEncoder(
+                    second, device, chosen.reranker_precision, runtime=chosen.runtime, early_exit=chosen.early_exit
+                )
+            fusion = _fusion(opened, cross_encoder, chosen)
+            placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
+            if chosen.warm_up:
+                for model in filter(None, (bi_encoder, cross_encoder)):
+                    model.warm_up()
+                if placed.pipeline is not None:
+                    placed.pipeline.warm_up(SearchSettings().candidates)
         return cls(opened, bi_encoder, cross_encoder, device, chosen, placed)
 
     def search(self, query: str, **settings: Any) -> SearchResult:

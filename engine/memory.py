@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from . import gpu
 from .artifact import Artifact
 from .collection import Collection
 from .device import Device
-from .errors import DeviceError
+from .errors import DeviceError, OutOfMemory
 from .recall.gpu_planning import GpuPlan, plan_gpu
 from .runtime import RuntimeWish
 from .runtime.choosing import WEIGHTS, shape_problem
@@ -51,12 +53,25 @@ class MemoryPlan:
         """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory."""
         if self.available is None or (self.total <= self.available and not isinstance(self.recall, str)):
             return None
-        largest = max((item for item in self.items if item.shrink), key=lambda item: item.nbytes)
         why = f"; {self.recall}" if isinstance(self.recall, str) else ""
         return (
             f"the engine needs {self.total / GIB:.2f} GiB of GPU memory and {self.available / GIB:.2f} GiB are there"
-            f"{why}; the largest part is {largest.what} with {largest.nbytes / GIB:.2f} GiB: {largest.shrink}"
+            f"{why}; {self.advice}"
         )
+
+    @property
+    def advice(self) -> str:
+        """What to shrink: the largest part that can be."""
+        largest = max((item for item in self.items if item.shrink), key=lambda item: item.nbytes)
+        return f"the largest part is {largest.what} with {largest.nbytes / GIB:.2f} GiB: {largest.shrink}"
+
+    @contextmanager
+    def advising(self) -> Iterator[None]:
+        """Whoever runs out of memory in here is told what to shrink: the plan was wrong, or others took memory."""
+        try:
+            yield
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{error}; {self.advice}") from error
 
     def check(self) -> None:
         """Raise DeviceError when it does not fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ from .encoder import BiEncoder
 from .errors import InputError
 from .fusion import Fusion
 from .memory import MemoryPlan, available_memory, plan
+from .recall import Allowed, Filtered
 from .recall.gpu_planning import GpuPlan
 from .stages import Nearest
 
 if TYPE_CHECKING:  # both need PyTorch, which an engine on a CPU does not
+    from .resident.index import DeviceIndex
     from .resident.pipeline import Pipeline
     from .resident.searches import Searches
 
@@ -35,6 +38,14 @@ class Placed:
     index: Nearest
     pipeline: Pipeline | None
     reasons: dict[str, str]
+    exact: DeviceIndex | None = None
+    """Our scan on the device, where it is what recalls: it honours filters, as FAISS's GPU indexes do not."""
+
+    def under(self, allowed: Allowed) -> Nearest:
+        """What recalls under a filter: our scan on the device, or the host's index."""
+        if self.exact is not None:
+            return self.exact.under(allowed)
+        return Filtered(self.collection.index, allowed)
 
     def searches(self, batcher: Batcher) -> Searches | None:
         """Resident searches on the thread of `batcher`, where there is a pipeline."""
@@ -83,12 +94,13 @@ def place(
     if isinstance(memory.recall, str):
         return _reported(collection, collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)
     finder = _finder(collection, memory.recall) if memory.recall.faiss else None
+    said = f"{memory.recall.kind}: {memory.recall.reason}"
     if problem is not None or reranker is None:
-        index = finder or _device_index(collection)
-        return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", None, problem)
+        exact = None if finder else _device_index(collection)
+        return _reported(collection, finder or exact, said, None, problem, exact)
     pipeline = _pipeline(collection, encoder, reranker, fusion, finder)
-    index = finder or _index_of(pipeline)
-    return _reported(collection, index, f"{memory.recall.kind}: {memory.recall.reason}", pipeline, None)
+    exact = None if finder else _index_of(pipeline)
+    return _reported(collection, finder or exact, said, pipeline, None, exact)
 
 
 def pipeline_problem(
@@ -108,11 +120,16 @@ def pipeline_problem(
 
 
 def _reported(
-    collection: Collection, index: Nearest, recall: str, pipeline: Pipeline | None, problem: str | None
+    collection: Collection,
+    index: Any,
+    recall: str,
+    pipeline: Pipeline | None,
+    problem: str | None,
+    exact: DeviceIndex | None = None,
 ) -> Placed:
     how = "resident: a whole search on the device" if pipeline is not None else f"staged: {problem}"
     log.info("recall %s; pipeline %s", recall, how)
-    return Placed(collection, index, pipeline, {"recall": recall, "pipeline": how})
+    return Placed(collection, index, pipeline, {"recall": recall, "pipeline": how}, exact)
 
 
 def _pipeline(
@@ -123,14 +140,14 @@ def _pipeline(
     return open_pipeline(collection, encoder, reranker, fusion, finder)
 
 
-def _device_index(collection: Collection) -> Nearest:
+def _device_index(collection: Collection) -> DeviceIndex:
     from .resident.index import DeviceIndex
     from .resident.store import upload_vectors
 
     return DeviceIndex(upload_vectors(collection, "cuda"))
 
 
-def _index_of(pipeline: Pipeline) -> Nearest:
+def _index_of(pipeline: Pipeline) -> DeviceIndex:
     from .resident.index import DeviceIndex
 
     stored = pipeline.parts.store.vectors
@@ -142,5 +159,7 @@ def _index_of(pipeline: Pipeline) -> Nearest:
 def _finder(collection: Collection, planned: GpuPlan) -> Any:
     from .recall.gpu_faiss import GpuFaiss
 
-    probes = 0 if collection.manifest.index.kind != "ivf" else collection.manifest.index.probes
+    built = collection.manifest.index
+    # The same share of the passages: clusters on a GPU are smaller than those that the host's probes were measured on.
+    probes = 0 if built.kind != "ivf" else math.ceil(built.probes * max(1.0, planned.lists / max(1, built.lists)))
     return GpuFaiss.open(collection.folder, collection.index.vectors, planned, probes=probes)

@@ -18,7 +18,7 @@ from .fusion import Fusion, Scores
 from .jobs import Job, Served
 from .placing import Placed
 from .ranking import Ranking, rank
-from .recall import Allowed, Filtered
+from .recall import Allowed
 from .reranking import Reranking, Scored
 from .result import Hit, SearchResult
 from .stages import Recall, Recalled
@@ -131,8 +131,7 @@ class Searching:
         return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
 
     def _make_recall(self, k: int, allowed: Allowed | None) -> Recall:
-        """Under a filter on the host, whose indexes honour it: those on a GPU do not."""
-        index = self._placed.index if allowed is None else Filtered(self._collection.index, allowed)
+        index = self._placed.index if allowed is None else self._placed.under(allowed)
         return Recall(self._encoder, index, k)
 
     def _read(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:

@@ -63,4 +63,9 @@ class Recall:
         start = time.perf_counter()
         scores, rows = self._index.search(np.stack(vectors), self._k)
         spent = time.perf_counter() - start
-        return [Recalled(row, score, encode_seconds, spent) for row, score in zip(rows, scores, strict=True)]
+        # An inverted file on a GPU fills up with row -1 where its clusters held fewer.
+        found = [row >= 0 for row in rows]
+        return [
+            Recalled(row[real], score[real], encode_seconds, spent)
+            for row, score, real in zip(rows, scores, found, strict=True)
+        ]

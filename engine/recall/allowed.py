@@ -25,6 +25,11 @@ class Allowed:
         """int64 [count], rising."""
         return np.flatnonzero(np.unpackbits(self._bits, count=self._size, bitorder="little"))
 
+    @property
+    def words(self) -> npt.NDArray[np.int32]:
+        """int32 [ceil(n / 32)]: bit r % 32 of word r // 32 is row r's, as our scan on a GPU reads it."""
+        return np.pad(self._bits, (0, -len(self._bits) % 4)).view("<i4").astype(np.int32)
+
     @cached_property
     def selector(self) -> Any:
         """For FAISS: it reads this object's own bits."""

@@ -79,17 +79,17 @@ def write(index: Any, path: Path) -> None:
             raise OSError(str(error)) from error
 
 
-def read(path: Path, kind: str) -> Any:
-    """The FAISS index in `path`, memory-mapped; raises CollectionError when it is not of FAISS's class `kind`."""
+def read(path: Path, *kinds: str) -> Any:
+    """The FAISS index in `path`, memory-mapped; raises CollectionError unless it is of a class among `kinds`."""
     import faiss
 
-    flags = faiss.IO_FLAG_MMAP if kind == "IndexIVFScalarQuantizer" else faiss.IO_FLAG_MMAP_IFC
+    flags = faiss.IO_FLAG_MMAP if "IndexIVFScalarQuantizer" in kinds else faiss.IO_FLAG_MMAP_IFC
     try:
         index = faiss.read_index(str(path), flags)
     except RuntimeError as error:
         raise CollectionError(f"{path} cannot be read as an index ({error}); index again") from error
-    if type(index).__name__ != kind:
-        raise CollectionError(f"{path} holds a {type(index).__name__}, not a {kind}; index again")
+    if type(index).__name__ not in kinds:
+        raise CollectionError(f"{path} holds a {type(index).__name__}, not a {' or '.join(kinds)}; index again")
     return index
 
 

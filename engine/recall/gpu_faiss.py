@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import gpu
-from ..errors import DeviceError, InputError
+from ..errors import CollectionError, DeviceError, InputError
 from ..runtime.faults import translated
 from . import codes, exact
 from .exact import Floats, Rows
-from .gpu_planning import SCRATCH_BYTES, GpuPlan
+from .gpu_planning import SCRATCH_BYTES, GpuKind, GpuPlan, inverted_plan
 
 log = logging.getLogger(__name__)
 MAX_K = 2048
@@ -55,8 +55,8 @@ class GpuFaiss:
         with translated(f"{len(vectors)} vectors as {plan.kind}"):
             if plan.kind == "flat":
                 return cls(_flat(resources, vectors), vectors, plan, resources)
-            stored = folder / STORED
-            index = _read(stored, plan) if stored.is_file() else build(vectors, plan, on_gpu=True)
+            stored = _stored(folder / STORED, vectors, plan)
+            index, plan = stored or (build(vectors, plan, on_gpu=True), plan)
             _set_probes(index, probes or max(8, plan.lists // 64))
             return cls(_moved(resources, index), vectors, plan, resources)
 
@@ -88,15 +88,36 @@ class GpuFaiss:
         """`search` between tensors of one device: float32 [m, d] → cosines float32 [m, k], rows int64 [m, k]."""
         import torch
 
-        if vectors.is_cuda and self.plan.kind != "ivf-pq":
-            import faiss.contrib.torch_utils  # noqa: F401  teaches `search` to take CUDA tensors
-
-            self._own()
-            with translated(f"FAISS's search for {k} neighbours"):
-                scores, rows = self._index.search(vectors.contiguous(), k)
-            return torch.where(rows >= 0, scores, -torch.inf), rows
+        if self.plan.kind != "ivf-pq":
+            return self._between_tensors(vectors.contiguous(), k)
         scores, rows = self.search(vectors.cpu().numpy(), k)
         return torch.from_numpy(scores).to(vectors.device), torch.from_numpy(rows).to(vectors.device)
+
+    def _between_tensors(self, vectors: Any, k: int) -> tuple[Any, Any]:
+        """FAISS's own function on addresses, in PyTorch's stream.
+
+        `faiss.contrib.torch_utils` would do the same, but importing it replaces `search` of every index of the process
+        by one that takes no search parameters, and so no filters.
+        """
+        import faiss
+        import torch
+
+        self._own()
+        scores = torch.empty(len(vectors), k, dtype=torch.float32, device=vectors.device)
+        rows = torch.empty(len(vectors), k, dtype=torch.int64, device=vectors.device)
+        if vectors.is_cuda:
+            ours: Any = faiss  # a build for CPUs has no streams
+            stream = ours.cast_integer_to_cudastream_t(torch.cuda.current_stream().cuda_stream)
+            self._resources.setDefaultStream(vectors.device.index or 0, stream)
+        with translated(f"FAISS's search for {k} neighbours"):
+            self._index.search_c(
+                len(vectors),
+                faiss.cast_integer_to_float_ptr(vectors.data_ptr()),
+                k,
+                faiss.cast_integer_to_float_ptr(scores.data_ptr()),
+                faiss.cast_integer_to_idx_t_ptr(rows.data_ptr()),
+            )
+        return scores.masked_fill_(rows < 0, -torch.inf), rows
 
     def hand_over(self) -> None:
         """Let the next thread that searches own the index: the one that warmed it up has ended its work."""
@@ -148,7 +169,7 @@ def build(vectors: Floats, plan: GpuPlan, *, on_gpu: bool) -> Any:
         index = faiss.IndexIVFPQ(quantizer, dimension, plan.lists, plan.code_bytes, 8, metric)
     size = min(len(vectors), max(TRAINING_POINTS * plan.lists, 256 * 64))
     sample = vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), size, replace=False))]
-    filled = _moved(_resources(), index) if on_gpu else index
+    filled = _moved(_resources(), index, len(vectors)) if on_gpu else index
     filled.cp.seed, filled.cp.spherical = SEED, True
     filled.cp.max_points_per_centroid, filled.cp.min_points_per_centroid = TRAINING_POINTS, 1
     filled.train(sample)
@@ -179,17 +200,39 @@ def _flat(resources: Any, vectors: Floats) -> Any:
     return index
 
 
-def _moved(resources: Any, index: Any) -> Any:
+def _moved(resources: Any, index: Any, reserve: int = 0) -> Any:
+    """`index` on the GPU, with room for `reserve` vectors: lists that grow by doubling may take twice their size."""
     import faiss
 
     options = faiss.GpuClonerOptions()
     # Inner-product tables in half precision: a fifth faster, and ranks are refined on the host anyway.
     options.useFloat16 = True
+    options.reserveVecs = reserve
     return faiss.index_cpu_to_gpu(resources, 0, index, options)
 
 
-def _read(stored: Path, plan: GpuPlan) -> Any:
-    return codes.read(stored, "IndexIVFScalarQuantizer" if plan.kind == "ivf-flat" else "IndexIVFPQ")
+def _stored(path: Path, vectors: Floats, plan: GpuPlan) -> tuple[Any, GpuPlan] | None:
+    """The inverted file that was stored at indexing, and its plan; None where there is none that can be used.
+
+    It was planned for the memory there was then. A smaller one than `plan` is used all the same, and the log says so; a
+    larger one would not fit.
+    """
+    if not path.is_file():
+        return None
+    index = codes.read(path, "IndexIVFScalarQuantizer", "IndexIVFPQ")
+    if (index.ntotal, index.d) != vectors.shape:
+        raise CollectionError(f"{path} holds {index.ntotal} vectors of {index.d} for {vectors.shape}; index again")
+    kind: GpuKind = "ivf-pq" if type(index).__name__ == "IndexIVFPQ" else "ivf-flat"
+    code = int(index.pq.code_size) if kind == "ivf-pq" else 0
+    found = inverted_plan(kind, *vectors.shape, lists=index.nlist, code_bytes=code, reason="as it was stored")
+    if found.nbytes > plan.nbytes:
+        log.warning("%s is %s of %.2f GB, too large here: building %s", path, kind, found.nbytes / 1e9, plan.kind)
+        return None
+    if (kind, code) != (plan.kind, plan.code_bytes):
+        log.warning(
+            "%s is %s, smaller than the %s that would fit; index again for better recall", path, kind, plan.kind
+        )
+    return index, found
 
 
 def _set_probes(index: Any, probes: int) -> None:

@@ -39,6 +39,13 @@ class GpuPlan(BaseModel):
         return SCRATCH_BYTES if self.faiss else 0
 
 
+def inverted_plan(kind: GpuKind, rows: int, dimension: int, *, lists: int, code_bytes: int, reason: str) -> GpuPlan:
+    """An inverted file with its ids, centroids and, for codes, their tables."""
+    vector, tables = (2 * dimension, 0) if kind == "ivf-flat" else (code_bytes, 4 * 256 * dimension)
+    size = rows * (vector + ID_BYTES) + 4 * lists * dimension + tables
+    return GpuPlan(kind=kind, reason=reason, nbytes=size, lists=lists, code_bytes=code_bytes)
+
+
 def plan_gpu(rows: int, dimension: int, room: int | None, *, kernels: bool, faiss: bool) -> GpuPlan | str:
     """The best form that `room` bytes hold (None: as many as are wanted), or why there is none, in words.
 
@@ -49,20 +56,17 @@ def plan_gpu(rows: int, dimension: int, room: int | None, *, kernels: bool, fais
     exact = 2 * rows * dimension
     said = f"{exact / 1e9:.2f} GB of half-precision vectors"
     lists = 2 ** round(math.log2(max(1, 4 * math.sqrt(rows))))
-    centroids = 4 * lists * dimension
     candidates: list[GpuPlan] = []
     if kernels and (exact <= EXACT_BYTES or not faiss):
         candidates.append(GpuPlan(kind="scan", reason=f"{said}: all are compared, in one pass", nbytes=exact))
     if faiss and not kernels and exact <= EXACT_BYTES:
         candidates.append(GpuPlan(kind="flat", reason=f"{said}: all are compared, by FAISS", nbytes=exact))
     if faiss:
-        size = exact + ID_BYTES * rows + centroids
         reason = f"{said}: comparing all would take too long; inverted file"
-        candidates.append(GpuPlan(kind="ivf-flat", reason=reason, nbytes=size, lists=lists))
+        candidates.append(inverted_plan("ivf-flat", rows, dimension, lists=lists, code_bytes=0, reason=reason))
         for code in (code for code in CODE_BYTES if dimension % code == 0):
-            size = rows * (code + ID_BYTES) + centroids + 4 * 256 * dimension
             reason = f"{said} do not fit: inverted file of {code}-byte codes, the best compared exactly on the host"
-            candidates.append(GpuPlan(kind="ivf-pq", reason=reason, nbytes=size, lists=lists, code_bytes=code))
+            candidates.append(inverted_plan("ivf-pq", rows, dimension, lists=lists, code_bytes=code, reason=reason))
     fitting = (plan for plan in candidates if room is None or plan.nbytes + plan.scratch <= room)
     if (best := next(fitting, None)) is not None:
         return best

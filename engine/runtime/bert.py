@@ -141,6 +141,11 @@ class Bert:
         """Token ids that have an embedding; the kernel reads whatever memory a larger one points to."""
         return len(self._word)
 
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest sequence, likewise."""
+        return len(self._position)
+
     def run(
         self,
         ids: torch.Tensor,

@@ -19,7 +19,8 @@ def captured(forward: Callable[[], Any], pool: Any) -> Callable[[], Any]:
             forward()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # Another engine of this process may allocate meanwhile: only what this thread does must not.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         forward()
     return graph.replay
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 
 from ..device import Device
-from ..errors import DeviceError
+from ..errors import DeviceError, TandemError
 from ..tokens import TokenBatch
 from .buckets import Bucket, Buckets
 from .face import Head, Rows, RuntimeName, Stop
@@ -176,6 +176,10 @@ class _Slot:
         return self._result.numpy()
 
 
+# What ONNX Runtime says of a graph that needs the CPU where that was forbidden.
+_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+
+
 def _session(graph: Path, device: Device, options: CudaOptions) -> tuple[Any, bool]:
     """A session on the device, and whether its shapes may be captured."""
     if device.kind == "cpu":
@@ -185,6 +189,8 @@ def _session(graph: Path, device: Device, options: CudaOptions) -> tuple[Any, bo
     try:
         return _open(graph, provider, fallback=False), options.graphs
     except DeviceError as refused:
+        if _FALLBACK not in str(refused):
+            raise
         # A graph with nodes that only the CPU has (shape arithmetic of families without fusion) cannot be captured.
         plain = CudaOptions(options.memory, options.stream, graphs=False).provider()
         session = _open(graph, [("CUDAExecutionProvider", plain), "CPUExecutionProvider"], fallback=True)
@@ -207,7 +213,10 @@ def _open(graph: Path, providers: list[Any], *, fallback: bool) -> Any:
     if not fallback:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+        with translated(f"the graph {graph}"):
+            session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+    except TandemError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise DeviceError(f"the GPU refused {graph}: {error}") from error
     wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]

@@ -89,7 +89,12 @@ class PackedRuntime:
                 bert = Bert(tensors, Shape.of(artifact.architecture()), head, dtype, device.kind)
             except KeyError as error:
                 raise ArtifactError(f"{artifact.path / WEIGHTS} lacks {error}; export the model again") from error
-            return cls(bert)
+        if artifact.manifest.max_length > bert.positions:
+            raise ArtifactError(
+                f"{artifact.path} says that it reads {artifact.manifest.max_length} tokens and has {bert.positions} "
+                "positions; export the model again"
+            )
+        return cls(bert)
 
     def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
         """`run`: a batch is one piece of work here."""
@@ -105,6 +110,11 @@ class PackedRuntime:
         """float32 [n, d] or [n]: the outputs of the n sequences of `batch`, in its order."""
         if len(batch.ids) and not 0 <= int(batch.ids.min()) <= int(batch.ids.max()) < self.bert.vocabulary:
             raise InputError(f"a token id is outside the model's {self.bert.vocabulary}")
+        if len(batch) and int(batch.lengths.max()) > self.bert.positions:
+            raise InputError(
+                f"a sequence of {int(batch.lengths.max())} tokens is longer than the model's {self.bert.positions} "
+                "positions"
+            )
         outputs = []
         for part in split(batch.lengths, BUCKETS[-1]):
             some = batch if len(part) == len(batch) else batch.select(part)

@@ -7,7 +7,7 @@ import pytest
 from tandem.engine.artifact import Artifact
 from tandem.engine.collection import Collection
 from tandem.engine.device import Device
-from tandem.engine.errors import DeviceError
+from tandem.engine.errors import DeviceError, OutOfMemory
 from tandem.engine.indexing import index_corpus
 from tandem.engine.memory import GIB, available_memory, plan
 
@@ -41,6 +41,15 @@ def test_what_does_not_fit_is_refused_naming_what_to_shrink(parts):
     with pytest.raises(DeviceError, match=r"needs .* GiB .* 1\.00 GiB are there.*largest part is .*: use a "):
         small.check()
     assert small.to_dict()["fits"] is False
+
+
+def test_memory_that_runs_out_in_spite_of_the_plan_names_what_to_shrink_too(parts):
+    planned = plan(*parts, available=80 * GIB)
+    with (
+        pytest.raises(OutOfMemory, match=r"for the weights: none left; the largest part is .*: use a "),
+        planned.advising(),
+    ):
+        raise OutOfMemory("the device's memory does not suffice for the weights: none left")
 
 
 def test_nothing_is_refused_where_nothing_is_known(parts):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
+import torch
 
 from tandem.engine import gpu, indexing
-from tandem.engine.errors import DeviceError, InputError
-from tandem.engine.recall import codes, exact
-from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss, _read, _set_probes, build
-from tandem.engine.recall.gpu_planning import GpuPlan, plan_gpu
+from tandem.engine.errors import CollectionError, DeviceError, InputError
+from tandem.engine.recall import Allowed, codes, exact
+from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss, _set_probes, _stored, build
+from tandem.engine.recall.gpu_planning import GpuPlan, inverted_plan, plan_gpu
 
 GB = 10**9
 
@@ -86,10 +89,63 @@ def test_stored_and_read_again_it_answers_the_same(vectors: np.ndarray, tmp_path
     for kind, code_bytes in (("ivf-flat", 0), ("ivf-pq", 16)):
         built = on_cpu(vectors, kind, code_bytes)
         codes.write(built._index, tmp_path / STORED)
-        again = _read(tmp_path / STORED, built.plan)
-        _set_probes(again, 16)
-        opened = GpuFaiss(again, vectors, built.plan)
+        again = _stored(tmp_path / STORED, vectors, roomy(built.plan))
+        assert again is not None
+        _set_probes(again[0], 16)
+        opened = GpuFaiss(again[0], vectors, again[1])
         np.testing.assert_array_equal(opened.search(vectors[:9], 5)[1], built.search(vectors[:9], 5)[1])
+
+
+def roomy(plan: GpuPlan) -> GpuPlan:
+    """`plan` on a card with room for it."""
+    return plan.model_copy(update={"nbytes": GB})
+
+
+def test_a_file_that_was_planned_for_another_card_is_used_if_it_fits(
+    vectors: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Indexing leaves half of the card to models; opening knows what they take, so the plans may differ."""
+    small = on_cpu(vectors, "ivf-pq", 16)
+    codes.write(small._index, tmp_path / STORED)
+    larger = GpuPlan(kind="ivf-flat", reason="a test", nbytes=GB, lists=32)
+    found = _stored(tmp_path / STORED, vectors, larger)
+    assert found is not None
+    assert (found[1].kind, found[1].lists, found[1].code_bytes) == ("ivf-pq", 16, 16)
+    assert found[1].nbytes == plan_bytes("ivf-pq", 16)
+    assert "index again for better recall" in caplog.text
+    assert _stored(tmp_path / STORED, vectors, roomy(larger).model_copy(update={"nbytes": 1000})) is None
+    assert "too large here" in caplog.text
+    with pytest.raises(CollectionError, match="index again"):
+        _stored(tmp_path / STORED, vectors[:-1], larger)
+    assert _stored(tmp_path / "none", vectors, larger) is None
+
+
+def plan_bytes(kind: str, code_bytes: int) -> int:
+    return inverted_plan(kind, 3000, 32, lists=16, code_bytes=code_bytes, reason="").nbytes  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "code_bytes"), [("ivf-flat", 0), ("ivf-pq", 16)])
+def test_between_tensors_it_answers_the_same(vectors: np.ndarray, kind: str, code_bytes: int):
+    index = on_cpu(vectors, kind, code_bytes)
+    index._index.nprobe = 1  # some queries find fewer than were asked for
+    scores, rows = index.search(vectors[:9], 400)
+    near, found = index.nearest(torch.from_numpy(vectors[:18])[::2].contiguous(), 400)
+    expected = index.search(np.ascontiguousarray(vectors[:18:2]), 400)
+    np.testing.assert_array_equal(found.numpy(), expected[1])
+    np.testing.assert_array_equal(near.numpy(), expected[0])
+    assert (rows < 0).any()
+    assert np.isneginf(scores[rows < 0]).all()
+
+
+def test_searching_between_tensors_leaves_the_hosts_searches_as_they_were(vectors: np.ndarray):
+    """FAISS's own bridge to PyTorch replaces every index's `search` by one without search parameters."""
+    on_cpu(vectors, "ivf-flat").nearest(torch.from_numpy(vectors[:2]), 5)
+    assert "faiss.contrib.torch_utils" not in sys.modules
+    plain = faiss.IndexFlatIP(32)
+    plain.add(vectors)
+    mask = np.arange(len(vectors)) % 2 == 0
+    _, rows = plain.search(vectors[:2], 5, params=Allowed(mask).parameters())
+    assert (rows % 2 == 0).all()
 
 
 def test_what_faiss_gets_silently_wrong_is_refused(vectors: np.ndarray):
@@ -151,7 +207,7 @@ def test_indexing_on_a_gpu_stores_an_inverted_file_and_nothing_else(
     indexing._store_for_gpu(tmp_path, lambda done, total, what: None)
     assert (tmp_path / STORED).is_file() == (wanted == "ivf-flat")
     if wanted == "ivf-flat":
-        assert _read(tmp_path / STORED, plan).ntotal == len(vectors)
+        assert _stored(tmp_path / STORED, vectors, roomy(plan)) is not None
 
 
 @pytest.mark.gpu

@@ -17,10 +17,12 @@ torch = pytest.importorskip("torch")
 from tandem.engine import Engine, InferenceError, InputError, SearchResult  # noqa: E402
 from tandem.engine.errors import DeviceError, OutOfMemory  # noqa: E402
 from tandem.engine.indexing import index_corpus  # noqa: E402
+from tandem.engine.placing import Placed  # noqa: E402
 from tandem.engine.recall.gpu_faiss import GpuFaiss, build  # noqa: E402
 from tandem.engine.recall.gpu_planning import GpuPlan  # noqa: E402
 from tandem.engine.resident import pipeline as pipelines  # noqa: E402
 from tandem.engine.resident.graphs import Graphs  # noqa: E402
+from tandem.engine.resident.index import DeviceIndex  # noqa: E402
 from tandem.engine.resident.pipeline import Pipeline  # noqa: E402
 from tandem.engine.resident.queries import Queries  # noqa: E402
 from tandem.engine.resident.stage import terms_of  # noqa: E402
@@ -309,3 +311,18 @@ def test_a_broken_device_ends_the_engine_and_too_little_memory_does_not(
         with pytest.raises(DeviceError):
             engine.embed(["a text"])
         assert engine.batcher.broken is not None
+
+
+def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine) -> None:
+    """Placed where a GPU would have it, on CPU tensors: the hits are those of the host's index."""
+    opened = staged.placed.collection
+    index = DeviceIndex(torch.from_numpy(np.array(opened.index.vectors)))
+    asked: list[Any] = []
+    under = index.under
+    index.under = lambda allowed: asked.append(allowed) or under(allowed)  # type: ignore[method-assign, func-returns-value]
+    with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32", recall_weight=3.0) as other:
+        other._searching._placed = Placed(opened, index, None, {}, index)
+        for question in QUESTIONS:
+            filters = {"module": "json"}
+            assert_same_hits(other.search(question, filters=filters), staged.search(question, filters=filters))
+    assert len(asked) == 1, "one filter, one bitmap on the device"

@@ -12,7 +12,8 @@ from tandem.engine.artifact import Artifact
 from tandem.engine.cross_encoder import CrossEncoder
 from tandem.engine.device import Device
 from tandem.engine.encoder import BiEncoder
-from tandem.engine.errors import DeviceError
+from tandem.engine.errors import DeviceError, OutOfMemory
+from tandem.engine.runtime import onnx_cuda
 from tandem.engine.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
 from tandem.engine.tokens import TokenBatch
 
@@ -83,3 +84,22 @@ def test_a_gpu_that_is_missing_is_never_answered_by_the_cpu(tiny_cross_encoder: 
         OnnxCudaRuntime(
             artifact.graph("fp32"), pad_id=0, head="logit", width=1, max_length=128, device=Device("cuda", "a test", 1)
         )
+
+
+@pytest.mark.parametrize(
+    ("said", "tried"), [("nodes on the CPU EP, but fallback to CPU EP has been explicitly disabled by the user", 2),
+                        ("CUDA failure 2: out of memory", 1), ("no kernel for this card", 1)],
+)  # fmt: skip
+def test_nodes_go_to_the_cpu_only_where_onnx_runtime_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, tried: int
+):
+    asked: list[Any] = []
+
+    def refuse(graph: Path, settings: Any, providers: list[Any]) -> Any:
+        asked.append(providers)
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(onnx_cuda.onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(OutOfMemory if "memory" in said else DeviceError):
+        onnx_cuda._session(tmp_path / "graph.onnx", Device("cuda", "a test", 1), onnx_cuda.CudaOptions())
+    assert len(asked) == tried

@@ -100,6 +100,24 @@ def test_an_id_beyond_the_vocabulary_is_refused_before_a_kernel_reads_it(packabl
         model.compute(TokenBatch(np.array([2, 100_000, 3], dtype=np.int32), cumulative([3]), None))
 
 
+def test_a_sequence_beyond_the_positions_is_refused_likewise(packable_cross_encoder: Path):
+    model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
+    long = model.runtime.bert.positions + 1
+    with pytest.raises(InputError, match=f"a sequence of {long} tokens is longer than the model's {long - 1}"):
+        model.compute(TokenBatch(np.full(long, 7, dtype=np.int32), cumulative([long]), None))
+
+
+def test_a_manifest_that_promises_more_positions_than_there_are_is_refused(
+    packable_cross_encoder: Path, tmp_path: Path
+):
+    folder = shutil.copytree(packable_cross_encoder, tmp_path / "artifact")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["max_length"] = 100_000
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"reads 100000 tokens and has \d+ positions; export the model again"):
+        CrossEncoder(Artifact.open(folder), CPU, runtime="packed")
+
+
 def test_missing_weights_are_an_artifact_error(packable_cross_encoder: Path, tmp_path: Path):
     from safetensors.torch import load_file, save_file
 
