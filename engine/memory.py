@@ -24,7 +24,6 @@ GRAPHS = 512 * 2**20
 # Of ONNX Runtime's arena, a token and hidden number: input, queries, keys, values, output and the feed-forward's four.
 _ARENA_ROWS = 10
 _PACKED_TOKENS, _ONNX_TOKENS = 49_152, 16_384
-_SCAN_QUERIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,20 @@ def plan(
     if not isinstance(wanted, str):
         shrink = "use an encoder with fewer dimensions, split the collection, or use a larger card"
         items.append(Item(f"vectors ({wanted.kind})", wanted.nbytes, shrink))
-        scratch = wanted.scratch or 4 * _SCAN_QUERIES * rows // 64 + 64 * 2**20
+        scratch = wanted.scratch or scan_scratch(rows)
         items.append(Item("recall's scratch memory", scratch, ""))
     return MemoryPlan(tuple(items), recall, available)
+
+
+def scan_scratch(rows: int) -> int:
+    """Bytes of the workspace of our scan over `rows` vectors, for 64 queries and 256 neighbours (`kernels.scan`).
+
+    A score for each group of 64 rows, the rows of the 256 best groups, and twice what selecting among either in chunks
+    of 2,048 leaves.
+    """
+    groups = -(-rows // 64)
+    chunks = -(-max(groups, 256 * 64) // 2048)
+    return 64 * (4 * groups + 8 * 256 * 64 + 2 * 8 * 256 * chunks)
 
 
 def available_memory(device: Device, gib: float | None) -> int | None:

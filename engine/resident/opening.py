@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ...kernels.pack import PairForm
+from ...kernels.scan import MAX_K, MAX_QUERIES, workspace
 from ..collection import Collection
 from ..cross_encoder import CrossEncoder
 from ..encoder import BiEncoder
 from ..errors import InputError
 from ..fusion import Fusion
+from ..runtime.faults import translated
 from ..runtime.packed import PackedRuntime
 from .parts import Parts
 from .pipeline import Finder, Pipeline
@@ -24,15 +26,21 @@ def open_pipeline(
     device = own.bert.device
     manifest = reranker.artifact.manifest
     form = PairForm.of(reranker.tokenizer.pair_template, manifest.max_length, device, pad_id=manifest.pad_id)
+    store = Store.load(collection, device.type, vectors=finder is None)
+    scratch = None
+    if store.vectors is not None and device.type == "cuda":
+        with translated("the scan's workspace"):
+            scratch = workspace(len(store.vectors), MAX_QUERIES, MAX_K, device)
     parts = Parts(
         encoder=own.bert,
         reranker=other.bert,
-        store=Store.load(collection, device.type, vectors=finder is None),
+        store=store,
         form=form,
         normalize=encoder.artifact.manifest.normalize,
         weight=fusion.recall_weight,
         lexical_weight=fusion.lexical_weight,
         encoder_buffers=own.buffers,
         reranker_buffers=other.buffers,
+        scratch=scratch,
     )
     return Pipeline(parts, finder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ...kernels.pack import PairForm
+from ...kernels.scan import Workspace
 from ..runtime.bert import Bert, Buffers
 from .store import Store
 
@@ -15,7 +16,8 @@ from .store import Store
 class Parts:
     """Everything on the device that searches share.
 
-    encoder_buffers, reranker_buffers: activations on CUDA; None on a CPU, where they are made as needed
+    encoder_buffers, reranker_buffers, scratch: activations and the scan's workspace on CUDA, where every graph uses the
+    same ones; None on a CPU, where they are made as needed
     normalize: the encoder's vectors are made unit length
     weight, lexical_weight: of the evidence in the final score, of the lexical score in the evidence (`fusion.Fusion`)
     """
@@ -29,6 +31,7 @@ class Parts:
     lexical_weight: float = 0.0
     encoder_buffers: Buffers | None = None
     reranker_buffers: Buffers | None = None
+    scratch: Workspace | None = None
 
     @property
     def device(self) -> torch.device:

@@ -31,6 +31,9 @@ from .rerank import RerankStep
 # Kept of each query where no more is asked for; the whole order of the candidates comes down otherwise.
 KEPT = 16
 SIGMAS = 3.0
+# Different numbers of candidates that get graphs of their own, first come, first served. Capturing takes the device for
+# a second or so, and who asks for 1, 2, 3 … candidates would have it do nothing else; further ones go stage by stage.
+SHAPES = 8
 
 
 class Finder(Protocol):
@@ -56,14 +59,20 @@ class Pipeline:
         self._reranks: Graphs[RerankStep] = Graphs(parts.device)
         self._wholes: Graphs[tuple[RecallStep, RerankStep]] = Graphs(parts.device)
         self._captures = parts.device.type == "cuda"
+        self._shapes: set[int] = set()
 
     @property
     def passages(self) -> int:
         return len(self.parts.store.tokens)
 
     def takes(self, candidates: int) -> bool:
-        """Whether so many candidates can be searched for here; more go stage by stage."""
-        return min(candidates, self.passages) <= MAX_K
+        """Whether so many candidates can be searched for here; others go stage by stage."""
+        k = min(candidates, self.passages)
+        if k > MAX_K:
+            return False
+        if self._captures and len(self._shapes) < SHAPES:
+            self._shapes.add(k)
+        return not self._captures or k in self._shapes
 
     def kept(self, candidates: int, top_k: int) -> int:
         """Hits that come down where `top_k` are wanted: one of two numbers, so that searches share graphs."""
@@ -85,8 +94,10 @@ class Pipeline:
         return answers
 
     def warm_up(self, candidates: int) -> None:
-        """Capture what a lone query, and some queries together, with so many candidates will need."""
-        for count, length in ((1, 4), (1, 12), (1, 32), (1, 64), (4, 12), (16, 12)):
+        """Capture what a lone query, and queries together, with so many candidates will need."""
+        self.takes(candidates)
+        together = [(1 << power, 12) for power in range(1, MAX_QUERIES.bit_length())]
+        for count, length in ((1, 4), (1, 12), (1, 32), (1, 64), *together):
             bounds = np.arange(0, length * count + 1, length)
             query = TokenBatch(np.zeros(length * count, np.int32), bounds, None)
             self.search(Queries(query, query), candidates, KEPT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...kernels.layout import Layout, empty_layout, layout
-from ...kernels.scan import Workspace, scan, workspace
+from ...kernels.scan import scan
 from ..runtime.capture import Input
 from ..tokens import TokenBatch
 from .parts import Parts
@@ -29,9 +29,6 @@ class RecallStep:
         self.vectors = torch.zeros(queries, parts.encoder.shape.width, dtype=torch.float32, device=device)
         self.cosines = torch.zeros(queries, k, dtype=torch.float32, device=device)
         self.rows = torch.zeros(queries, k, dtype=torch.int64, device=device)
-        self._scratch: Workspace | None = None
-        if parts.store.vectors is not None and device.type == "cuda":
-            self._scratch = workspace(len(parts.store.vectors), queries, k, device)
 
     def write(self, queries: TokenBatch) -> None:
         """Hand over the queries as the encoder reads them."""
@@ -53,4 +50,4 @@ class RecallStep:
         stored = self._parts.store.vectors
         if stored is None:
             raise RuntimeError("the vectors are in FAISS's hands; there is nothing to scan")
-        scan(stored, self.vectors, self._k, scratch=self._scratch, out=(self.cosines, self.rows))
+        scan(stored, self.vectors, self._k, scratch=self._parts.scratch, out=(self.cosines, self.rows))

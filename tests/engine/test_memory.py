@@ -9,7 +9,8 @@ from tandem.engine.collection import Collection
 from tandem.engine.device import Device
 from tandem.engine.errors import DeviceError, OutOfMemory
 from tandem.engine.indexing import index_corpus
-from tandem.engine.memory import GIB, available_memory, plan
+from tandem.engine.memory import GIB, available_memory, plan, scan_scratch
+from tandem.kernels import scan
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,12 @@ def test_vectors_tokens_and_weights_are_counted_to_the_byte(parts):
     assert 0 <= stored - items["the token store"] <= 256  # the two headers
     assert items["the reranker's weights"] == reranker.manifest.files["model.safetensors"].size // 2
     assert "the encoder's activations (packed)" in items
+
+
+@pytest.mark.parametrize("rows", [1, 1000, 1_000_000, 10_000_000])
+def test_the_scans_workspace_is_counted_to_the_byte(rows: int):
+    made = scan.workspace(rows, scan.MAX_QUERIES, scan.MAX_K, "meta")
+    assert scan_scratch(rows) == sum(getattr(made, name).nbytes for name in ("best", "one", "other", "scored"))
 
 
 def test_without_a_reranker_there_is_no_token_store(parts):

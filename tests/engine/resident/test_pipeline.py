@@ -326,3 +326,25 @@ def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine
             filters = {"module": "json"}
             assert_same_hits(other.search(question, filters=filters), staged.search(question, filters=filters))
     assert len(asked) == 1, "one filter, one bitmap on the device"
+
+
+def test_few_numbers_of_candidates_get_graphs(resident: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With graphs, as on a GPU: the default has them from the start, and who asks for all numbers gets few more."""
+    pipeline = Pipeline(pipeline_of(resident).parts)
+    assert all(pipeline.takes(candidates) for candidates in range(1, 60)), "without graphs every number is as good"
+    monkeypatch.setattr(pipeline, "_captures", True)
+    assert pipeline.takes(100)
+    taken = [candidates for candidates in range(1, 60) if pipeline.takes(candidates)]
+    assert taken == list(range(1, pipelines.SHAPES))
+    assert pipeline.takes(100)
+    assert not pipeline.takes(59)
+
+
+def test_warming_up_asks_for_every_number_of_queries_that_share_a_graph(
+    resident: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline(pipeline_of(resident).parts)
+    asked: list[int] = []
+    monkeypatch.setattr(pipeline, "search", lambda queries, candidates, kept: asked.append(len(queries)))
+    pipeline.warm_up(100)
+    assert sorted(set(asked)) == [1, 2, 4, 8, 16, 32, 64]
