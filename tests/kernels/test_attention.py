@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tandem.kernels.attention import (
+    HEAD_DIMS,
     attention,
     attention_reference,
     first_attention,
@@ -34,7 +35,7 @@ def exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return torch.einsum("hmn,nhd->mhd", scores.softmax(-1), v.double())
 
 
-@pytest.mark.parametrize("head_dim", [32, 64])
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("spare", [0, 70])
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_attention(device: torch.device, dtype: torch.dtype, lengths: list[int], spare: int, head_dim: int) -> None:

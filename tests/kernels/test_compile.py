@@ -66,7 +66,7 @@ def test_sizes_of_one_and_filters_compile() -> None:
 import torch
 from tandem.bench.kernel_compile import report
 from tandem.kernels.add_norm import add_norm
-from tandem.kernels.attention import attention, first_attention
+from tandem.kernels.attention import HEAD_DIMS, attention, first_attention
 from tandem.kernels.embed_norm import embed_norm
 from tandem.kernels.layout import empty_layout, layout
 from tandem.kernels.linear_gelu import linear_gelu
@@ -82,6 +82,7 @@ def zeros(*shape, dtype=torch.float16):
     return torch.zeros(*shape, dtype=dtype, device="meta")
 
 int32, int64, one = torch.int32, torch.int64, empty_layout(1, 1, "meta")
+where = empty_layout(2, 300, "meta")
 row, vector = zeros(1, 8), zeros(8)
 rows = TokenRows(zeros(1, dtype=int32), zeros(2, dtype=int64))
 form = PairForm.of(Template(), 4, "meta", first_position=1, pad_id=1)
@@ -104,6 +105,11 @@ ops = {
     "scan, one filter": lambda: scan(zeros(100, 48), zeros(1, 48), 1, allowed=zeros(4, dtype=int32)),
     "scan, own filters": lambda: scan(zeros(100, 48), zeros(2, 48), 1, allowed=zeros(2, 4, dtype=int32)),
 }
+for width in HEAD_DIMS:
+    ops[f"attention {width}"] = lambda width=width: attention(zeros(300, 3, 4, width), where)
+    ops[f"first_attention {width}"] = lambda width=width: first_attention(
+        zeros(2, 4, width), zeros(300, 2, 4, width), where
+    )
 assert all(not row["spilled"] for row in report(ops, targets=(90,)))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
