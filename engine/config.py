@@ -17,6 +17,12 @@ MAX_CANDIDATES = 2048
 FINALISTS = 20
 
 
+def shortened(value: object, most: int = 60) -> str:
+    """`value` as it is written, and not more than a line of it."""
+    said = repr(value)
+    return said if len(said) <= most else f"{said[:most]}…"
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -26,10 +32,12 @@ class _Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
+            if isinstance(wrong := first.get("ctx", {}).get("error"), InputError):  # one of our own sentences
+                raise wrong from error
             name = ".".join(map(str, first["loc"])) or type(self).__name__
             known = ", ".join(type(self).model_fields)
             hint = f"; known settings: {known}" if first["type"] == "extra_forbidden" else ""
-            raise InputError(f"setting {name} = {first['input']!r}: {first['msg']}{hint}") from error
+            raise InputError(f"setting {name} = {shortened(first['input'])}: {first['msg']}{hint}") from error
 
 
 class EngineSettings(_Settings):

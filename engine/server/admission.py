@@ -31,6 +31,9 @@ class Work:
     tokens: int
     seconds: float
 
+    def __add__(self, other: Work) -> Work:
+        return Work(self.tokens + other.tokens, self.seconds + other.seconds)
+
 
 def search_work(
     lengths: npt.NDArray[np.int64],

@@ -43,7 +43,7 @@ def create_routes(service: Service) -> FastAPI:
 
 
 def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
-    """The second listener: probes and metrics without a key, and /admin, which needs one beyond loopback.
+    """The second listener: probes and metrics without a key, and /admin, which needs one where there are keys.
 
     `stop` begins the going down.
     """
@@ -53,8 +53,8 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
     for router in (probes.router, admin.router):
         app.include_router(router)
     settings = service.settings
-    open_to_all = Auth(app, settings, keyless=True)
-    guarded = open_to_all if loopback(settings.admin_host) else Auth(app, settings)
+    open_to_all = Auth(app, settings, keyless=True, any_host=not loopback(settings.admin_host))
+    guarded = Auth(app, settings)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all
@@ -66,7 +66,7 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
 def _application(title: str) -> FastAPI:
     return FastAPI(
         title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
-        docs_url=None, redoc_url=None, default_response_class=Json,
+        docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Json,
         exception_handlers={
             Failure: _failure, TandemError: _engine_error, RequestValidationError: _invalid, HTTPException: _http_error,
             Exception: _failure,

@@ -31,10 +31,16 @@ PROBES = frozenset(
 class Auth:
     """Refuses a request without a key (401), from a foreign web page, or to a foreign name (403)."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, *, keyless: bool = False) -> None:
-        """`keyless`: no key is asked for, whatever the settings hold (the second listener)."""
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, *, keyless: bool = False, any_host: bool = False
+    ) -> None:
+        """`keyless`: no key is asked for, whatever the settings hold (probes and metrics of the second listener).
+
+        `any_host`: by whatever name it is called, which a listener beyond loopback cannot know.
+        """
         self._app = app
         self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.bearer_keys())
+        self._any_host = any_host
         self._names = frozenset({"localhost", *settings.allowed_hosts})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,36 +63,40 @@ class Auth:
             return Failure("forbidden", "requests of other web pages are refused", close=True)
         if not self._digests:
             # Without a key, a page could still rebind its own name to 127.0.0.1 and read the answers.
-            if self._known(host):
+            if self._any_host or self._known(host):
                 return None
             return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts", close=True)
-        if self._valid(headers.get(b"authorization", b"")):
+        if self._key(headers.get(b"authorization", b"")) is not None:
             return None
         return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY", close=True)
 
     def _client(self, headers: dict[bytes, bytes], scope: Scope) -> str:
         """Whose turn a request takes at the device: its key's, without keys its address's."""
         if self._digests:
-            return hashlib.sha256(headers[b"authorization"]).hexdigest()[:16]
+            key = self._key(headers[b"authorization"]) or b""
+            return hashlib.sha256(key).hexdigest()[:16]
         return str((scope.get("client") or ("",))[0])
 
     def _known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return name in self._names or loopback(name)
 
-    def _valid(self, header: bytes) -> bool:
-        """Bearer KEY, or Basic with the key as password: what a browser asks its user for."""
+    def _key(self, header: bytes) -> bytes | None:
+        """The digest of the key in Bearer KEY, or in Basic with the key as password: what a browser asks its user for.
+
+        None for a key that is none of ours. However a header is spelt, a key is one client.
+        """
         scheme, _, value = header.partition(b" ")
         if scheme.lower() == b"basic":
             try:
                 value = base64.b64decode(value.strip(), validate=True).partition(b":")[2]
             except binascii.Error:
-                return False
+                return None
         elif scheme.lower() != b"bearer":
-            return False
+            return None
         # Digests have one length and every key is compared, so time tells nothing of a key.
         digest = hashlib.sha256(value.strip()).digest()
-        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+        return digest if sum(hmac.compare_digest(digest, known) for known in self._digests) else None
 
 
 async def _ask_browser(failure: Failure, scope: Scope, send: Send) -> None:

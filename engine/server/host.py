@@ -39,6 +39,7 @@ class Lease:
     def __init__(self, host: Host, backend: Backend) -> None:
         self._host = host
         self.backend = backend
+        self._moving = asyncio.Lock()
 
     @property
     def facts(self) -> Facts:
@@ -57,8 +58,11 @@ class Lease:
         if verdict:
             raise _deadly()
         async with suspects.alone:
+            backend = self.backend
+            if backend.ended.is_set():  # under the suspect before: what never ran is not to blame
+                backend = await self._move_on(backend, remaining)
             try:
-                answer = await self.backend.run(call)
+                answer = await backend.run(call)
             except WorkerLost:
                 suspects.convict(call)
                 log.error("a request ends every worker; it is refused from now on", extra={"call": type(call).__name__})
@@ -67,20 +71,27 @@ class Lease:
         return answer
 
     async def _run(self, call: Call[Answer], remaining: float) -> Answer:
+        first = self.backend
         try:
-            return await self.backend.run(call)
+            return await first.run(call)
         except WorkerLost:
             self._host.metrics.retried.inc()
-        self._host.release(self.backend)
+        second = await self._move_on(first, remaining)
         try:
-            self.backend = await self._host.next_backend(remaining)
-        finally:
-            self._host.hold(self.backend)  # of the lost one too, so that every release has its hold
-        try:
-            return await self.backend.run(call)
+            return await second.run(call)
         except WorkerLost:
             self._host.suspects.suspect(call)
             raise unavailable("the worker ended twice under this request") from None
+
+    async def _move_on(self, lost: Backend, remaining: float) -> Backend:
+        """The backend after the `lost` one: a request's calls run side by side, and the first moves them all."""
+        async with self._moving:
+            if self.backend is lost:
+                successor = await self._host.next_backend(remaining)
+                self._host.hold(successor)
+                self._host.release(lost)
+                self.backend = successor
+            return self.backend
 
 
 class Host:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,14 @@ from ..result import Embedded, RerankResult, SearchResult, Timings
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
-from .calls import Embed, Rerank, Search
+from .calls import Call, Embed, Rerank, Search
 from .errors import Failure
 from .facts import Facts, ModelFacts
 from .host import Host, Lease
 from .metrics import Metrics
 from .settings import ServerSettings
+
+Answer = TypeVar("Answer")
 
 
 class Service:
@@ -70,21 +72,25 @@ class Service:
             task.cancel()
 
     async def search(
-        self, lease: Lease, query: str, chosen: SearchSettings, remaining: float, client: str = ""
-    ) -> SearchResult:
-        """One admitted search."""
-        facts = lease.facts
+        self, lease: Lease, queries: Sequence[str], chosen: SearchSettings, remaining: float, client: str = ""
+    ) -> list[SearchResult]:
+        """Searches that are admitted together or not at all."""
+        work = sum((self._search_work(lease.facts, query, chosen) for query in queries), Work(0, 0.0))
+        with self.admission.reserve(work, remaining, client):
+            calls = [Search(client=client, query=query, settings=chosen.model_dump()) for query in queries]
+            results = await _together(lease, calls, remaining)
+        for result in results:
+            self._answered(result.timings, None, result.degraded)
+        return results
+
+    def _search_work(self, facts: Facts, query: str, chosen: SearchSettings) -> Work:
         work = Work(len(query) // 4, 0.0)
         if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
             lengths = _stored(facts, facts.reranker, min(chosen.candidates, facts.passages), query)
             early = None if facts.early is None else facts.early.cost
             work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, budget)
-        with self.admission.reserve(work, remaining, client):
-            call = Search(client=client, query=query, settings=chosen.model_dump())
-            result = await lease.run(call, remaining)
-        self._answered(result.timings, None, result.degraded)
-        return result
+        return work
 
     async def rerank(
         self,
@@ -100,6 +106,41 @@ class Service:
         client: str = "",
     ) -> RerankResult:
         """One admitted rerank, whole or not at all; less only with a `budget_ms`."""
+        work, call = self._rerank(lease, query, texts, ids, truncate, passage_tokens, budget_ms, client)
+        with self.admission.reserve(work, remaining, client):
+            result = await lease.run(call, remaining)
+        self._answered(result.timings, result.tokens, result.degraded)
+        return result
+
+    async def rerank_all(
+        self,
+        lease: Lease,
+        groups: Sequence[tuple[str, Sequence[str]]],
+        *,
+        truncate: bool,
+        remaining: float,
+        client: str = "",
+    ) -> list[RerankResult]:
+        """Queries, each with its texts, that are admitted together or not at all."""
+        parts = [self._rerank(lease, query, texts, None, truncate, None, None, client) for query, texts in groups]
+        with self.admission.reserve(sum((work for work, _ in parts), Work(0, 0.0)), remaining, client):
+            results = await _together(lease, [call for _, call in parts], remaining)
+        for result in results:
+            self._answered(result.timings, result.tokens, result.degraded)
+        return results
+
+    def _rerank(
+        self,
+        lease: Lease,
+        query: str,
+        texts: Sequence[str] | None,
+        ids: Sequence[str] | None,
+        truncate: bool,
+        passage_tokens: int | None,
+        budget_ms: float | None,
+        client: str,
+    ) -> tuple[Work, Rerank]:
+        """What a rerank will cost, and the call; raises Failure for what is too much or too long."""
         reranker = needed_reranker(lease.facts)
         count = len(texts if texts is not None else ids or ())
         self._check_count(count, self.settings.max_documents, "documents")
@@ -110,19 +151,21 @@ class Service:
         else:
             estimated = _stored(lease.facts, reranker, count, query)
         most = None if budget_ms is None else budget_ms / 1e3
-        with self.admission.reserve(work_of(estimated, reranker.cost, at_most=most), remaining, client):
-            call = Rerank(
-                client=client,
-                query=readable(query, reranker),
-                texts=None if texts is None else [readable(text, reranker) for text in texts],
-                ids=ids,
-                truncate=truncate,
-                passage_tokens=passage_tokens,
-                budget_ms=budget_ms,
-            )
-            result = await lease.run(call, remaining)
-        self._answered(result.timings, result.tokens, result.degraded)
-        return result
+        call = Rerank(
+            client=client,
+            query=readable(query, reranker),
+            texts=None if texts is None else [readable(text, reranker) for text in texts],
+            ids=ids,
+            truncate=truncate,
+            passage_tokens=passage_tokens,
+            budget_ms=budget_ms,
+        )
+        return work_of(estimated, reranker.cost, at_most=most), call
+
+    async def ask(self, lease: Lease, call: Call[Answer], tokens: int, remaining: float, client: str = "") -> Answer:
+        """One admitted call that costs the device nothing, but memory: tokenising and its reverse."""
+        with self.admission.reserve(Work(tokens, 0.0), remaining, client):
+            return await lease.run(call, remaining)
 
     async def embed(
         self,
@@ -176,6 +219,19 @@ class Service:
         self.metrics.gauge("tandem_reserved_tokens", "Tokens of admitted requests", lambda: self.admission.tokens)
         self.metrics.gauge("tandem_in_flight", "Requests in flight", lambda: len(self.in_flight))
         self.metrics.gauge("tandem_ready", "1 when new requests should come here", lambda: self.is_ready)
+
+
+async def _together(lease: Lease, calls: Sequence[Call[Answer]], remaining: float) -> list[Answer]:
+    """The answers in order; the first error is raised, and ends the others."""
+    if len(calls) == 1:
+        return [await lease.run(calls[0], remaining)]
+    tasks = [asyncio.ensure_future(lease.run(call, remaining)) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def needed_reranker(facts: Facts) -> ModelFacts:

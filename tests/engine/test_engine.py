@@ -160,8 +160,19 @@ def test_rerank_takes_texts_or_stored_ids(engine: Engine):
         engine.rerank("q")
     with pytest.raises(InputError, match="no passage"):
         engine.rerank("q", ids=["nowhere"])
-    with pytest.raises(InputError, match="text 1 is empty"):
-        engine.rerank("q", ["fine", ""])
+    with pytest.raises(InputError, match="text 1 must be text, not int"):
+        engine.rerank("q", ["fine", 1])  # type: ignore[list-item]
+
+
+def test_an_empty_document_is_scored_like_any_other(engine: Engine):
+    with_blanks = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "", " \n", "a file"])}
+    without = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "a file"])}
+    assert with_blanks[0] == pytest.approx(without[0], abs=1e-5)
+    assert with_blanks[3] == pytest.approx(without[1], abs=1e-5)
+    assert with_blanks[1] == pytest.approx(with_blanks[2], abs=1e-5)
+    vectors = engine.embed(["", "a file"])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_embedding_gives_unit_vectors_and_a_passage_its_own(engine: Engine):

@@ -13,7 +13,7 @@ from pydantic import Field
 from ...encoder import TextKind
 from ..errors import Failure
 from ..replies import Json
-from .shared import Body, Served, client_of, new_router, remaining
+from .shared import Body, IdRows, Ids, Served, Texts, client_of, new_router, remaining
 from .tei import shortened
 
 router = new_router("OpenAI")
@@ -22,9 +22,9 @@ router = new_router("OpenAI")
 class EmbeddingsBody(Body):
     """`input`: a text or texts; token ids of another tokenizer mean nothing here."""
 
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | Texts | Ids | IdRows
     dimensions: int | None = Field(default=None, ge=1)
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     input_type: TextKind | None = Field(default=None, description="query or passage: the model's prompt for it")
 
 
@@ -51,7 +51,7 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
         )
     vectors = shortened(result.vectors, body.dimensions)
     data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
+        {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format or "float")}
         for index, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import fields
 from typing import Any
 
@@ -11,11 +10,11 @@ from pydantic import Field
 
 from ...config import FINALISTS, MAX_CANDIDATES, SearchSettings
 from ...result import Hit, SearchResult, Timings
+from ...text import checked
 from ..errors import Failure
-from ..host import Lease
 from ..replies import Json
 from ..service import Service
-from .shared import DEGRADED_HEADER, Body, Served, client_of, new_router, remaining
+from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router, remaining
 
 router = new_router("tandem")
 # Not dataclasses.asdict, which copies every value: a third of a millisecond for ten hits.
@@ -26,7 +25,7 @@ class SearchBody(Body):
     """One `query`, or `queries`."""
 
     query: str | None = None
-    queries: list[str] | None = None
+    queries: Texts | None = None
     collection: str | None = Field(default=None, description="The served collection's name; may be left out")
     top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES)
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES, description="Default: 100, or top_k if more")
@@ -56,16 +55,9 @@ async def search(body: SearchBody, request: Request, service: Served) -> Json:
         finalists=body.finalists,
         filters=body.filters,
     )
-    left, client = remaining(request), client_of(request)
     with service.lease() as lease:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_one(service, lease, query, chosen, left, client)) for query in queries]
-    answers = []
-    for task in tasks:
-        result = task.result()
-        if isinstance(result, Exception):
-            raise result
-        answers.append(_answer(result, body.return_text))
+        results = await service.search(lease, queries, chosen, remaining(request), client_of(request))
+    answers = [_answer(result, body.return_text) for result in results]
     headers = {DEGRADED_HEADER: "1"} if any(answer["degraded"] for answer in answers) else {}
     return Json(answers[0] if body.query is not None else {"results": answers}, headers=headers)
 
@@ -101,17 +93,7 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
         limit = service.settings.max_queries
         raise Failure("validation", f"{len(queries)} queries exceed the limit of {limit}; split the request")
     service.check_inputs(queries, service.settings.max_text_characters)
-    return queries
-
-
-async def _one(
-    service: Service, lease: Lease, query: str, chosen: SearchSettings, left: float, client: str
-) -> SearchResult | Exception:
-    """A search's result or its error: handed back, so that the group does not wrap it."""
-    try:
-        return await service.search(lease, query, chosen, left, client)
-    except Exception as error:
-        return error
+    return [checked(query, "the query" if body.query is not None else f"query {n}") for n, query in enumerate(queries)]
 
 
 def _answer(result: SearchResult, return_text: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .shared import (
     Body,
     Documents,
     Served,
+    Texts,
     degradation,
     logistic,
     new_router,
@@ -36,7 +37,7 @@ class TeiBody(Truncation):
     """TEI: `texts`."""
 
     query: str
-    texts: list[str]
+    texts: Texts
     raw_scores: bool = False
     return_text: bool = False
 
@@ -49,7 +50,7 @@ class DocumentsBody(Body):
     top_n: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("top_n", "top_k"))
     """Results wanted; 0, as vLLM has it, and null mean all."""
     return_documents: bool | None = None
-    rank_fields: list[str] | None = None
+    rank_fields: Texts | None = None
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     raw_scores: bool = False
 
@@ -65,7 +66,7 @@ async def rerank(
     service: Served,
 ) -> Json:
     """By field: `texts` (TEI), `documents` (Infinity, vLLM), with `property` (Weaviate), `passages` (NIM)."""
-    markers = [name for name in ("texts", "documents", "passages") if name in fields]
+    markers = [name for name in ("texts", "documents", "passages") if fields.get(name) is not None]
     if len(markers) != 1:
         raise Failure("validation", "give exactly one of texts, documents and passages", param="documents")
     if markers == ["texts"]:

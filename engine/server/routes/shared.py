@@ -6,19 +6,22 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.responses import Response
+from typing_extensions import TypeAliasType
 
 from ...result import Reranked, RerankResult
 from ..deadline import milliseconds
 from ..errors import Failure
 from ..host import Lease
 from ..service import Service
+from .counting import check_counts
 
 
 class _Request(Request):
@@ -38,7 +41,11 @@ class _Route(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await handler(_Request(request.scope, request.receive))
+            read = _Request(request.scope, request.receive)
+            if request.method == "POST":
+                with suppress(json.JSONDecodeError):  # FastAPI will say so
+                    check_counts(await read.json(), request.app.state.service.settings)
+            return await handler(read)
 
         return handle
 
@@ -64,7 +71,14 @@ BUDGET_HEADER = "x-budget-ms"
 DEGRADED_HEADER = "x-degraded"
 Served = Annotated[Service, Depends(service_of)]
 Document = str | dict[str, Any]
-Documents = Annotated[list[Document], Field(description="Texts, {text}, or {id} of passages of the collection")]
+# Named, since `|` takes nothing that cannot be hashed.
+Texts = TypeAliasType("Texts", Annotated[list[str], FailFast()])
+Ids = TypeAliasType("Ids", Annotated[list[int], FailFast()])
+IdRows = TypeAliasType("IdRows", Annotated[list[Ids], FailFast()])
+TextRows = TypeAliasType("TextRows", Annotated[list[Texts], FailFast()])
+Documents = Annotated[
+    list[Document], FailFast(), Field(description="Texts, {text}, or {id} of passages of the collection")
+]
 
 
 def remaining(request: Request) -> float:
@@ -114,7 +128,7 @@ async def rerank_documents(
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
     if not documents:
         raise Failure("empty", "documents is empty; give at least one", param="documents")
-    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document)]
+    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document, fields)]
     if ids and len(ids) != len(documents):
         raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
     texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
@@ -138,8 +152,9 @@ async def rerank_request(
         return await service.rerank(taken, query, texts, **told)
 
 
-def _is_stored(document: dict[str, Any]) -> bool:
-    return "text" not in document and isinstance(document.get("id"), str)
+def _is_stored(document: dict[str, Any], fields: list[str] | None) -> bool:
+    """Whether a document names a stored passage: it has an id and none of the fields that would be read."""
+    return isinstance(document.get("id"), str) and not any(name in document for name in [*(fields or ()), "text"])
 
 
 def _text(document: Document, place: int, fields: list[str] | None) -> str:

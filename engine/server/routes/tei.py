@@ -14,14 +14,28 @@ from pydantic import Field
 
 from ...encoder import TextKind
 from ...result import Timings
+from ..admission import CHARACTERS_A_TOKEN
 from ..calls import Decode, Tokenize
 from ..errors import Failure
 from ..host import Lease
 from ..replies import Json
 from ..service import Service
-from .shared import Body, Served, client_of, new_router, remaining, rerank_request, score
+from .shared import (
+    Body,
+    IdRows,
+    Ids,
+    Served,
+    TextRows,
+    Texts,
+    client_of,
+    new_router,
+    remaining,
+    score,
+)
 
 router = new_router("TEI")
+# Characters of a request to /tokenize, in all.
+MAX_TOKENIZED = 262_144
 Direction = Literal["Right", "Left", "right", "left"]
 
 
@@ -39,7 +53,7 @@ class Truncation(Body):
 class EmbedBody(Truncation):
     """`inputs`: a text or texts."""
 
-    inputs: str | list[str] | list[int] | list[list[int]]
+    inputs: str | Texts | Ids | IdRows
     prompt_name: str | None = None
     normalize: bool = True
     dimensions: int | None = Field(default=None, ge=1)
@@ -48,14 +62,14 @@ class EmbedBody(Truncation):
 class PredictBody(Truncation):
     """`inputs`: one pair, or a batch of pairs."""
 
-    inputs: str | list[str] | list[list[str]]
+    inputs: str | Texts | TextRows
     raw_scores: bool = False
 
 
 class TokenizeBody(Body):
     """`inputs`: a text or texts."""
 
-    inputs: str | list[str]
+    inputs: str | Texts
     add_special_tokens: bool = True
     prompt_name: str | None = None
 
@@ -63,7 +77,7 @@ class TokenizeBody(Body):
 class DecodeBody(Body):
     """`ids` of one text or of several."""
 
-    ids: list[int] | list[list[int]]
+    ids: Ids | IdRows
     skip_special_tokens: bool = True
 
 
@@ -71,7 +85,7 @@ class Sentences(Body):
     """One sentence and those it is compared with."""
 
     source_sentence: str
-    sentences: list[str]
+    sentences: Texts
 
 
 class SimilarityBody(Body):
@@ -157,8 +171,17 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Jso
     kind = _kind(body.prompt_name)
     with service.lease() as lease:
         service.check_inputs(texts, min(lease.facts.encoder.characters, service.settings.max_text_characters))
-        call = Tokenize(client=client_of(request), texts=texts, kind=kind, special=body.add_special_tokens)
-        return Json(await lease.run(call, remaining(request)))
+        characters = sum(map(len, texts))
+        if characters > MAX_TOKENIZED:
+            raise Failure(
+                "validation",
+                f"the texts have {characters} characters; the limit is {MAX_TOKENIZED} a request, since the answer is "
+                "some 30 times as large; split the request",
+                param="inputs",
+            )
+        client = client_of(request)
+        call = Tokenize(client=client, texts=texts, kind=kind, special=body.add_special_tokens)
+        return Json(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
 
 
 @router.post("/decode")
@@ -174,8 +197,9 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
         size = lease.facts.encoder.vocab_size
         if not all(0 <= token < size for row in rows for token in row):
             raise Failure("validation", f"a token id is outside [0, {size})", param="ids")
-        call = Decode(client=client_of(request), rows=rows, skip_special=body.skip_special_tokens)
-        return Json(await lease.run(call, remaining(request)))
+        client = client_of(request)
+        call = Decode(client=client, rows=rows, skip_special=body.skip_special_tokens)
+        return Json(await service.ask(lease, call, sum(map(len, rows)), remaining(request), client))
 
 
 @router.post("/similarity")
@@ -241,12 +265,12 @@ async def _score_pairs(
     places: dict[str, list[int]] = defaultdict(list)
     for place, (first, _) in enumerate(pairs):
         places[first].append(place)
+    groups = [(first, [pairs[row][1] for row in rows]) for first, rows in places.items()]
+    results = await service.rerank_all(
+        lease, groups, truncate=body.cut(), remaining=remaining(request), client=client_of(request)
+    )
     scores, tokens, timings = [0.0] * len(pairs), 0, Timings()
-    for first, rows in places.items():
-        seconds = [pairs[row][1] for row in rows]
-        result = await rerank_request(
-            service, request, first, seconds, lease=lease, truncate=body.cut(), budget_ms=None
-        )
+    for rows, result in zip(places.values(), results, strict=True):
         for passage in result.passages:
             scores[rows[passage.index]] = score(passage, body.raw_scores)
         tokens += result.tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -12,6 +14,10 @@ import httpx
 import pytest
 
 from tandem.engine import Engine
+from tandem.engine.server.app import create_admin
+from tandem.engine.server.auth import Auth
+from tandem.engine.server.service import Service
+from tandem.engine.server.settings import ServerSettings
 
 from .conftest import KEY, Running
 
@@ -271,3 +277,34 @@ def test_a_compatible_route_degrades_only_when_it_is_asked_to(server: Running):
 def test_a_deadline_must_be_a_time(server: Running, value: str):
     answer = server.client.post("/v2/rerank", json=BODIES["/v2/rerank"], headers={"x-request-timeout-ms": value})
     assert answer.status_code == 422
+
+
+def test_a_key_is_one_client_however_its_header_is_spelt():
+    """Turns and admission are shared out by client: one key must not be several."""
+    seen: list[str] = []
+
+    async def app(scope: dict, receive: object, send: object) -> None:
+        seen.append(scope["state"]["client"])
+
+    auth = Auth(app, ServerSettings(api_keys=("k" * 32, "j" * 32)))
+    basic = [b"Basic " + base64.b64encode(f"{user}:{'k' * 32}".encode()) for user in ("a", "b")]
+    bearers = [b"Bearer " + b"k" * 32, b"bearer   " + b"k" * 32, b"BEARER " + b"k" * 32]
+    for header in (*bearers, *basic, b"Bearer " + b"j" * 32):
+        scope = {"type": "http", "path": "/rerank", "headers": [(b"authorization", header)], "client": ("::1", 1)}
+        asyncio.run(auth(scope, None, None))  # type: ignore[arg-type]
+    assert len(set(seen[:5])) == 1
+    assert len(set(seen)) == 2
+
+
+def test_metrics_beyond_loopback_answer_to_any_name():
+    """Prometheus asks for an address that a listener on all of them cannot know."""
+    for host, status in (("127.0.0.1", 403), ("0.0.0.0", 200)):
+        service = Service(ServerSettings(admin_host=host, api_keys=("k" * 32,)))
+        transport = httpx.ASGITransport(create_admin(service, lambda: None))
+
+        async def ask(path: str, transport: httpx.ASGITransport = transport) -> int:
+            async with httpx.AsyncClient(transport=transport, base_url="http://192.0.2.7:9000") as client:
+                return (await client.get(path)).status_code
+
+        assert asyncio.run(ask("/metrics")) == status
+        assert asyncio.run(ask("/admin/status")) == 401

@@ -46,7 +46,7 @@ def test_openai(server: Running, engine: Engine):
     with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
         client.embeddings.create(model="any", input=[1, 2, 3])
     with pytest.raises(openai.UnprocessableEntityError):
-        client.embeddings.create(model="any", input=[" "])
+        client.embeddings.create(model="any", input=["x"] * 3000)
     with pytest.raises(openai.AuthenticationError, match="key"):
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).embeddings.create(
             model="m", input="x"

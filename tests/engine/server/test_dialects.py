@@ -7,7 +7,14 @@ import base64
 import numpy as np
 import pytest
 
+pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
+
+from pydantic import ValidationError
+
 from tandem.engine import Engine
+from tandem.engine.server.routes.openai import EmbeddingsBody
+from tandem.engine.server.routes.rerank import DocumentsBody
+from tandem.engine.server.routes.tei import DecodeBody, EmbedBody, PredictBody
 
 from .conftest import Running
 
@@ -249,3 +256,95 @@ def test_collections(server: Running, engine: Engine):
     assert entry["name"] == "docs"
     assert entry["passages"] == len(engine.collection)
     assert "/" not in entry["name"]
+
+
+def test_one_empty_document_costs_the_others_nothing(server: Running):
+    scored = post(server, "/rerank", query=QUERY, texts=["sort a list", "", "a file"])
+    assert sorted(entry["index"] for entry in scored) == [0, 1, 2]
+    assert len(post(server, "/v2/rerank", query=QUERY, documents=["sort a list", " "])["results"]) == 2
+    assert len(post(server, "/embed", inputs=["a", ""])) == 2
+    assert len(post(server, "/v1/embeddings", input=["", "a"])["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v2/rerank", {"query": "q", "documents": [1] * 3000}),
+        ("/v1/rerank", {"query": "q", "documents": [None] * 3000}),
+        ("/rerank", {"query": "q", "texts": [1] * 3000}),
+        ("/rerank", {"query": "q", "documents": [1] * 3000}),
+        ("/embed", {"inputs": [None] * 3000}),
+        ("/embed", {"inputs": [[None] * 100_000]}),
+        ("/predict", {"inputs": [["a", "b"]] * 3000}),
+        ("/predict", {"inputs": [["a"] * 100_000]}),
+        ("/tokenize", {"inputs": [1] * 3000}),
+        ("/decode", {"ids": [None] * 100_000}),
+        ("/decode", {"ids": [[1] * 100_000]}),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": [1] * 3000}}),
+        ("/v1/embeddings", {"input": [[]] * 3000}),
+        ("/v1/embeddings", {"input": [[1] * 100_000]}),
+        ("/v1/ranking", {"query": {"text": "q"}, "passages": [1] * 3000}),
+        ("/v1/search", {"queries": [1] * 3000}),
+        ("/v1/rerank", {"query": "q", "documents": ["a"], "rank_fields": ["text"] * 3000}),
+    ],
+)
+def test_lists_are_counted_before_they_are_checked(server: Running, path: str, fields: dict):
+    """Checked first, a megabyte of wrong entries cost seconds and a gigabyte."""
+    answer = server.client.post(path, json=fields)
+    assert answer.status_code == 422
+    assert "exceed the limit of" in answer.text
+
+
+def test_checking_ends_at_the_first_wrong_entry():
+    for model, fields in (
+        (DocumentsBody, {"query": "q", "documents": [1] * 2000}),
+        (EmbedBody, {"inputs": [None] * 2000}),
+        (EmbedBody, {"inputs": [[1], *[[None] * 20] * 2000]}),
+        (PredictBody, {"inputs": [[1, 2]] * 2000}),
+        (DecodeBody, {"ids": [None] * 2000}),
+        (EmbeddingsBody, {"input": [[], *[None] * 2000]}),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate(fields)
+        assert caught.value.error_count() <= 4  # one a branch
+
+
+def test_a_document_with_an_id_is_stored_only_where_none_of_its_fields_is_read(server: Running):
+    documents = [{"title": "sort a list", "id": "x1"}, {"title": "a file", "id": "x2"}]
+    some = post(server, "/v1/rerank", query=QUERY, documents=documents, rank_fields=["title"])["results"]
+    plain = post(server, "/v1/rerank", query=QUERY, documents=["sort a list", "a file"])["results"]
+    assert some == plain
+    answer = server.client.post("/v1/rerank", json={"query": QUERY, "documents": documents})
+    assert "no passage" in answer.text
+
+
+def test_null_is_absent(server: Running):
+    assert post(server, "/rerank", query=QUERY, documents=["a"], texts=None, passages=None)["results"]
+    assert isinstance(post(server, "/v1/embeddings", input="a", encoding_format=None)["data"][0]["embedding"], list)
+
+
+def test_every_query_is_looked_at_before_any_is_searched(server: Running):
+    answer = server.client.post("/v1/search", json={"queries": ["a", " "]})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        422,
+        "query 1 is empty; give at least one word",
+    )
+
+
+def test_what_is_tokenised_is_bounded_by_what_it_answers(server: Running, engine: Engine):
+    room = engine.encoder.tokenizer.cut("x" * 10_000)[0]
+    many = [room[:500]] * 600
+    answer = server.client.post("/tokenize", json={"inputs": many})
+    assert answer.status_code == 422
+    assert "262144 a request" in answer.text
+
+
+@pytest.mark.parametrize(
+    "filters", [{"hunter2": {"$hunter2": "hunter2"}}, {"$hunter2": ["hunter2"]}, {"x": {"$in": "hunter2"}}]
+)
+def test_a_wrong_filter_is_not_repeated(server: Running, filters: dict):
+    answer = server.client.post("/v1/search", json={"query": "a", "filters": filters})
+    assert answer.status_code == 422
+    assert "SearchSettings" not in answer.text
+    assert "hunter2" not in answer.text
+    assert len(answer.text) < 400

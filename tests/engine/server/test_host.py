@@ -14,6 +14,7 @@ pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
 from tandem.engine.collection import Pointer
 from tandem.engine.errors import CollectionError, EngineError
 from tandem.engine.server import host as hosting
+from tandem.engine.server import suspects
 from tandem.engine.server.backend import WorkerLost
 from tandem.engine.server.calls import Decode
 from tandem.engine.server.errors import Failure
@@ -216,3 +217,72 @@ def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPat
     row = Row(first, broken)
     run(work, row, monkeypatch)
     assert len(row.asked) == 2
+
+
+def test_all_calls_of_a_request_move_on_together_and_are_counted_once(monkeypatch: pytest.MonkeyPatch):
+    """The four queries of a search lose their worker at once; the lease is one."""
+
+    async def work(host: Host) -> None:
+        with host.lease() as lease:
+            calls = [Decode(client="", rows=[[number]]) for number in range(4)]
+            answers = await asyncio.gather(*(lease.run(call, 10) for call in calls))
+            assert answers == ["second"] * 4
+            assert dict(host._leases) == {id(host.current): 1}
+        assert not host._leases
+        assert host.metrics.retried._value.get() == 4
+
+    run(work, Row(Fake("first", fails=4), Fake("second")), monkeypatch)
+
+
+def test_a_lease_stays_counted_when_no_worker_comes(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure, match="started again"), host.lease() as lease:
+            await lease.run(CALL, 0.05)
+        assert not host._leases
+
+    run(work, Row(Fake("first", fails=1), *(EngineError("no memory") for _ in range(1000))), monkeypatch)
+
+
+@dataclass(eq=False)
+class Mortal(Fake):
+    """Dies of the poison, and only of that."""
+
+    async def run(self, call: Any) -> str:
+        await asyncio.sleep(0)
+        if self.ended.is_set() or call.rows == [[666]]:
+            self.ended.set()
+            raise WorkerLost("killed")
+        return self.name
+
+
+def test_a_suspect_that_waited_behind_the_guilty_one_is_not_convicted(monkeypatch: pytest.MonkeyPatch):
+    poison, innocent = Decode(client="", rows=[[666]]), Decode(client="", rows=[[1]])
+
+    async def work(host: Host) -> None:
+        host.suspects.suspect(poison)
+        host.suspects.suspect(innocent)
+
+        async def ask(call: Decode) -> str:
+            with host.lease() as lease:
+                return await lease.run(call, 10)
+
+        guilty, other = await asyncio.gather(ask(poison), ask(innocent), return_exceptions=True)
+        assert isinstance(guilty, Failure)
+        assert guilty.kind == "model"
+        assert other == "second"
+        assert host.suspects.verdict(poison) is True
+        assert host.suspects.verdict(innocent) is None
+        assert not host._leases
+
+    run(work, Row(Mortal("first"), Mortal("second"), Mortal("third")), monkeypatch)
+
+
+def test_a_conviction_ends(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(suspects.time, "monotonic", lambda: now[0])
+    kept = suspects.Suspects()
+    kept.convict(CALL)
+    assert kept.verdict(CALL) is True
+    now[0] = suspects.TERM + 1
+    assert kept.verdict(CALL) is None
+    assert not kept._suspected

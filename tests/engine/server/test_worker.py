@@ -32,6 +32,8 @@ from tandem.engine.server.remote import Remote
 
 from .conftest import KEY
 
+KEYED = {"authorization": f"Bearer {KEY}"}
+
 FAULTY = (sys.executable, str(Path(__file__).with_name("faulty.py")))
 QUIET = {"device": "cpu", "warm_up": False, "reranker_precision": "fp32", "threads": 1}
 
@@ -103,7 +105,7 @@ class Front:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def status(self) -> dict[str, Any]:
-        return httpx.get(f"{self.admin}/admin/status", trust_env=False).json()
+        return httpx.get(f"{self.admin}/admin/status", headers=KEYED, trust_env=False).json()
 
     def ready(self) -> bool:
         return self.client.get("/readyz").status_code == 200
@@ -279,10 +281,15 @@ def test_a_worker_that_cannot_open_says_why(tmp_path: Path):
 def test_admin_is_on_the_second_listener_only(front: Front):
     assert front.client.get("/admin/status").status_code == 404
     assert front.client.post("/admin/drain").status_code == 404
-    assert httpx.get(f"{front.admin}/admin/status", trust_env=False).json()["ready"] is True
-    foreign = httpx.post(f"{front.admin}/admin/drain", headers={"origin": "https://evil.example"}, trust_env=False)
+    assert httpx.get(f"{front.admin}/admin/status", headers=KEYED, trust_env=False).json()["ready"] is True
+    assert httpx.get(f"{front.admin}/admin/status", trust_env=False).status_code == 401
+    assert httpx.post(f"{front.admin}/admin/drain", trust_env=False).status_code == 401
+    assert httpx.get(f"{front.admin}/metrics", trust_env=False).status_code == 200
+    foreign = httpx.post(
+        f"{front.admin}/admin/drain", headers={**KEYED, "origin": "https://evil.example"}, trust_env=False
+    )
     assert foreign.status_code == 403
-    renamed = httpx.post(f"{front.admin}/admin/drain", headers={"host": "evil.example"}, trust_env=False)
+    renamed = httpx.get(f"{front.admin}/metrics", headers={"host": "evil.example"}, trust_env=False)
     assert renamed.status_code == 403
 
 
@@ -321,7 +328,7 @@ def test_a_new_version_is_swapped_in_and_a_broken_one_refused(
             assert rooms() == {"barn"}
         assert front.metric('tandem_swaps_total{outcome="refused"} 2.0')
         assert front.metric('tandem_swaps_total{outcome="done"} 1.0')
-        forced = httpx.post(f"{front.admin}/admin/reload", trust_env=False, timeout=60)
+        forced = httpx.post(f"{front.admin}/admin/reload", headers=KEYED, trust_env=False, timeout=60)
         assert (forced.status_code, forced.json()["swapped"]) == (409, False)
         if supervised:  # the version that was served is what a new worker opens, not the broken one
             os.kill(front.status()["process"], signal.SIGKILL)
