@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 13) else f"Tandem needs Python 3.11 or 3.12, this is {v.major}.{v.minor}: try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
 	@touch $@
 
 demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
@@ -35,8 +35,7 @@ MINUTES ?= 30
 soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30: bad input, clients that leave, new versions; memory must not grow.
 	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/engine/server/test_soak.py
 
-clients: $(INSTALLED)  ## Install the clients the server speaks to (some 70 packages) and run them, and the schema fuzz, against it.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
+clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema fuzz, against it.
 	$(BIN)/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py
 
 # Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.

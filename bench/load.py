@@ -25,11 +25,15 @@ NO_ANSWER = 0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request: its status (0: the connection broke), seconds from when it was due, and how late it was sent."""
+    """One request: its status (0: the connection broke), seconds from when it was due, and how late it was sent.
+
+    ended: the event loop's clock at its answer
+    """
 
     status: int
     seconds: float
     sent_late: float
+    ended: float = 0.0
 
 
 class Client:
@@ -144,7 +148,8 @@ async def timed(client: Client, path: str, body: bytes, due: float, deadline_ms:
         status, _ = await client.post(path, body, {"x-request-timeout-ms": f"{deadline_ms:.0f}"})
     except (OSError, h11.ProtocolError):
         status = NO_ANSWER
-    return Outcome(status, loop.time() - due, sent - due)
+    ended = loop.time()
+    return Outcome(status, ended - due, sent - due, ended)
 
 
 def wait_until(condition: Any, seconds: float, step: float = 0.05) -> bool:

@@ -43,9 +43,13 @@ def throughput(
     seed: int = 0,
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
 ) -> Document:
-    """`repeats` rounds; in each, every number of callers asks all of `sample` questions, then every rival does."""
+    """`repeats` rounds; in each, every number of callers asks all of `sample` questions, then every rival does.
+
+    More callers than questions ask as many as they are, each another: who asks what is being answered gets it for free.
+    """
     reranker = needed_reranker(engine)
-    questions = workload.questions(sample, seed)
+    many = workload.questions(max(sample, *callers), seed)
+    questions = many[:sample]
     rows = candidate_rows(engine, questions, candidates)
     lengths = pair_lengths(engine, reranker, questions, rows)
     rates = floors.measure(engine.device.threads)
@@ -59,7 +63,7 @@ def throughput(
         for turn in range(repeats):
             for count in callers:
                 for name, finalists in ways.items():
-                    asked = _ask(engine, questions, len(rows[0]), finalists, count)
+                    asked = _ask(engine, many[: max(sample, count)], len(rows[0]), finalists, count)
                     rounds.setdefault(f"{name}, {count} at once", []).append(asked)
             for name, system in theirs.items():
                 if name not in absent:

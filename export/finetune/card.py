@@ -87,7 +87,8 @@ def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
     data = [name for name in trained["data"] if name not in (*settings["pseudo"], "cloze")]
     words = ["tandem finetune", f"--base {base}", *(f"--data {name}" for name in data)]
     words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
-    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "seed", "rank", "rate", "questions")]
+    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "rate")]
+    words += [f"--{key} {settings[key]}" for key in ("seed", "rank", "questions")]
     words += [f"--length {settings['max_length']}", *(["--judge JUDGE"] if settings.get("judge") else [])]
     before = f"{out}-BEFORE"
     earlier = [] if start is None else _commands(base, start, before)

@@ -40,19 +40,25 @@ class Source:
 
 
 def schedule(sources: list[Source], seed: int, start: str | None = None) -> npt.NDArray[np.int32]:
-    """int32 [n, 2]: (source, question) in training order, each question at most once, sources mixed by weight.
+    """int32 [n, 2]: (source, question) in training order, sources mixed by weight.
 
-    It ends where the first source with any weight is used up; the loop then begins it again. A training that goes on
-    from the weights `start` (sha256) has an order of its own, so that it does not repeat the questions it began with.
+    It ends where the source that lasts longest is used up, and the loop then begins it again; a shorter one is asked
+    anew, in another order, when all of its questions were. A training that goes on from the weights `start` (sha256)
+    has an order of its own.
     """
     rng = np.random.default_rng((seed, 1) if start is None else (seed, 1, int(start[:8], 16)))
-    total = sum(source.weight for source in sources)
-    passes = min(len(source.mined.questions) * total / source.weight for source in sources if source.weight > 0)
+    shares = {
+        index: source for index, source in enumerate(sources) if source.weight > 0 and len(source.mined.questions)
+    }
+    longest = max((len(source.mined.questions) / source.weight for source in shares.values()), default=0.0)
     rows: list[tuple[float, int, int]] = []
-    for index, source in enumerate(sources):
-        count = min(len(source.mined.questions), round(passes * source.weight / total))
-        order = rng.permutation(len(source.mined.questions))[:count]
-        rows.extend((position, index, question) for position, question in zip(rng.random(count), order, strict=True))
+    for index, source in shares.items():
+        size, count = len(source.mined.questions), round(longest * source.weight)
+        for done in range(0, count, size):
+            order = rng.permutation(size)[: count - done]
+            # Positions of one round lie behind those of the round before.
+            places = (done + np.sort(rng.random(len(order))) * len(order)) / count
+            rows.extend((place, index, question) for place, question in zip(places, order, strict=True))
     rows.sort()
     return np.array([(index, question) for _, index, question in rows], dtype=np.int32).reshape(-1, 2)
 

@@ -60,14 +60,18 @@ def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
         assert rows[0] not in rows[1:]
 
 
-def test_schedule_mixes_by_weight_and_asks_nothing_twice() -> None:
-    sources = [Source("a", mined(60), 0.75), Source("b", mined(30), 0.25)]
+def test_schedule_mixes_by_weight_until_every_question_was_asked() -> None:
+    sources = [Source("a", mined(60), 0.75), Source("b", mined(30), 0.25), Source("none", mined(0), 0.5)]
     order = schedule(sources, 0)
-    assert len({tuple(row) for row in order.tolist()}) == len(order)
-    assert np.bincount(order[:, 0]).tolist() == [60, 20]
+    assert np.bincount(order[:, 0]).tolist() == [90, 30]  # b lasts longest; a is asked half again
+    asked = order[order[:, 0] == 0, 1].tolist()
+    assert sorted(asked[:60]) == list(range(60))
+    assert len(set(asked[60:])) == 30
+    assert sorted(order[order[:, 0] == 1, 1].tolist()) == list(range(30))
     half = np.bincount(order[: len(order) // 2, 0])
     assert half[0] / half.sum() == pytest.approx(0.75, abs=0.15)
     assert np.array_equal(order, schedule(sources, 0))
+    assert schedule([Source("none", mined(0), 0.5)], 0).shape == (0, 2)
 
 
 def test_a_removed_sentence_asks_for_its_passage() -> None:

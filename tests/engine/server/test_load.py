@@ -63,6 +63,13 @@ def test_goodput_counts_only_answers_in_time():
     assert summary["statuses"] == {"200": 2, "429": 1, "504": 1}
 
 
+def test_goodput_is_by_the_time_until_the_last_answer():
+    """A server that answers two a second, asked ten at once and no more for a second, has a goodput of two."""
+    queued = [Outcome(200, 0.5 * place, 0.0, 100.0 + 0.5 * place) for place in range(1, 11)]
+    summary = _summary(queued, seconds=1, deadline_ms=60_000)
+    assert (summary["goodput"], summary["lasted"], summary["offered"]) == (2.0, 5.0, 10.0)
+
+
 def test_the_benchmark_end_to_end(engine: Engine):
     queries = {"a": "read json", "b": "a lock", "c": "threads"}
     document = serve_bench(
