@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Defaults are those of the bundled adapter; `minutes` ends the training unless `steps` is given."""
+    """`minutes` ends the training unless `steps` is given. What an adapter was trained with stands in its record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
