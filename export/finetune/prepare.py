@@ -114,7 +114,7 @@ def _job(
 ) -> Callable[[Callable[[int], None]], Mined]:
     def run(advance: Callable[[int], None]) -> Mined:
         clean = split == "train"
-        # A training that goes on asks other questions than its start did, as far as there are any.
+        # A training that goes on draws its questions anew; of a source that has more than are drawn, most are new.
         again = [int(settings.start[:8], 16)] if clean and settings.start else []
         rng = np.random.default_rng((settings.seed, 3, index, not clean, *again))
         return mine(dataset, model, tokenizer, questions=asked, rng=rng, clean=clean, advance=advance)

@@ -35,7 +35,8 @@ from .write import write_record, write_weights
 
 log = logging.getLogger(__name__)
 WORK = "work"
-# As many pairs a step in shorter lists: three negatives of the six hardest and one of all have most of a list's loss.
+# As many pairs a step in shorter lists, three negatives of the six hardest and one of all: the hardest should have most
+# of a list's loss (not measured apart from the rest; see bench/LOG.md).
 JUDGED: dict[str, Any] = {"lists": 6, "negatives": 4, "close": 6, "close_share": 0.75}
 # Half a point of nDCG@10 on held-back questions of the training's own sources is given for unseen collections: with the
 # bundled adapter that is a weight of 23 instead of 8.
@@ -70,7 +71,7 @@ def finetune(
     settings: everything at once, in place of the single ones
     start:  an adapter on `base` to go on from (a bundled name or a folder); its rank and exits are kept
     judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
-            puts highest are the negatives (see `harden`)
+            puts highest are the negatives (see `harden`), in lists of the sizes JUDGED, whatever `settings` say
     questions: training questions of the heaviest source     max_length: tokens of a training pair
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot

@@ -89,9 +89,6 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
     queries = [body.query] if body.query is not None else body.queries or []
     if not queries:
         raise Failure("empty", "queries is empty; give at least one", param="queries")
-    if len(queries) > service.settings.max_queries:
-        limit = service.settings.max_queries
-        raise Failure("validation", f"{len(queries)} queries exceed the limit of {limit}; split the request")
     service.check_inputs(queries, service.settings.max_text_characters)
     return [checked(query, "the query" if body.query is not None else f"query {n}") for n, query in enumerate(queries)]
 

@@ -19,7 +19,6 @@ from typing_extensions import TypeAliasType
 from ...result import Reranked, RerankResult
 from ..deadline import milliseconds
 from ..errors import Failure
-from ..host import Lease
 from ..service import Service
 from .counting import check_counts
 
@@ -142,14 +141,12 @@ async def rerank_documents(
 
 
 async def rerank_request(
-    service: Service, request: Request, query: str, texts: list[str] | None, *, lease: Lease | None = None, **more: Any
+    service: Service, request: Request, query: str, texts: list[str] | None, **more: Any
 ) -> RerankResult:
-    """`Service.rerank` for a request: its time, its client, its budget; `lease` when it has one already."""
+    """`Service.rerank` for a request: its time, its client, its budget."""
     told = {"remaining": remaining(request), "client": client_of(request), "budget_ms": budget_of(request), **more}
-    if lease is not None:
+    with service.lease() as lease:
         return await service.rerank(lease, query, texts, **told)
-    with service.lease() as taken:
-        return await service.rerank(taken, query, texts, **told)
 
 
 def _is_stored(document: dict[str, Any], fields: list[str] | None) -> bool:
