@@ -9,7 +9,7 @@ from tandem.engine.fusion import Domain, Fusion
 from tandem.engine.tokens import TokenBatch, pack
 from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve
-from tandem.export.finetune.harder import READ, Judge, harden
+from tandem.export.finetune.harder import CEILING, READ, Judge, harden
 from tandem.export.finetune.lists import Source, _rows, schedule
 from tandem.export.finetune.negatives import DEPTH, Mined, _candidates
 from tandem.export.finetune.pseudo import inverse_cloze, python_docs
@@ -142,6 +142,18 @@ def test_what_the_judge_puts_highest_comes_first() -> None:
         after = hard.candidates[question][hard.candidates[question] >= 0]
         likeliest = before[np.argsort(-data.evidence(question, before), kind="stable")]
         assert after.tolist() == [*sorted(likeliest[:READ], reverse=True), *likeliest[READ:]]
+
+
+def test_a_passage_far_above_the_answer_is_no_negative() -> None:
+    data = mined(20)
+    question = int(np.flatnonzero((data.candidates >= 0).sum(axis=1) > READ)[0])
+    found = data.candidates[question][data.candidates[question] >= 0]
+    likeliest = found[np.argsort(-data.evidence(question, found), kind="stable")]
+    asked = int(data.questions[question][0])
+    above = {(asked, int(likeliest[3])): CEILING + 0.1, (asked, int(likeliest[5])): CEILING - 0.1}
+    hard = harder(data, Reader(0.0, above))
+    after = hard.candidates[question][hard.candidates[question] >= 0].tolist()
+    assert after == [likeliest[5], *(row for at, row in enumerate(likeliest) if at not in (3, 5))]
 
 
 def test_most_questions_that_the_judge_is_sure_of_are_left_out() -> None:
