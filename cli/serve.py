@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import typer
@@ -16,8 +17,8 @@ def command(
     config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
     host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
     port: int | None = typer.Option(None, help="Port (default: 8080)."),
-    admin_port: int | None = typer.Option(
-        None, help="Port of the second listener, for metrics, reload and drain (default: 9000)."
+    admin_port: str | None = typer.Option(
+        None, help="Port of the second listener, for metrics, reload and drain (default: 9000), or none."
     ),
     api_key_file: Path | None = typer.Option(None, help="A file with one bearer key a line."),
     supervise: bool | None = typer.Option(
@@ -36,12 +37,14 @@ def command(
     try:
         from ..engine.server import logs
         from ..engine.server.run import serve
-        from ..engine.server.settings import ServerSettings
+        from ..engine.server.settings import ServerSettings, unknown_variables
     except ImportError as error:
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
         config, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise,         encoder=encoder, reranker=reranker, device=device, threads=threads,
+        supervise=supervise, encoder=encoder, reranker=reranker, device=device, threads=threads,
     )  # fmt: skip
     logs.set_up()
+    for name in unknown_variables():
+        logging.getLogger(__name__).warning("a variable sets nothing", extra={"variable": name})
     serve(collection, settings)

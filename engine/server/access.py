@@ -37,6 +37,8 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if scope["method"] == "HEAD":  # as GET; uvicorn, whose own scope this leaves alone, sends no body
+            scope = {**scope, "method": "GET"}
         start = time.perf_counter()
         request_id = _request_id(dict(scope["headers"]).get(b"x-request-id"))
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
@@ -80,9 +82,11 @@ class Access:
         return status
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = _route(scope)
-        self._service.metrics.answered(route, status, seconds)
-        if status >= 400 and (reason := scope["state"].get("reason")):
+        route, state = _route(scope), scope["state"]
+        self._service.metrics.answered(
+            route, status, seconds, single=state.get("single", False), kind=state.get("failure")
+        )
+        if status >= 400 and (reason := state.get("reason")):
             self._service.metrics.rejected.labels(reason).inc()
         fields = {"id": request_id, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
         log.info("request", extra={"method": scope["method"], **fields})

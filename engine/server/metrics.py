@@ -18,6 +18,13 @@ _DEGRADED = {
     "ran out": "cut_short",
     "late": "late",
 }
+# What TEI counts as requests: those of the models. Probes, metrics and tokenising are none.
+_TEI_COUNTED = {
+    "/embed", "/predict", "/rerank", "/similarity", "/v1/embeddings", "/embeddings", "/v1/rerank", "/v2/rerank",
+    "/v1/search", "/v1/ranking", "/v1/retrieval/nvidia/reranking",
+}  # fmt: skip
+# TEI's words for our kinds of failure; the others keep their own.
+_TEI_ERRORS = {"empty": "validation", "model": "inference", "internal": "inference", "unavailable": "unhealthy"}
 STAGES = ("tokenize", "queue", "encode", "recall", "fetch", "rerank")
 
 
@@ -78,6 +85,10 @@ class Metrics:
             reason = next((reason for part, reason in _DEGRADED.items() if part in why), "no_reranker")
             self.degraded.labels(reason).inc()
 
+    def refused(self, reason: str) -> None:
+        """A connection was ended before there was a request."""
+        self.rejected.labels(reason).inc()
+
     def batch(self, sequences: int, tokens: int) -> None:
         """A micro-batch begins."""
         self.te_batch_size.observe(sequences)
@@ -94,17 +105,21 @@ class Metrics:
         if tokens is not None:
             self.te_length.observe(tokens)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """A request ended, however."""
+    def answered(
+        self, route: str, status: int, seconds: float, *, single: bool = False, kind: str | None = None
+    ) -> None:
+        """A request ended, however: `single` for one text instead of a list, `kind` of the failure if it is one."""
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
-        method = route.rpartition("/")[2] or "index"
+        if route not in _TEI_COUNTED:
+            return
+        method = "single" if single else "batch"
         self.te_count.labels(method).inc()
-        self.te_duration.observe(seconds)
         if status < 400:
             self.te_success.labels(method).inc()
+            self.te_duration.observe(seconds)
         else:
-            self.te_failure.labels(str(status)).inc()
+            self.te_failure.labels(_TEI_ERRORS.get(kind or "", kind or "disconnected")).inc()
 
     def text(self) -> bytes:
         """The exposition."""

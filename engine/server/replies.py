@@ -26,6 +26,7 @@ def failure_reply(failure: Failure, scope: Scope) -> Json:
     request_id = scope.get("state", {}).get("request_id", "")
     if "state" in scope:
         scope["state"]["reason"] = failure.reason or failure.kind
+        scope["state"]["failure"] = failure.kind
     return Json(failure.body(dialect, request_id), status_code=failure.status(dialect), headers=failure.headers())
 
 

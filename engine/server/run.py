@@ -10,11 +10,9 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from ..collection import Pointer
 from ..engine import Engine
@@ -24,15 +22,12 @@ from .app import create_admin, create_app
 from .backend import Backend, Local
 from .host import Host
 from .metrics import Metrics
+from .protocol import Config, make_room
 from .remote import Remote
 from .service import Service
 from .settings import ServerSettings
 
 log = logging.getLogger(__name__)
-# A request's line and headers; beyond it the connection is closed before anything is kept (see h11's limit).
-MAX_HEADER_BYTES = 32 * 1024
-# How often uvicorn looks whether it should end; the drain adds it to its own time.
-BACKSTOP_SECONDS = 5
 
 
 def serve(collection: Path, settings: ServerSettings) -> None:
@@ -62,7 +57,9 @@ class Serving:
         if settings.admin_port is not None:
             sockets.append(_listen(settings.admin_host, settings.admin_port))
             applications.append(create_admin(self.service, partial(self.stop, settings.drain_delay_ms / 1e3)))
-        self._servers = [_Server(_config(application, settings)) for application in applications]
+        make_room(settings.max_connections)
+        refused = self._metrics.refused
+        self._servers = [_Server(Config(application, settings, refused)) for application in applications]
         self._catch_signals()
         listening = [
             asyncio.create_task(server.serve(sockets=[bound]))
@@ -133,17 +130,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
-    # h11 rather than httptools: it bounds a request's headers.
-    options: dict[str, Any] = {
-        "http": "h11", "ws": "none", "lifespan": "off", "log_config": None, "access_log": False, "server_header": False,
-        "date_header": True, "proxy_headers": False, "timeout_keep_alive": 30, "backlog": 2048,
-        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
-        "timeout_graceful_shutdown": int(settings.drain_timeout_ms / 1e3) + BACKSTOP_SECONDS,
-    }  # fmt: skip
-    return uvicorn.Config(app, **options)
 
 
 def _listen(host: str, port: int) -> socket.socket:

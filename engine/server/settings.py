@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ from ..runtime import RuntimeWish
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
+# Variables that Kubernetes makes for a service of the name "tandem".
+_SERVICE_LINKS = ("TANDEM_SERVICE_", "TANDEM_PORT_")
 
 
 class ServerSettings(BaseSettings):
@@ -35,7 +38,7 @@ class ServerSettings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     admin_host: str = "127.0.0.1"
     admin_port: int | None = Field(default=9000, ge=0, le=65535)
-    """Second listener: /metrics and the probes without a key, and /admin; null: none."""
+    """Second listener: /metrics and the probes without a key, and /admin; "none": no such listener."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas in a variable. Without one, only a loopback address is served."""
     api_key_file: Path | None = None
@@ -47,9 +50,13 @@ class ServerSettings(BaseSettings):
     """Milliseconds from a request's headers to its answer; X-Request-Timeout-Ms may shorten it."""
     body_timeout_ms: float = Field(default=10_000, gt=0, allow_inf_nan=False)
     """Milliseconds in which a whole body must have come."""
+    header_timeout_ms: float = Field(default=10_000, gt=0, allow_inf_nan=False)
+    """Milliseconds in which a request's line and headers must have come."""
     max_body_bytes: int = Field(default=8 * 2**20, gt=0)
     max_buffered_bytes: int = Field(default=256 * 2**20, gt=0)
     """Bytes of bodies held at once over all requests."""
+    max_connections: int = Field(default=2048, gt=0)
+    """Connections of each listener, idle ones too; the next one gets 503."""
     max_concurrent_requests: int = Field(default=512, gt=0)
     max_documents: int = Field(default=2048, gt=0)
     """Documents of one rerank request."""
@@ -95,7 +102,7 @@ class ServerSettings(BaseSettings):
     def load(cls, config: Path | None = None, **flags: Any) -> ServerSettings:
         """The settings of a TOML file, the environment and `flags` (None: not given); raises InputError."""
         try:
-            environment = EnvSettingsSource(cls)()
+            environment = _environment(cls)
             given = {name: value for name, value in flags.items() if value is not None}
             return cls(**{**_toml(config), **environment, **given})
         except SettingsError as error:
@@ -120,6 +127,11 @@ class ServerSettings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("admin_port", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if value == "none" else value  # TOML and variables have no null
 
     @model_validator(mode="after")
     def _safe(self) -> ServerSettings:
@@ -161,6 +173,13 @@ class ServerSettings(BaseSettings):
         return {**chosen, "queue_tokens": self.max_queue_tokens, "encoder": self.encoder, "reranker": self.reranker}
 
 
+def unknown_variables() -> list[str]:
+    """TANDEM_* variables that set nothing, misspelt perhaps."""
+    known = {f"TANDEM_{name}".upper() for name in ServerSettings.model_fields}
+    given = (name.upper() for name in os.environ if name.upper().startswith("TANDEM_"))
+    return sorted(name for name in given if name not in known and not name.startswith(_SERVICE_LINKS))
+
+
 def loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
     if host == "localhost":
@@ -169,6 +188,12 @@ def loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _environment(settings: type[ServerSettings]) -> dict[str, Any]:
+    """What variables set. A Kubernetes service of the name "tandem" puts its address into TANDEM_PORT: no port."""
+    found = EnvSettingsSource(settings)()
+    return {name: value for name, value in found.items() if not (name == "port" and str(value).startswith("tcp://"))}
 
 
 def _toml(config: Path | None) -> dict[str, Any]:

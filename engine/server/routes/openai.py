@@ -13,7 +13,7 @@ from pydantic import Field
 from ...encoder import TextKind
 from ..errors import Failure
 from ..replies import Json
-from .shared import Body, IdRows, Ids, Served, Texts, client_of, new_router, remaining
+from .shared import Body, IdRows, Ids, Served, Texts, client_of, listed, new_router, remaining
 from .tei import shortened
 
 router = new_router("OpenAI")
@@ -32,7 +32,7 @@ class EmbeddingsBody(Body):
 @router.post("/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Unit vectors, in the request's order."""
-    inputs = [body.input] if isinstance(body.input, str) else body.input
+    inputs = listed(request, body.input)
     if not inputs:
         raise Failure("empty", "input is empty; give at least one text", param="input")
     texts = [text for text in inputs if isinstance(text, str)]

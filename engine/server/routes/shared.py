@@ -86,6 +86,14 @@ def remaining(request: Request) -> float:
     return deadline - asyncio.get_running_loop().time()
 
 
+def listed(request: Request, given: str | list[Any]) -> list[Any]:
+    """One text or a list, as a list; which it was is remembered for the metrics."""
+    if isinstance(given, str):
+        request.state.single = True
+        return [given]
+    return given
+
+
 def client_of(request: Request) -> str:
     """Whose turn a request takes at the device."""
     return str(getattr(request.state, "client", ""))

@@ -28,6 +28,7 @@ from .shared import (
     TextRows,
     Texts,
     client_of,
+    listed,
     new_router,
     remaining,
     score,
@@ -125,7 +126,7 @@ class Watch:
 async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Unit vectors of texts: a list of lists."""
     watch = Watch(request)
-    inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    inputs = listed(request, body.inputs)
     if not inputs:
         raise Failure("empty", "`inputs` cannot be empty", param="inputs")
     texts = [text for text in inputs if isinstance(text, str)]
@@ -148,6 +149,7 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     watch = Watch(request)
     single = isinstance(body.inputs, list) and len(body.inputs) > 0 and isinstance(body.inputs[0], str)
     pairs = [body.inputs] if single else body.inputs
+    request.state.single = single
     if not pairs:
         raise Failure("empty", "`inputs` cannot be empty", param="inputs")
     if isinstance(pairs, str) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):

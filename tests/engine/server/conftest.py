@@ -18,6 +18,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="the [serve] extra is not instal
 from tandem.engine import Engine  # noqa: E402
 from tandem.engine.indexing import index_corpus  # noqa: E402
 from tandem.engine.server import ServerSettings, Service, create_app  # noqa: E402
+from tandem.engine.server.protocol import Config  # noqa: E402
 
 KEY = "k" * 32
 
@@ -44,10 +45,8 @@ def engine(
 @contextlib.contextmanager
 def running(service: Service) -> Iterator[Running]:
     bound = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(service), lifespan="off", ws="none", http="h11", log_config=None, access_log=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
+    config = Config(create_app(service), service.settings, service.metrics.refused)
+    config.timeout_graceful_shutdown = 5
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()

@@ -30,6 +30,26 @@ def test_a_flag_wins_over_a_variable_over_the_file(tmp_path: Path, monkeypatch: 
     assert settings.ServerSettings().port == 8080  # made directly, it reads no variable
 
 
+def test_no_second_listener(monkeypatch: pytest.MonkeyPatch):
+    assert settings.ServerSettings.load(admin_port="none").admin_port is None
+    assert settings.ServerSettings.load(admin_port="9001").admin_port == 9001
+    monkeypatch.setenv("TANDEM_ADMIN_PORT", "none")
+    assert settings.ServerSettings.load().admin_port is None
+
+
+def test_variables_that_set_nothing_are_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TANDEM_TIMOUT_MS", "5")
+    monkeypatch.setenv("TANDEM_MAX_INPUTS", "7")
+    # A service "tandem" of a Kubernetes cluster, as every pod beside it sees it.
+    monkeypatch.setenv("TANDEM_PORT", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("TANDEM_PORT_8080_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("TANDEM_SERVICE_HOST", "10.0.0.1")
+    assert "TANDEM_TIMOUT_MS" in settings.unknown_variables()
+    assert not {"TANDEM_MAX_INPUTS", "TANDEM_PORT_8080_TCP_ADDR"} & set(settings.unknown_variables())
+    loaded = settings.ServerSettings.load()
+    assert (loaded.port, loaded.max_inputs) == (8080, 7)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -39,6 +59,7 @@ def test_a_flag_wins_over_a_variable_over_the_file(tmp_path: Path, monkeypatch: 
         ({"api_keys": "short"}, "shorter than 16"),
         ({"api_key_file": Path("/nowhere/key")}, "cannot be read"),
         ({"timeout_ms": 0}, "timeout_ms"),
+        ({"admin_port": "all"}, "admin_port"),
     ],
 )
 def test_wrong_settings_are_one_sentence(flags: dict, message: str):
