@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 from starlette.types import Scope, Send
 
 from .errors import Failure, dialect_of
 
 
-class Json(Response):
+class Json(JSONResponse):
     """A JSON response of plain types and NumPy arrays."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

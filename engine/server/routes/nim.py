@@ -6,12 +6,13 @@ from typing import Literal
 
 from fastapi import Request
 
+from ..answers import NimRankings
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
 from .shared import Body, Served, degradation, new_router, rerank_request
 
-router = new_router("NIM")
+router = new_router("NIM", "nim")
 
 
 class Text(Body):
@@ -28,7 +29,7 @@ class RankingBody(Body):
     truncate: Literal["NONE", "END"] = "END"
 
 
-@router.post("/v1/ranking")
+@router.post("/v1/ranking", response_model=NimRankings)
 @router.post("/v1/retrieval/nvidia/reranking", include_in_schema=False)
 async def ranking(body: RankingBody, request: Request, service: Served) -> Json:
     """Passages by their logits, best first."""

@@ -11,12 +11,13 @@ from fastapi import Request
 from pydantic import Field
 
 from ...encoder import TextKind
+from ..answers import Embeddings, Models
 from ..errors import Failure
 from ..replies import Json
 from .shared import Body, IdRows, Ids, Served, Texts, client_of, listed, new_router, remaining
 from .tei import shortened
 
-router = new_router("OpenAI")
+router = new_router("OpenAI", "openai")
 
 
 class EmbeddingsBody(Body):
@@ -28,7 +29,7 @@ class EmbeddingsBody(Body):
     input_type: TextKind | None = Field(default=None, description="query or passage: the model's prompt for it")
 
 
-@router.post("/v1/embeddings")
+@router.post("/v1/embeddings", response_model=Embeddings)
 @router.post("/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Unit vectors, in the request's order."""
@@ -58,7 +59,7 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
     return Json({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_model=Models)
 async def models(service: Served) -> Json:
     """The two models."""
     facts = service.facts

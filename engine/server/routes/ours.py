@@ -11,12 +11,13 @@ from pydantic import Field
 from ...config import FINALISTS, MAX_CANDIDATES, SearchSettings
 from ...result import Hit, SearchResult, Timings
 from ...text import checked
+from ..answers import Collections, SearchAnswer, SearchAnswers
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service
 from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router, remaining
 
-router = new_router("tandem")
+router = new_router("tandem", "tandem")
 # Not dataclasses.asdict, which copies every value: a third of a millisecond for ten hits.
 _HIT, _TIMINGS = ([field.name for field in fields(each)] for each in (Hit, Timings))
 
@@ -43,7 +44,7 @@ class SearchBody(Body):
     )
 
 
-@router.post("/v1/search")
+@router.post("/v1/search", response_model=SearchAnswer | SearchAnswers)
 async def search(body: SearchBody, request: Request, service: Served) -> Json:
     """The passages that answer a query, best first, with both scores and how the budget was spent."""
     queries = _queries(body, service)
@@ -62,7 +63,7 @@ async def search(body: SearchBody, request: Request, service: Served) -> Json:
     return Json(answers[0] if body.query is not None else {"results": answers}, headers=headers)
 
 
-@router.get("/v1/collections")
+@router.get("/v1/collections", response_model=Collections)
 async def collections(service: Served) -> Json:
     """What is served, with its version and models."""
     facts = service.facts

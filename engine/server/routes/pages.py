@@ -9,6 +9,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
+from ..answers import WeaviateMeta, failures
 from ..replies import Json
 from ..service import needed_reranker
 from .shared import Served, new_router
@@ -33,7 +34,7 @@ async def docs() -> Response:
     return _html("docs.html")
 
 
-@router.get("/meta")
+@router.get("/meta", response_model=WeaviateMeta, responses=failures("tandem"))
 async def meta(service: Served) -> Json:
     """As Weaviate's sidecar has it."""
     reranker = needed_reranker(service.facts)

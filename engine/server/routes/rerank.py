@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AliasChoices, Field, ValidationError
 
 from ...result import Reranked, RerankResult
+from ..answers import CohereRanks, InfinityRanks, JinaRanks, NimRankings, TeiRank, WeaviateScores, failures
 from ..errors import Failure
 from ..replies import Json
 from ..service import Service, needed_reranker
@@ -59,7 +60,9 @@ class DocumentsBody(Body):
         return passages[: self.top_n] if self.top_n else passages
 
 
-@router.post("/rerank")
+@router.post(
+    "/rerank", response_model=list[TeiRank] | InfinityRanks | WeaviateScores | NimRankings, responses=failures("rerank")
+)
 async def rerank(
     fields: Annotated[dict[str, Any], FromBody(description="TEI: texts; Infinity, vLLM: documents; NIM: passages")],
     request: Request,
@@ -89,7 +92,7 @@ async def rerank(
     return Json(answer, headers=degradation(result.degraded))
 
 
-@router.post("/v1/rerank")
+@router.post("/v1/rerank", response_model=JinaRanks, responses=failures("shared"))
 async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
     """Jina's, and Cohere's first version: one answer with the fields of both."""
     result, texts = await _ranked(body, request, service)
@@ -103,7 +106,7 @@ async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
     return Json(answer, headers=degradation(result.degraded))
 
 
-@router.post("/v2/rerank")
+@router.post("/v2/rerank", response_model=CohereRanks, responses=failures("cohere"))
 async def cohere(body: DocumentsBody, request: Request, service: Served) -> Json:
     """Cohere's: scores in [0, 1], documents never echoed."""
     result, _ = await _ranked(body, request, service)

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
 from ...result import Reranked, RerankResult
+from ..answers import failures
 from ..deadline import milliseconds
-from ..errors import Failure
+from ..errors import Dialect, Failure
 from ..service import Service
 from .counting import check_counts
 
@@ -49,9 +50,9 @@ class _Route(APIRoute):
         return handle
 
 
-def new_router(tag: str) -> APIRouter:
-    """A router whose bodies are read by orjson."""
-    return APIRouter(tags=[tag], route_class=_Route)
+def new_router(tag: str, dialect: Dialect | None = None) -> APIRouter:
+    """A router whose bodies are read by orjson, and whose errors are told in `dialect`."""
+    return APIRouter(tags=[tag], route_class=_Route, responses=failures(dialect) if dialect else None)
 
 
 class Body(BaseModel):

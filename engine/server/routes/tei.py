@@ -15,6 +15,7 @@ from pydantic import Field
 from ...encoder import TextKind
 from ...result import Timings
 from ..admission import CHARACTERS_A_TOKEN
+from ..answers import TeiInfo, TeiPrediction, TeiToken
 from ..calls import Decode, Tokenize
 from ..errors import Failure
 from ..host import Lease
@@ -34,7 +35,7 @@ from .shared import (
     score,
 )
 
-router = new_router("TEI")
+router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
 MAX_TOKENIZED = 262_144
 Direction = Literal["Right", "Left", "right", "left"]
@@ -122,7 +123,7 @@ class Watch:
         }
 
 
-@router.post("/embed")
+@router.post("/embed", response_model=list[list[float]])
 async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Unit vectors of texts: a list of lists."""
     watch = Watch(request)
@@ -143,7 +144,7 @@ async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     return Json(vectors, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
-@router.post("/predict")
+@router.post("/predict", response_model=list[TeiPrediction] | list[list[TeiPrediction]])
 async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     """The cross-encoder as a classifier of pairs, with one label."""
     watch = Watch(request)
@@ -164,7 +165,7 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     return Json(answer[0] if single else answer, headers=watch.headers(service, timings, tokens, characters))
 
 
-@router.post("/tokenize")
+@router.post("/tokenize", response_model=list[list[TeiToken]])
 async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Json:
     """Token ids with their places in the text, by the encoder's tokenizer."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
@@ -186,7 +187,7 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Jso
         return Json(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
 
 
-@router.post("/decode")
+@router.post("/decode", response_model=list[str])
 async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
     """The texts of token ids."""
     rows = [row if isinstance(row, list) else [row] for row in body.ids]
@@ -204,7 +205,7 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
         return Json(await service.ask(lease, call, sum(map(len, rows)), remaining(request), client))
 
 
-@router.post("/similarity")
+@router.post("/similarity", response_model=list[float])
 async def similarity(body: SimilarityBody, request: Request, service: Served) -> Json:
     """Cosines of a sentence with others."""
     watch = Watch(request)
@@ -217,7 +218,7 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
     return Json(cosines, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
-@router.get("/info")
+@router.get("/info", response_model=TeiInfo)
 async def info(service: Served) -> Json:
     """The model and the limits, for clients that split their requests by them."""
     facts, settings = service.facts, service.settings

@@ -1,0 +1,77 @@
+"""What the routes answer is what /openapi.json says: every field is named there, and none is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+
+from tandem.engine.server.answers import _FAILURES
+from tandem.engine.server.errors import dialect_of
+from tandem.engine.server.routes import ROUTERS
+
+from .conftest import Running
+from .test_app import BODIES, GETS, QUERY, TEXTS
+
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/search", {"queries": [QUERY, "bread"], "return_text": False}),
+    ("/v1/search", {"query": QUERY, "rerank": False}),
+    ("/v1/search", {"query": QUERY, "budget_ms": 0.001}),
+    ("/rerank", {"query": QUERY, "texts": TEXTS, "return_text": True}),
+    ("/rerank", {"query": QUERY, "documents": TEXTS, "return_documents": True}),
+    ("/rerank", {"query": QUERY, "documents": TEXTS, "property": "content"}),
+    ("/rerank", {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS]}),
+    ("/v1/rerank", {"query": QUERY, "documents": TEXTS, "return_documents": True}),
+    ("/predict", {"inputs": [[QUERY, TEXTS[0]], [QUERY, TEXTS[1]]]}),
+    ("/embed", {"inputs": TEXTS[0]}),
+    ("/v1/embeddings", {"input": TEXTS, "encoding_format": "base64"}),
+]
+
+
+def models() -> dict[str, Any]:
+    """The model of each route's answer."""
+    routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
+    return {route.path: route.response_model for route in routes}
+
+
+MODELS = models()
+
+
+def conforms(model: Any, answer: httpx.Response) -> None:
+    assert model is not None
+    TypeAdapter(model).validate_json(answer.content, strict=True)
+
+
+@pytest.mark.parametrize(("path", "body"), [*BODIES.items(), *OTHERS])
+def test_an_answer_is_as_described(server: Running, path: str, body: dict[str, Any]):
+    answer = server.client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    twins = {"/embeddings": "/v1/embeddings", "/v1/retrieval/nvidia/reranking": "/v1/ranking"}
+    conforms(MODELS[twins.get(path, path)], answer)
+
+
+@pytest.mark.parametrize("path", sorted({*GETS} - {"/", "/docs", "/openapi.json", "/metrics", "/nowhere"}))
+def test_what_is_told_is_as_described(server: Running, path: str):
+    conforms(MODELS[path], server.client.get(path))
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("body", [{}, {"query": 3}, None], ids=["empty", "wrong", "no object"])
+def test_a_refusal_is_as_described(server: Running, path: str, body: object):
+    keyless = httpx.post(f"{server.url}{path}", json=body, trust_env=False)
+    wrong = server.client.post(path, json=body)
+    assert keyless.status_code == 401
+    assert 400 <= wrong.status_code < 500
+    for answer in (keyless, wrong):
+        conforms(_FAILURES[dialect_of(path)], answer)
+
+
+def test_the_description_names_every_dialects_failures(server: Running):
+    paths = server.client.get("/openapi.json").json()["paths"]
+    for path in BODIES:
+        if path in paths:
+            schema = paths[path]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
+            assert schema["$ref"].endswith(f"/{_FAILURES[dialect_of(path)].__name__}"), path
