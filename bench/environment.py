@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import shutil
@@ -29,10 +30,23 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPEN
 FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
+# Not counted as changes of what is measured.
+_SAVED = (":(exclude,top)bench/results", ":(exclude,top)bench/RESULTS*.md")
+_load: float | None = None
+
+
+def begin() -> None:
+    """Note the load before a benchmark makes its own: the card tells of others' work, not of what was measured."""
+    global _load
+    _load = os.getloadavg()[0]
+
+
 def card() -> dict[str, Any]:
-    """Processor, GPU, memory, load, versions, variables that matter and commit (None outside a checkout)."""
-    cores, load, flags = available_cores(), os.getloadavg()[0], cpu.flags()
+    """Day, processor, GPU, memory, load (see `begin`), versions, variables that matter, commit (None: no checkout)."""
+    cores, flags = available_cores(), cpu.flags()
+    load = os.getloadavg()[0] if _load is None else _load
     return {
+        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": cpu.field("model name") or platform.processor() or platform.machine(),
         "cpu_flags": [flag for flag in FLAGS if flag in flags],
         "gpu": _gpu(),
@@ -50,8 +64,9 @@ def line(environment: dict[str, Any]) -> str:
     """A card in one line for people."""
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
     variables = "".join(f", {name}={value}" for name, value in environment.get("variables", {}).items())
+    day = f"{environment['day']}: " if "day" in environment else ""
     return (
-        f"{environment.get('gpu') or 'no GPU'}; {environment['cpu']}, {environment['cores']} cores "
+        f"{day}{environment.get('gpu') or 'no GPU'}; {environment['cpu']}, {environment['cores']} cores "
         f"({', '.join(environment.get('cpu_flags', []))}), load {environment['load']}; Python {environment['python']}, "
         f"{packages}{variables}; commit {environment.get('commit') or 'unknown'}"
     )
@@ -75,8 +90,15 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """The commit, `-dirty` where tracked files other than saved results differ: a run of several saves some."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("describe", "--always")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_SAVED)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return commit + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

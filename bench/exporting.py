@@ -160,6 +160,10 @@ def _table(
           if name.startswith("tandem") for shape in shapes
           if (other := measured.get(PLAIN if "fp32" in name else PLAIN_INT8))
           and other["ms"][shape]["p50"] < measured[name]["ms"][shape]["p50"]),
+        *(f"{PLAIN_INT8} is {measured[name]['megabytes'] / measured[PLAIN_INT8]['megabytes']:.1f} times smaller than "
+          f"{name}, whose embeddings stay in FP32" for name in measured
+          if name == "tandem int8" and PLAIN_INT8 in measured
+          and measured[name]["megabytes"] > measured[PLAIN_INT8]["megabytes"]),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
     columns = ["graph", "MB", "load s", "proven error", *shapes]

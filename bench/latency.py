@@ -35,9 +35,11 @@ RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 SETTLE = 0.2
 """Seconds before each measurement: threads of the system before wait by spinning for about that long."""
 STAGES = ("recall", "rerank", "total")
-TO_EXIT = "rerank with the exit"
-ALL_LAYERS, EARLY_EXIT = "tandem", "tandem, early exit"
-"""The same work as the rivals' is what they are compared with; the other is what a search is served with."""
+TO_EXIT, SAME_PRECISION = "rerank with the exit", "rerank in the same precision"
+ALL_LAYERS, EARLY_EXIT, FP32 = "tandem", "tandem, early exit", "tandem fp32"
+OURS = (ALL_LAYERS, EARLY_EXIT, FP32)
+"""The same work as the rivals' is what they are compared with; with the early exit a search is served; FP32 tells what
+of a ratio is the engine and what is the precision."""
 Silent = Callable[[int, int | None, str], None]
 
 
@@ -49,12 +51,14 @@ def latency(
     candidates: int = 100,
     rivals: Sequence[str] = (),
     environments: Path | None = None,
+    plain: Engine | None = None,
     budget_ms: float = TOTAL_BUDGET_MS,
     seed: int = 0,
     progress: Silent = lambda done, total, what: None,
 ) -> Document:
     """Measure each of `sample` questions on each system, and within the budget.
 
+    plain: the same collection with an FP32 reranker, where `engine` has another; it takes turns with the others
     Raises InputError for a collection without a reranker and for an unknown rival.
     """
     reranker = needed_reranker(engine)
@@ -69,6 +73,8 @@ def latency(
         systems: dict[str, Ours | Theirs] = {ALL_LAYERS: Ours(engine)}
         if reads_twice(engine, candidates):
             systems[EARLY_EXIT] = Ours(engine, finalists=FINALISTS)
+        if plain is not None:
+            systems[FP32] = Ours(plain)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
         taken, failed = _turns(systems, questions, rows, seed, progress)
     absent.update(failed)
@@ -171,8 +177,12 @@ def _summaries(
         for name, each in taken.items() if name != ALL_LAYERS
     }  # fmt: skip
     if EARLY_EXIT in taken:
-        for name in taken.keys() - {ALL_LAYERS, EARLY_EXIT}:
+        for name in taken.keys() - set(OURS):
             compared[name][TO_EXIT] = ratios(taken[name]["rerank"], taken[EARLY_EXIT]["rerank"])
+    if FP32 in taken:
+        for name in taken.keys() - set(OURS):
+            alike = FP32 if RIVALS[name].precision == "fp32" else ALL_LAYERS
+            compared[name][SAME_PRECISION] = ratios(taken[name]["rerank"], taken[alike]["rerank"])
     return measured, compared
 
 
@@ -228,30 +238,28 @@ def _tables(
     rates: floors.Rates,
     absent: dict[str, str],
 ) -> list[Table]:
+    compares = {stage for each in compared.values() for stage in each}
+    shares = [stage for stage in (*STAGES[:2], SAME_PRECISION, TO_EXIT) if stage in compares]
     rows: list[list[Any]] = [
-        [f"floor, {precision}", *(least[stage].get(precision) for stage in STAGES[:2]), *[None] * 4]
+        [f"floor, {precision}", *(least[stage].get(precision) for stage in STAGES[:2]), *[None] * (1 + len(shares))]
         for precision in least["rerank"]
     ]
     for name, each in measured.items():
         stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
-        over = [
-            shown(compared[name][stage]) if stage in compared.get(name, {}) else None
-            for stage in (*STAGES[:2], TO_EXIT)
-        ]
+        over = [shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in shares]
         rows.append([name, *stages, *over])
     notes = [
         said(workload) + f", {workload['candidates']} candidates; Tandem's reranker {workload['reranker']}",
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}" for name, each in compared.items() for stage in STAGES[:2]
-          if name != EARLY_EXIT and stage in each and each[stage]["p50"] < 1),
+          if name not in OURS and stage in each and each[stage]["p50"] < 1),
         *([f"{EARLY_EXIT}: the first layers read every candidate, all layers the {FINALISTS} best by then; ten hits. "
            f"× {TO_EXIT} compares with it, × rerank with all layers, the same work as the rivals'"]
           if EARLY_EXIT in measured else []),
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *(f"{name} is not here: {reason}" for name, reason in absent.items()),
     ]  # fmt: skip
-    columns = ["ms, median (quartiles)", "recall with encoding", "rerank", "total", "× recall", "× rerank",
-               f"× {TO_EXIT}"]  # fmt: skip
+    columns = ["ms, median (quartiles)", "recall with encoding", *STAGES[1:], *(f"× {share}" for share in shares)]
     budget = Table(
         f"The same questions within {within['ms']:.0f} ms",
         ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def report(results: Path, out: Path) -> Path:
     found = load(results)
     pictures = {name: draw(name, result, results) for name, result in found.items()}
     where = os.path.relpath(results, out.parent)
-    parts = [HEAD.format(results=where)]
+    parts = [HEAD.format(results=where), markdown(_measured(found))]
     for name in sorted(found, key=lambda name: (_place(found[name]), name)):
         parts.append(_section(found[name], [f"{where}/{path.name}" for path in pictures[name]], f"{where}/{name}.json"))
     with storage(out):
@@ -39,6 +39,34 @@ def markdown(table: Table) -> str:
     body = "".join(f"| {' | '.join(_cell(text(cell)) for cell in row)} |\n" for row in table.rows)
     notes = "".join(f"* {_cell(note)}\n" for note in table.notes)
     return f"**{table.title}**\n\n{head}{body}" + (f"\n{notes}" if notes else "")
+
+
+def _measured(found: Mapping[str, Document]) -> Table:
+    """What was measured when, on which code and with which weights: results of different ones do not compare."""
+    ordered = sorted(found, key=lambda name: (_place(found[name]), name))
+    environments = [found[name]["environment"] for name in ordered]
+    weights = [_weights(found[name]) for name in ordered]
+    rows = [
+        [name, card.get("day"), card.get("commit") or "unknown", card["cpu"], reranker]
+        for name, card, reranker in zip(ordered, environments, weights, strict=True)
+    ]
+    differing = {
+        "commits": {card.get("commit") for card in environments},
+        "processors": {(card["cpu"], *card.get("cpu_flags", [])) for card in environments},
+        "rerankers' weights": {each for each in weights if each},
+    }
+    notes = [
+        f"{len(several)} different {what}: compare within a result rather than across"
+        for what, several in differing.items()
+        if len(several) > 1
+    ]
+    return Table("What was measured", ["result", "day", "commit", "processor", "reranker's weights"], rows, notes)
+
+
+def _weights(result: Document) -> str | None:
+    workload: Any = result.get("workload", {})
+    weights: dict[str, str | None] = workload.get("weights") or {}
+    return weights.get("reranker")
 
 
 def _section(result: Document, pictures: Sequence[str], file: str) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
+from ..engine.artifact import Artifact
 from ..engine.budget import exit_saves
 from ..engine.collection import IndexSettings, Progress, read_corpus
 from ..engine.collection.document import with_title
@@ -28,6 +29,7 @@ from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
 from ..engine.indexing import index_corpus
 from ..engine.judgements import Judged, read_judged
+from ..engine.runtime.choosing import WEIGHTS
 from .spread import Spread, spread
 
 FOLDER = Path(".bench")
@@ -95,6 +97,16 @@ def opened(workload: Workload, **settings: Any) -> Iterator[Engine]:
         yield engine
 
 
+@contextmanager
+def in_fp32(engine: Engine, workload: Workload, **settings: Any) -> Iterator[Engine | None]:
+    """The workload's collection again with its reranker in FP32; None where `engine` has it so, or has none."""
+    if engine.reranker is None or engine.reranker.precision == "fp32":
+        yield None
+        return
+    with opened(workload, reranker_precision="fp32", early_exit=False, **settings) as plain:
+        yield plain
+
+
 def reranked_texts(engine: Engine) -> list[str]:
     """The text of every passage as the cross-encoder reads it."""
     return read_texts(
@@ -154,12 +166,22 @@ def described(
     }
 
 
-def model_names(engine: Engine) -> dict[str, str | None]:
-    """Name and precision of both models."""
+def model_names(engine: Engine) -> dict[str, Any]:
+    """Name and precision of both models, and the beginning of their weights' sha256: names outlive trainings."""
+    encoder, reranker = engine.encoder, engine.reranker
     return {
-        "encoder": f"{engine.collection.manifest.models.encoder.name} {engine.encoder.precision}",
-        "reranker": None if engine.reranker is None else f"{_reranker_name(engine)} {engine.reranker.precision}",
+        "encoder": f"{engine.collection.manifest.models.encoder.name} {encoder.precision}",
+        "reranker": None if reranker is None else f"{_reranker_name(engine)} {reranker.precision}",
+        "weights": {
+            "encoder": weights_of(encoder.artifact),
+            "reranker": None if reranker is None else weights_of(reranker.artifact),
+        },
     }
+
+
+def weights_of(artifact: Artifact) -> str:
+    """The first eight digits of the sha256 of an artifact's weights."""
+    return artifact.manifest.files[WEIGHTS].sha256[:8]
 
 
 def said(workload: dict[str, Any]) -> str:

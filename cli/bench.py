@@ -28,7 +28,10 @@ SUBCOMMANDS = (
 
 @app.callback()
 def group() -> None:
-    """Keep `latency` a sub-command should it be the only one."""
+    """Before any benchmark makes its own load."""
+    from ..bench.environment import begin
+
+    begin()
 
 
 for name in SUBCOMMANDS:

@@ -41,14 +41,15 @@ def command(
     in turns and rerank the same passages, so a ratio says what the engine is worth, and the floor what is left to win.
     """
     from ..bench.latency import latency
-    from ..bench.workloads import opened
+    from ..bench.workloads import in_fp32, opened
 
     with (
         workload(collection, questions) as (work, progress),
         opened(work, threads=threads, reranker_precision=precision) as engine,
+        in_fp32(engine, work, threads=threads) as plain,
     ):
         document = latency(
             engine, work, sample=sample, candidates=candidates, rivals=rivals(rival), environments=environments,
-            budget_ms=budget_ms, seed=seed, progress=progress,
+            plain=plain, budget_ms=budget_ms, seed=seed, progress=progress,
         )  # fmt: skip
     finish(document, save, results, work.name)

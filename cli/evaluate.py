@@ -41,11 +41,13 @@ def command(
 ) -> None:
     """Measure accuracy@k, recall@100, MRR@10 and nDCG@10 of recall alone, pure reranking and the fused order."""
     from ..bench.document import save
+    from ..bench.environment import begin
     from ..bench.evaluation import evaluation
     from ..bench.quality import evaluate, write_trec_run
     from ..engine import Engine
     from ..engine.judgements import read_judged
 
+    begin()
     judged = read_judged(beir, split)
     with (
         Engine.open(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from tandem.bench import environment
 from tandem.bench.document import Table, document, load, save, tables, text
 from tandem.bench.environment import card, line
 from tandem.bench.report import markdown, report
@@ -64,6 +66,27 @@ def test_the_report_holds_every_table_its_command_and_its_machine(tmp_path: Path
     assert "| ours | 1.23 |" in words
     assert "`tandem zebra` ([result](results/zebra.json))" in words
     assert line(made["environment"]) in words
+
+
+def test_the_report_says_which_results_do_not_compare(tmp_path: Path):
+    kept = {"a": "11112222", "b": "33334444", "c": None}
+    for name, weights in kept.items():
+        made = document(name, "", workload={"weights": {"reranker": weights}}, tables=[])
+        made["environment"] |= {"commit": f"{name}" * 7, "day": "2026-01-02"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(made))
+    words = report(tmp_path, tmp_path / "RESULTS.md").read_text()
+    assert "| b | 2026-01-02 | bbbbbbb |" in words
+    assert "3 different commits" in words
+    assert "2 different rerankers' weights" in words
+    assert "different processors" not in words
+
+
+def test_the_card_tells_of_the_load_before(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(environment, "_load", None)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 0.0, 0.0))
+    environment.begin()
+    monkeypatch.setattr(os, "getloadavg", lambda: (7.0, 0.0, 0.0))
+    assert card()["load"] == 0.25
 
 
 def test_the_card_tells_what_a_number_depends_on(monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tandem.bench.agreement import kendall
+from tandem.bench.latency import SAME_PRECISION, TO_EXIT, _summaries
 from tandem.bench.spread import ratios, shown, spread
 from tandem.bench.vectors import NEAR, NEAREST, spread_around
 
@@ -54,3 +55,21 @@ def test_vectors_lie_around_real_ones(tmp_path: Path):
     nearest = (made[50:] @ real.T).max(axis=1)
     assert nearest.min() >= NEAR - 1e-5
     assert NEAR < np.median(nearest) < NEAREST
+
+
+def test_a_rival_is_compared_with_its_own_precision_too():
+    taken = {
+        "tandem": {"rerank": [10.0, 20.0]},
+        "tandem, early exit": {"rerank": [5.0, 10.0]},
+        "tandem fp32": {"rerank": [40.0, 80.0]},
+        "onnxruntime": {"rerank": [80.0, 160.0]},
+        "onnxruntime int8": {"rerank": [30.0, 60.0]},
+    }
+    _, compared = _summaries(taken, [])
+    medians = {name: {stage: each["p50"] for stage, each in stages.items()} for name, stages in compared.items()}
+    assert medians == {
+        "tandem, early exit": {"rerank": 0.5},
+        "tandem fp32": {"rerank": 4.0},
+        "onnxruntime": {"rerank": 8.0, TO_EXIT: 16.0, SAME_PRECISION: 2.0},
+        "onnxruntime int8": {"rerank": 3.0, TO_EXIT: 6.0, SAME_PRECISION: 3.0},
+    }

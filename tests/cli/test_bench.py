@@ -57,7 +57,7 @@ def collection(
 
 
 SMALL = {
-    "latency": ("--sample", 2, "--candidates", 4, "--rival", "none"),
+    "latency": ("--sample", 2, "--candidates", 4, "--rival", "onnxruntime"),
     "throughput": ("--sample", 2, "--candidates", 4, "--rival", "none", "--repeats", 1, "--callers", 2),
     "recall": ("--rows", 300, "--sample", 4, "--rival", "faiss flat"),
     "index": ("--passages", 4, "--repeats", 1, "--rival", "none"),
@@ -84,6 +84,9 @@ def test_a_benchmark_ends_in_json_that_is_kept(tandem, beir: Path, collection: P
     assert [json.loads(path.read_text()) for path in kept] == [document]
     for table in document["tables"]:
         assert table["title"].split(":")[0] in err
+    if name == "latency":
+        assert {"tandem", "tandem fp32", "onnxruntime"} <= set(document["systems"])
+        assert "× rerank in the same precision" in document["tables"][0]["columns"]
     if name == "rivals":
         assert document["rivals"]["onnxruntime"]["tau"] == pytest.approx(1.0)
         assert "flashrank is not here: no environment" in " ".join(err.split())
@@ -97,16 +100,17 @@ def test_export_times_our_graphs_beside_the_plain_ones(tandem, tiny_cross_encode
     assert all(each["ms"]["1 × 16"]["p50"] > 0 for each in graphs.values())
 
 
-def test_report_draws_what_was_saved(tandem, beir: Path, collection: Path, tmp_path: Path):
+@pytest.mark.parametrize("benchmark", ["latency", "quality", "recall", "throughput"])
+def test_report_draws_what_was_saved(tandem, beir: Path, collection: Path, tmp_path: Path, benchmark: str):
     pytest.importorskip("matplotlib")
     results = tmp_path / "bench" / "results"
     kept = ("--questions", beir, "--threads", 1, "--save", "--results", results)
-    assert tandem("bench", "recall", collection, *SMALL["recall"], *kept)[0] == 0
+    assert tandem("bench", benchmark, collection, *SMALL[benchmark], *kept)[0] == 0
     code, out, err = tandem("bench", "report", "--results", results, "--out", tmp_path / "bench" / "RESULTS.md")
     assert code == 0, err
     words = (tmp_path / "bench" / "RESULTS.md").read_text()
     name = json.loads(out)["results"][0]
-    assert f"![recall: {beir.name}](results/{name}.svg)" in words
+    assert f"![{benchmark}: {beir.name}](results/{name}.svg)" in words
     assert "<svg" in (results / f"{name}.svg").read_text()
     drawn = (results / f"{name}.svg").read_bytes()
     tandem("bench", "report", "--results", results, "--out", tmp_path / "bench" / "RESULTS.md")
