@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Rates:
     """What this machine reached.
 
     gemm: operations a second by precision (bf16, int8 where they can be measured); by: the library that reached it
-    copy: bytes a second, those read and those written, while copying
+    copy: bytes a second, those read and those written, while all threads copy
     """
 
     gemm: dict[str, float]
@@ -54,9 +55,17 @@ def measure(threads: int) -> Rates:
         rate = 2 * SIZE**3 / _best(product)
         if rate > gemm.get(precision, 0.0):
             gemm[precision], by[precision] = rate, library
+    return Rates(gemm, _copy_rate(threads), by)
+
+
+def _copy_rate(threads: int) -> float:
+    """Bytes a second with all threads: one alone does not fill the memory's lanes."""
     source = np.ones(COPIED // 4, dtype=np.float32)
     target = np.empty_like(source)
-    return Rates(gemm, 2 * COPIED / _best(lambda: np.copyto(target, source)), by)
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = _best(lambda: list(pool.map(lambda part: np.copyto(*part), parts)))
+    return 2 * COPIED / seconds
 
 
 def model_flops(artifact: Artifact, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
