@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test check micro bench rivals soak clients clean
+.PHONY: help install demo test check micro bench accuracy rivals soak clients clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -53,6 +53,19 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minu
 	$(BENCH) export --save >/dev/null
 	$(BENCH) serve $(KEEP) --seconds 20 >/dev/null
 	$(BENCH) rivals $(KEEP) >/dev/null
+	$(BENCH) report
+
+SETS ?= squad-dev nq-qed-clapnq scifact
+SAMPLE ?= 2000
+MODELS = .bench/models
+accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=2000 questions of each of SETS in ../shared/data; an hour on two quiet cores.
+	$(BIN)/tandem export minilm-l6 --as bi-encoder --out $(MODELS)/minilm-l6
+	$(BIN)/tandem export minilm-l6-reranker --as cross-encoder --out $(MODELS)/minilm-l6-reranker
+	set -e; for set in $(SETS); do \
+	  $(BIN)/tandem index ../shared/data/$$set/corpus.jsonl --out .bench/collections/$$set \
+	    --encoder $(MODELS)/minilm-l6 --reranker $(MODELS)/minilm-l6-reranker; \
+	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --sample $(SAMPLE) --save; \
+	done
 	$(BENCH) report
 
 rivals: $(INSTALLED)  ## Make the environments of rivals that need their own (7 GB), and check what they compute.
