@@ -7,8 +7,10 @@ Metrics are ir-measures' (trec_eval's definitions).
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 from ..engine import Engine, SearchResult
 from ..engine.config import FINALISTS
 from ..engine.errors import CorpusError, InputError
+from ..engine.files import storage
 from ..engine.fusion import Fusion
 from ..engine.judgements import Judged, Qrels
 from ..engine.result import Hit
@@ -38,6 +41,7 @@ ORDERS = ("recall", "evidence", "rerank", "fused")
 SERVED = "early exit"
 SERVED_HITS = FINALISTS
 """As many as all layers read anyway: ten documents may take more than ten passages."""
+_SCORES = ("score", "recall_rank", "recall_score", "lexical_score", "rerank_score")
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
 """query id → document ids, best first"""
@@ -76,10 +80,12 @@ def evaluate(
     rerank: bool = True,
     sample: int | None = None,
     seed: int = 0,
+    found: Callable[[str, SearchResult], None] = lambda question, result: None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
 ) -> Quality:
     """Search each judged question (or `sample` of them, drawn with `seed`), one at a time, and measure.
 
+    found: told each question's id and its search of all candidates
     Raises CorpusError when no judged document is in the collection: then the judgements are another corpus's.
     """
     _check_same_corpus(engine, judged.qrels)
@@ -94,6 +100,7 @@ def evaluate(
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
         results[question] = engine.search(text, top_k=candidates, **settings)
+        found(question, results[question])
         if exits:
             served[question] = engine.search(text, top_k=min(SERVED_HITS, candidates), **settings)
         progress(done, len(questions), "questions")
@@ -162,6 +169,30 @@ def write_trec_run(path: Path, run: Run, tag: str) -> None:
         for place, name in enumerate(names, 1)
     ]
     path.write_text("".join(lines), encoding="utf-8")
+
+
+@contextmanager
+def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[[str, SearchResult], None]]:
+    """A file of JSON lines, one a candidate, for whoever wants to look at the answers or weigh the scores anew.
+
+    Each has `query`, `document`, `passage`, `gain` (its judgement, 0 without one), `score`, `recall_rank`,
+    `recall_score`, `lexical_score` and `rerank_score`. What was written stays when the run is interrupted.
+    """
+    with storage(path):
+        file = path.open("w", encoding="utf-8")
+    with file:
+
+        def write(question: str, result: SearchResult) -> None:
+            grades = qrels[question]
+            lines = [
+                {"query": question, "document": hit.document, "passage": hit.id, "gain": grades.get(hit.document, 0)}
+                | {name: getattr(hit, name) for name in _SCORES}
+                for hit in result.hits
+            ]
+            with storage(path):
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+        yield write
 
 
 def _has_document(engine: Engine, document: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ from .console import note, out, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..bench.quality import Quality
+    from ..engine import SearchResult
 
 NAME = "eval"
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
@@ -33,6 +35,7 @@ def command(
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
     runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),
+    hits: Path | None = typer.Option(None, help="Write every candidate with its scores as JSON lines into this file."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     keep: bool = SAVE,
@@ -43,7 +46,7 @@ def command(
     from ..bench.document import save
     from ..bench.environment import begin
     from ..bench.evaluation import evaluation
-    from ..bench.quality import evaluate, write_trec_run
+    from ..bench.quality import evaluate, hits_file, write_trec_run
     from ..engine import Engine
     from ..engine.judgements import read_judged
 
@@ -56,10 +59,11 @@ def command(
             lexical_weight=lexical_weight,
         ) as engine,
         progress_bar() as progress,
+        nullcontext(_forget) if hits is None else hits_file(hits, judged.qrels) as found,
     ):  # fmt: skip
         quality = evaluate(
             engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
-            progress=progress,
+            found=found, progress=progress,
         )  # fmt: skip
         if keep:
             document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
@@ -72,6 +76,10 @@ def command(
         runs.mkdir(parents=True, exist_ok=True)
         for order, run in quality.runs.items():
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
+
+
+def _forget(question: str, result: SearchResult) -> None:
+    """No file was asked for."""
 
 
 def _show(quality: Quality) -> None:

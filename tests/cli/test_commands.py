@@ -122,6 +122,26 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert "fused" not in out
 
 
+def test_eval_writes_every_candidate_with_its_scores(tandem, beir: Path, collection: Path, tmp_path: Path):
+    code, out, err = tandem(
+        "eval", collection, beir, "--json", "--runs", tmp_path / "runs", "--hits", tmp_path / "hits.jsonl"
+    )
+    assert code == 0, err
+    weights = json.loads(out)
+    order: dict[str, list[str]] = {}
+    for line in (tmp_path / "hits.jsonl").read_text().splitlines():
+        hit = json.loads(line)
+        order.setdefault(hit["query"], []).append(hit["document"])
+        evidence = hit["recall_score"] + weights["lexical_weight"] * hit["lexical_score"]
+        assert hit["score"] == pytest.approx(hit["rerank_score"] + weights["recall_weight"] * evidence, abs=1e-4)
+        assert hit["gain"] in (0, 1)
+    run = [line.split() for line in (tmp_path / "runs" / "fused.trec").read_text().splitlines()]
+    for query, documents in order.items():
+        assert [row[2] for row in run if row[0] == query] == list(dict.fromkeys(documents))
+    code, _, err = tandem("eval", collection, beir, "--hits", tmp_path / "missing" / "hits.jsonl")
+    assert (code, "cannot write" in err) == (7, True)
+
+
 def test_calibrate_keeps_a_weight_that_eval_then_uses(tandem, beir: Path, collection: Path):
     code, out, err = tandem("calibrate", collection, beir, "--json")
     assert code == 0, err
