@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from ...engine.errors import ExportError
 from ...engine.files import replace_durably
+from .averaging import Average
 from .model import Reranker
 
 LATEST = "checkpoint.safetensors"
@@ -32,9 +33,12 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_checkpoint(folder: Path, model: Reranker, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_checkpoint(
+    folder: Path, model: Reranker, optimizer: torch.optim.Optimizer, average: Average, progress: Progress
+) -> None:
     """Replace the latest checkpoint by the present state."""
     tensors = {f"model.{name}": tensor.detach() for name, tensor in model.trained().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     _write(folder / LATEST, tensors, progress)
@@ -46,9 +50,14 @@ def save_best(folder: Path, model: Reranker, progress: Progress) -> None:
 
 
 def load_checkpoint(
-    folder: Path, model: Reranker, optimizer: torch.optim.Optimizer | None, settings: str, name: str = LATEST
+    folder: Path,
+    model: Reranker,
+    optimizer: torch.optim.Optimizer | None,
+    settings: str,
+    name: str = LATEST,
+    average: Average | None = None,
 ) -> Progress | None:
-    """Put the checkpoint into `model` and `optimizer` and return its progress; None when there is none.
+    """Put the checkpoint into `model`, `optimizer` and `average` and return its progress; None when there is none.
 
     Raises ExportError when it is unreadable or of a training with other settings.
     """
@@ -68,6 +77,9 @@ def load_checkpoint(
     with torch.no_grad():
         for key, parameter in model.trained().items():
             parameter.copy_(tensors[f"model.{key}"])
+    if average is not None:
+        means = {key: tensor for key, tensor in tensors.items() if key.startswith("average.")}
+        average.tensors = {key.removeprefix("average."): tensor for key, tensor in means.items()}
     if optimizer is not None:
         _restore(optimizer, tensors)
     return progress

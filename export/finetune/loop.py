@@ -22,6 +22,7 @@ from torch import nn
 
 from ...engine.errors import ExportError
 from ...engine.tokenizer import Tokenizer
+from .averaging import BEGINS, Average
 from .checkpoint import BEST, Progress, load_checkpoint, save_best, save_checkpoint
 from .forward import Workers, gradients
 from .lists import Lists, Source, draw, schedule
@@ -36,6 +37,8 @@ EASY_SHARE, EASY_LEAST = 0.6, 0.1
 # Later weights, trained longer and at a lower rate, are kept unless they are worse by more than this: with 20 questions
 # a domain, validations of equally good weights differed by 0.005.
 TOLERANCE = 0.01
+# A trained model's gradients have norms of 6 to 35: clipped at 1, a batch that it knows moved it as far as any other.
+CLIP = 10.0
 # Standard deviation of one question's logits: 1 to 5 when trained, 0.02 before, 0.001 once collapsed.
 COLLAPSED = 0.005
 
@@ -63,12 +66,13 @@ def train(run: Run) -> Progress:
     Continues from the checkpoint in `run.work`, if there is one of the same settings.
     """
     optimizer = torch.optim.AdamW(run.model.groups(run.settings.rate), weight_decay=0.01)
-    progress = load_checkpoint(run.work, run.model, optimizer, run.digest) or Progress(run.digest)
+    average = Average()
+    progress = load_checkpoint(run.work, run.model, optimizer, run.digest, average=average) or Progress(run.digest)
     order = schedule(run.sources, run.settings.seed, run.settings.start)
     if not len(order):
         raise ExportError("the training set is empty: no question has both an answer and another passage")
     with bar() as shown:
-        _steps(run, optimizer, progress, order, shown, shown.add_task("training", total=1.0))
+        _steps(run, optimizer, average, progress, order, shown, shown.add_task("training", total=1.0))
     if load_checkpoint(run.work, run.model, None, run.digest, BEST) is None:
         raise ExportError(
             f"no validation was reached, so there are no weights to keep in {run.work}; give more minutes"
@@ -79,6 +83,7 @@ def train(run: Run) -> Progress:
 def _steps(
     run: Run,
     optimizer: torch.optim.Optimizer,
+    average: Average,
     progress: Progress,
     order: npt.NDArray[np.int32],
     shown: Bar,
@@ -92,6 +97,8 @@ def _steps(
     while (done := _share(settings, progress)) < 1.0 and progress.worse <= settings.patience:
         _set_rates(optimizer, settings, progress.step, done)
         fresh = _step(run, optimizer, order, progress.step)
+        if done >= BEGINS:
+            average.follow(run.model)
         entropies = fresh if not len(entropies) else 0.98 * entropies + 0.02 * fresh
         progress.step += 1
         progress.seconds = time.monotonic() - clock
@@ -103,12 +110,13 @@ def _steps(
         due = progress.step / 100 if settings.steps else progress.seconds / 60
         if due >= (validated + 1) * settings.validate_every or _share(settings, progress) >= 1.0:
             validated = int(due / settings.validate_every)
-            _validate(run, progress)
+            with average.inside(run.model):
+                _validate(run, progress)
             progress.seconds = time.monotonic() - clock
-            save_checkpoint(run.work, run.model, optimizer, progress)
+            save_checkpoint(run.work, run.model, optimizer, average, progress)
             saved = progress.seconds
         elif progress.seconds - saved >= 60 * settings.checkpoint_every:
-            save_checkpoint(run.work, run.model, optimizer, progress)
+            save_checkpoint(run.work, run.model, optimizer, average, progress)
             saved = progress.seconds
 
 
@@ -133,7 +141,7 @@ def _step(
     parameters = list(run.model.trained().values())
     for parameter, grad in zip(parameters, grads, strict=True):
         parameter.grad = grad
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
     optimizer.step()
     return entropies.numpy()
 

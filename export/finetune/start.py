@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,13 +62,17 @@ def fingerprint(folder: Path) -> str:
     return sha256(folder / WEIGHTS)
 
 
-def take_weights(model: Reranker, folder: Path) -> None:
+def take_weights(model: Reranker, folder: Path, recall_weight: float) -> None:
     """Give `model` the low-rank weights, head and exit heads of the adapter in `folder`, whose exits it must have.
+
+    recall_weight: the adapter's, for the fused half of the loss; 0 leaves the model its own
 
     Raises ExportError when a tensor is missing or of another shape (another rank, say).
     """
     tensors = read_weights(folder)
     with torch.no_grad():
+        if recall_weight > 0:
+            model.recall_weight_log.fill_(math.log(recall_weight))
         for name, low_rank in model.low_rank.items():
             _copy(low_rank.a, tensors, f"base_model.model.bert.{name}.lora_A.weight", folder)
             _copy(low_rank.b, tensors, f"base_model.model.bert.{name}.lora_B.weight", folder)

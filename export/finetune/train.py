@@ -103,7 +103,7 @@ def finetune(
     with Workers(chosen.threads) as workers:
         run, shape = prepare_run(path, name, folders, work, chosen, workers, judging)
         if begun is not None:
-            take_weights(run.model, begun[0])
+            take_weights(run.model, begun[0], begun[1].fusion.recall_weight)
             tell_of_leaks(begun[1], [source.name for source in run.sources], chosen)
         progress = train(run)
         files = write_weights(Path(out), run.model, name)

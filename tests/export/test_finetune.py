@@ -22,6 +22,7 @@ from tandem.engine.errors import CorpusError, ExportError, InputError
 from tandem.engine.tokenizer import Tokenizer
 from tandem.export.finetune import finetune
 from tandem.export.finetune.adapter import WEIGHTS, load_merged
+from tandem.export.finetune.averaging import DECAY, Average
 from tandem.export.finetune.checkpoint import LATEST
 from tandem.export.finetune.data import Dataset, Passage, Question, hold_out, read_beir
 from tandem.export.finetune.encode import encode
@@ -168,6 +169,23 @@ def test_killed_and_resumed_training_equals_an_unbroken_one(
         assert torch.equal(tensor, resumed[name]), name
 
 
+def test_the_weights_that_are_kept_are_the_mean_of_the_second_half(base: Path) -> None:
+    model = Reranker(BertForSequenceClassification.from_pretrained(base, num_labels=1), rank=4, exits=(1,), seed=7)
+    name, average = "head.out.bias", Average()
+    own = model.trained()[name]
+    with average.inside(model):
+        assert own.item() == 0.0, "before the first step there is only the model itself"
+    expected = None
+    with torch.no_grad():
+        for value in (1.0, 3.0, 2.0):
+            own.fill_(value)
+            average.follow(model)
+            expected = value if expected is None else DECAY * expected + (1 - DECAY) * value
+    with average.inside(model):
+        assert own.item() == pytest.approx(expected)
+    assert own.item() == 2.0
+
+
 def test_another_training_may_take_an_earlier_ones_place(base: Path, data: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "out")
     other = SETTINGS.model_copy(update={"seed": 3, "steps": 3})
@@ -181,8 +199,9 @@ def test_a_training_goes_on_from_an_adapter(
 ) -> None:
     record = finetune(base, [data], tmp_path / "second", settings=SETTINGS, start=trained)
     again = Reranker(BertForSequenceClassification.from_pretrained(base, num_labels=1), rank=4, exits=(1, 2), seed=7)
-    take_weights(again, trained)
+    take_weights(again, trained, 30.0)
     write_weights(tmp_path / "again", again, "base")
+    assert again.recall_weight.item() == pytest.approx(30.0)
     assert record.trained["start"]["steps"] == 6
     assert record.exits == (1, 2)
     for name in (WEIGHTS, "exits.safetensors"):
