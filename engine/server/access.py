@@ -37,14 +37,14 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        if scope["method"] == "HEAD":  # as GET; uvicorn, whose own scope this leaves alone, sends no body
+        start, method = time.perf_counter(), scope["method"]
+        if method == "HEAD":  # as GET; uvicorn, whose own scope this leaves alone, sends no body
             scope = {**scope, "method": "GET"}
-        start = time.perf_counter()
         request_id = _request_id(dict(scope["headers"]).get(b"x-request-id"))
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "method": method}
         with telemetry.request_span(scope) as span:
             status = await self._answer(scope, receive, send, start, request_id)
-            telemetry.answered(span, scope["method"], _route(scope), status, request_id)
+            telemetry.answered(span, method, _route(scope), status, request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, start: float, request_id: str) -> int:
         status, recorded = 0, False
@@ -89,7 +89,7 @@ class Access:
         if status >= 400 and (reason := state.get("reason")):
             self._service.metrics.rejected.labels(reason).inc()
         fields = {"id": request_id, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
-        log.info("request", extra={"method": scope["method"], **fields})
+        log.info("request", extra={"method": state["method"], **fields})
 
 
 def _route(scope: Scope) -> str:

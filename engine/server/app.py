@@ -54,7 +54,7 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
         app.include_router(router)
     settings = service.settings
     open_to_all = Auth(app, settings, keyless=True, any_host=not loopback(settings.admin_host))
-    guarded = Auth(app, settings)
+    guarded = Auth(Bodies(app, settings), settings)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all

@@ -55,7 +55,9 @@ class Deadlines:
         if not task.cancelled():
             return task.result()
         ending = (
-            _late(seconds) if late else Failure("unavailable", "the server is going down", retry_after=5, close=True)
+            _late(seconds, close=not relay.is_through)
+            if late
+            else Failure("unavailable", "the server is going down", retry_after=5, close=True)
         )
         if not started[0]:
             await send_failure(ending, scope, send)
@@ -90,6 +92,11 @@ class _Relay:
         self._receive = receive
         self._through = asyncio.Event()
 
+    @property
+    def is_through(self) -> bool:
+        """Whether the whole body has come."""
+        return self._through.is_set()
+
     async def receive(self) -> Message:
         message = await self._receive()
         if not message.get("more_body", False):
@@ -102,5 +109,6 @@ class _Relay:
             pass
 
 
-def _late(seconds: float) -> Failure:
-    return Failure("deadline", f"the request was not done within its {seconds * 1e3:.0f} ms; send less or allow more")
+def _late(seconds: float, *, close: bool) -> Failure:
+    why = f"the request was not done within its {seconds * 1e3:.0f} ms; send less or allow more"
+    return Failure("deadline", why, close=close)

@@ -1,14 +1,20 @@
 """HTTP/1.1 as uvicorn reads it, with an end to what a client may hold before and after its request is ours to limit.
 
 Bodies and requests have limits of their own (`limits.py`, `admission.py`); here are the connection's: how many there
-are, how long a request's head may take, how large it is, and how long an answer may wait to be read.
+are, how long a request's head may take, how large it is, and how long an answer may wait to be read. Whatever comes,
+a connection either has a request that is being served or an alarm that will end it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import logging
+import random
 import resource
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +22,7 @@ import h11
 import orjson
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from .errors import Failure
 from .settings import ServerSettings
@@ -25,9 +31,17 @@ log = logging.getLogger(__name__)
 # A request's line and headers. Requests have 5 to 15 headers of some hundred bytes together.
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
-KEEP_ALIVE_SECONDS = 30
-# A client that reads nothing of its answer so long has gone, or wants us to keep it.
-UNREAD_SECONDS = 30
+# A body in pieces smaller than this on average costs more to take apart than to read (a megabyte of one-byte chunks
+# .7 s of CPU); the first FREE_PIECES may be of any size.
+LEAST_PIECE, FREE_PIECES = 64, 4096
+KEEP_ALIVE_SECONDS = 30.0
+# A client that takes less than LEAST_READ bytes of its answer in so long has gone, or wants us to keep it.
+UNREAD_SECONDS, LEAST_READ = 30.0, 64 * 1024
+# The same while the server goes down.
+UNREAD_AT_THE_END = 2.0
+# A refused client is listened to so long after its answer: closing at once, with bytes of it unread, the system would
+# send a reset, which lets it lose the answer.
+LINGER_SECONDS = 1.0
 # How often uvicorn looks whether it should end; the drain adds it to its own time.
 BACKSTOP_SECONDS = 5
 # Files that the process opens beside its clients' connections: shards, models, libraries, the worker's socket.
@@ -38,21 +52,26 @@ _HEAD_TOO_LARGE = 431
 class Config(uvicorn.Config):
     """uvicorn's settings for one listener, and what its connections are held to.
 
-    refused: told the reason, for the metrics, when a connection is ended before a request came of it
+    connections: how many there may be; refused: told the reason, for the metrics, when one is ended before a request
+    came of it
     """
 
     def __init__(
-        self, app: ASGIApp, settings: ServerSettings, refused: Callable[[str], None] = lambda reason: None
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        refused: Callable[[str], None] = lambda reason: None,
+        connections: int | None = None,
     ) -> None:
         # h11 rather than httptools, which bounds no headers.
         options: dict[str, Any] = {
             "http": Guarded, "ws": "none", "lifespan": "off", "log_config": None, "access_log": False,
             "server_header": False, "date_header": True, "proxy_headers": False, "backlog": 2048,
-            "timeout_keep_alive": KEEP_ALIVE_SECONDS, "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+            "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
             "timeout_graceful_shutdown": int(settings.drain_timeout_ms / 1e3) + BACKSTOP_SECONDS,
         }  # fmt: skip
         super().__init__(app, **options)
-        self.max_connections = settings.max_connections
+        self.max_connections = connections or settings.max_connections
         self.header_seconds = settings.header_timeout_ms / 1e3
         self.refused = refused
 
@@ -64,32 +83,47 @@ class Guarded(H11Protocol):
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
+        self.logger = _quiet
         self.conn: _Connection = _Connection(h11.SERVER, MAX_HEADER_BYTES)
         self._head = _Alarm(self.loop, self._head_late)
-        self._unread = _Alarm(self.loop, self._abort)
+        self._idle = _Alarm(self.loop, self._idle_late)
+        self._unread = _Alarm(self.loop, self._unread_late)
+        self._linger = _Alarm(self.loop, self._close)
+        self._unsent = 0
+        self._full = False
+        self._over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.config.max_connections:
-            full = "the server has as many connections as it holds"
-            self._refuse(Failure("unavailable", full, retry_after=1), "connections")
-        else:
-            self._watch_head()
+        # Told so when it asks something, or it would hear of a reset.
+        self._full = len(self.connections) > self.config.max_connections
+        if self._full:
+            self._linger.set(LINGER_SECONDS)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head.off()
-        self._unread.off()
+        for alarm in (self._head, self._idle, self._unread, self._linger):
+            alarm.off()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._over or self.transport.is_closing():
             return  # what was refused goes on sending
+        if self._full:
+            full = "the server has as many connections as it holds"
+            return self._refuse(Failure("unavailable", full, retry_after=random.randint(1, 3)), "connections")
         super().data_received(data)
-        self._watch_head()
+        self._watch()
+
+    def eof_received(self) -> None:
+        if self._over:
+            self._close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch_head()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._end()  # answered before the body had come: the rest of it belongs to nothing
+        self._watch()
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is no request; h11 knows whether it was only too large."""
@@ -98,59 +132,101 @@ class Guarded(H11Protocol):
             failure = Failure("too_large", f"the request's head exceeds {limit}", status_override=_HEAD_TOO_LARGE)
             self._refuse(failure)
         else:
-            self._refuse(Failure("validation", "this is no HTTP/1.1 request", status_override=400))
+            why = self.conn.why or "this is no HTTP/1.1 request"
+            self._refuse(Failure("validation", why, status_override=400))
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self._abort()  # closing would wait until it is read
-        else:
-            super().timeout_keep_alive_handler()
+        """Nothing: uvicorn's own alarm goes off with the first byte, whatever it is."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread.set(UNREAD_SECONDS)
+        self._watch()
 
-    def resume_writing(self) -> None:
+    def shutdown(self) -> None:
+        super().shutdown()
         self._unread.off()
-        super().resume_writing()
+        self._watch_answer(UNREAD_AT_THE_END)
 
-    def _watch_head(self) -> None:
-        """Give the head of the next request its time from the connection's begin or its own first byte."""
-        if (
-            self.conn.their_state is h11.IDLE
-            and not self.transport.is_closing()
-            and (self.cycle is None or self.conn.trailing_data[0])
-        ):
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: clients that offer HTTP/2 on every request are answered in HTTP/1.1."""
+
+    def _watch(self) -> None:
+        """Set the alarms that this moment needs, and no others."""
+        self._watch_answer(UNREAD_SECONDS)
+        serving = self.cycle is not None and not self.cycle.response_complete
+        if serving or self._over or self.transport.is_closing():
+            self._head.off()
+            self._idle.off()
+        elif self.cycle is None or self.conn.trailing_data[0]:
+            self._idle.off()
             self._head.set(self.config.header_seconds)
         else:
             self._head.off()
+            self._idle.set(KEEP_ALIVE_SECONDS)
+
+    def _watch_answer(self, seconds: float) -> None:
+        if self.transport.get_write_buffer_size() and not self._unread.is_set:
+            self._unsent = _unsent(self.transport)
+            self._unread.set(seconds)
+
+    def _unread_late(self) -> None:
+        """Abort unless the client has read some of its answer since the last look."""
+        if not self.transport.get_write_buffer_size():
+            return
+        left = _unsent(self.transport)
+        if left > self._unsent - LEAST_READ:
+            self.config.refused("unread")
+            self.transport.abort()
+            return
+        self._unsent = left
+        self._unread.set(UNREAD_SECONDS)
 
     def _head_late(self) -> None:
-        if self.transport.is_closing():
-            return
-        seconds = self.config.header_seconds
         if self.conn.trailing_data[0]:
-            self._refuse(
-                Failure("body_timeout", f"the headers did not come within {seconds:g} seconds"), "slow_headers"
-            )
+            why = f"the headers did not come within {self.config.header_seconds:g} seconds"
+            self._refuse(Failure("body_timeout", why), "slow_headers")
         else:
-            self.transport.close()  # nothing was asked, so nothing is answered
+            self._close()  # nothing was asked, so nothing is answered
+
+    def _idle_late(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._idle.set(KEEP_ALIVE_SECONDS)  # it still reads
+        else:
+            self._close()
 
     def _refuse(self, failure: Failure, reason: str | None = None) -> None:
         """Answer in our own dialect, since no path is known for certain, and end the connection."""
         self.config.refused(reason or failure.kind)
-        self._head.off()
-        status, body = failure.status("tandem"), orjson.dumps(failure.body("tandem", ""))
-        told = {**failure.headers(), "content-type": "application/json", "content-length": str(len(body))}
-        headers = [(name.encode(), value.encode()) for name, value in {**told, "connection": "close"}.items()]
-        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-            if sent := self.conn.send(event):
-                self.transport.write(sent)
-        self.transport.close()
+        answered = self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # whoever serves it stops
+            self.cycle.message_event.set()
+        if not answered:
+            status, body = failure.status("tandem"), orjson.dumps(failure.body("tandem", ""))
+            told = {**failure.headers(), "content-type": "application/json", "content-length": str(len(body))}
+            headers = [(name.encode(), value.encode()) for name, value in {**told, "connection": "close"}.items()]
+            events: list[h11.Event] = [
+                h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
+                h11.EndOfMessage(),
+            ]
+            if self.conn.method != b"HEAD":
+                events.insert(1, h11.Data(data=body))
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self._end()
 
-    def _abort(self) -> None:
-        self.config.refused("unread")
-        self.transport.abort()
+    def _end(self) -> None:
+        """No more is read of this connection; it closes when the client has had time to read the last answer."""
+        self._over = True
+        self.flow.resume_reading()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._linger.off()
+        self._linger.set(LINGER_SECONDS)
+        self._watch()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._watch()
 
 
 class _Alarm:
@@ -160,6 +236,10 @@ class _Alarm:
         self._loop = loop
         self._do = do
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._timer is not None
 
     def set(self, seconds: float) -> None:
         if self._timer is None:
@@ -176,43 +256,78 @@ class _Alarm:
 
 
 class _Connection(h11.Connection):
-    """h11's, which bounds a head that is not whole yet; this one bounds those that came whole too.
+    """h11's, which bounds a head that is not whole yet; this one bounds those that came whole too, and tiny pieces.
 
-    refused: the status that its last error suggested
+    method: of the last request; refused, why: status and reason of its last error, where they are known
     """
 
+    method = b""
     refused = 0
+    why = ""
+    _pieces = 0
+    _bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
+                self.method, self._pieces, self._bytes = event.method, 0, 0
                 _check_head(event)
+            elif isinstance(event, h11.Data):
+                self._check_piece(event)
         except h11.RemoteProtocolError as error:
             self.refused = error.error_status_hint
+            self.why = str(error) if isinstance(error, _Refused) else ""
             raise
         return event
+
+    def _check_piece(self, data: h11.Data) -> None:
+        self._pieces += 1
+        self._bytes += len(data.data)
+        if self._pieces > FREE_PIECES + self._bytes // LEAST_PIECE:
+            raise _Refused("the body came in too small pieces; send it in larger ones")
+
+
+class _Refused(h11.RemoteProtocolError):
+    """What HTTP allows and this server does not."""
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes that the other side has not taken: in our buffer and in the system's, which alone may hold megabytes."""
+    queued = bytearray(4)
+    with contextlib.suppress(OSError):  # closed meanwhile
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
 def _check_head(request: h11.Request) -> None:
     headers = list(request.headers)
     size = len(request.target) + sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        raise h11.RemoteProtocolError("the head is too large", error_status_hint=_HEAD_TOO_LARGE)
+        raise _Refused("the head is too large", error_status_hint=_HEAD_TOO_LARGE)
+    if request.method in (b"GET", b"HEAD") and any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in headers
+    ):
+        raise _Refused("a GET has no body here")
 
 
-def make_room(connections: int) -> None:
-    """Raise the soft limit of open files, often 1,024, to what so many connections need; warn where that is refused.
+def make_room(connections: int) -> int:
+    """Raise the soft limit of open files, often 1,024, to what so many connections need; how many there is room for.
 
-    Without room `accept` fails, and whoever comes next waits for a connection of others to end.
+    Without room newcomers are reset, or wait for a connection of others to end.
     """
     wanted = connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        return connections
+    reachable = wanted if hard == resource.RLIM_INFINITY else max(soft, min(wanted, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
     if reachable < wanted:
-        log.warning(
-            "fewer files may be open than connections are allowed", extra={"files": reachable, "wanted": wanted}
-        )
+        told = {"files": reachable, "connections": max(1, reachable - OTHER_FILES)}
+        log.warning("fewer files may be open than the connections allowed need", extra=told)
+    return max(1, min(connections, reachable - OTHER_FILES))
+
+
+# uvicorn warns of every packet that is no request, which the metrics count.
+_quiet = logging.getLogger("uvicorn.error").getChild("connection")
+_quiet.addFilter(lambda record: record.msg != "Invalid HTTP request received.")

@@ -57,9 +57,9 @@ class Serving:
         if settings.admin_port is not None:
             sockets.append(_listen(settings.admin_host, settings.admin_port))
             applications.append(create_admin(self.service, partial(self.stop, settings.drain_delay_ms / 1e3)))
-        make_room(settings.max_connections)
-        refused = self._metrics.refused
-        self._servers = [_Server(Config(application, settings, refused)) for application in applications]
+        connections = make_room(settings.max_connections * len(sockets)) // len(sockets)
+        told = (settings, self._metrics.refused, max(1, connections))
+        self._servers = [_Server(Config(application, *told)) for application in applications]
         self._catch_signals()
         listening = [
             asyncio.create_task(server.serve(sockets=[bound]))
@@ -70,8 +70,10 @@ class Serving:
         watching: asyncio.Task[None] | None = None
         try:
             facts = await host.open()
-            told = {"device": facts.device, "reason": facts.reason, "passages": facts.passages}
-            log.info("ready", extra={**told, "version": facts.version, "supervised": settings.supervise})
+            log.info("ready", extra={
+                "device": facts.device, "reason": facts.reason, "passages": facts.passages,
+                "version": facts.version, "supervised": settings.supervise,
+            })  # fmt: skip
             if settings.swap_poll_ms:
                 watching = asyncio.create_task(host.watch_pointer(settings.swap_poll_ms / 1e3))
             await asyncio.gather(*listening)

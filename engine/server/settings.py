@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,8 +26,8 @@ from ..runtime import RuntimeWish
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
-# Variables that Kubernetes makes for a service of the name "tandem".
-_SERVICE_LINKS = ("TANDEM_SERVICE_", "TANDEM_PORT_")
+# Variables that Kubernetes makes for services of the names "tandem" and "tandem-…".
+_SERVICE_LINK = re.compile(r"TANDEM_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)")
 
 
 class ServerSettings(BaseSettings):
@@ -177,7 +178,7 @@ def unknown_variables() -> list[str]:
     """TANDEM_* variables that set nothing, misspelt perhaps."""
     known = {f"TANDEM_{name}".upper() for name in ServerSettings.model_fields}
     given = (name.upper() for name in os.environ if name.upper().startswith("TANDEM_"))
-    return sorted(name for name in given if name not in known and not name.startswith(_SERVICE_LINKS))
+    return sorted(name for name in given if name not in known and not _SERVICE_LINK.match(name))
 
 
 def loopback(host: str) -> bool:
@@ -191,9 +192,13 @@ def loopback(host: str) -> bool:
 
 
 def _environment(settings: type[ServerSettings]) -> dict[str, Any]:
-    """What variables set. A Kubernetes service of the name "tandem" puts its address into TANDEM_PORT: no port."""
+    """What variables set. A Kubernetes service "tandem" puts its address into TANDEM_PORT, which is no port then."""
     found = EnvSettingsSource(settings)()
-    return {name: value for name, value in found.items() if not (name == "port" and str(value).startswith("tcp://"))}
+    return {name: value for name, value in found.items() if not _is_address(name, value)}
+
+
+def _is_address(name: str, value: Any) -> bool:
+    return name in ("port", "admin_port") and str(value).startswith("tcp://")
 
 
 def _toml(config: Path | None) -> dict[str, Any]:

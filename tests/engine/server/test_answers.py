@@ -69,6 +69,21 @@ def test_a_refusal_is_as_described(server: Running, path: str, body: object):
         conforms(_FAILURES[dialect_of(path)], answer)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "optional"),
+    [
+        ("/rerank", {"query": QUERY, "texts": TEXTS, "return_text": True}, "text"),
+        ("/v1/rerank", {"query": QUERY, "documents": TEXTS, "return_documents": True}, "document"),
+        ("/v1/search", {"query": QUERY}, "text"),
+    ],
+)
+def test_what_may_be_left_out_is_there_when_it_is_wanted(server: Running, path: str, body: dict, optional: str):
+    answer = server.client.post(path, json=body).json()
+    rows = answer if isinstance(answer, list) else answer.get("results") or answer["hits"]
+    assert rows
+    assert all(row[optional] for row in rows)
+
+
 def test_the_description_names_every_dialects_failures(server: Running):
     paths = server.client.get("/openapi.json").json()["paths"]
     for path in BODIES:

@@ -276,6 +276,17 @@ def test_tei_counts_requests_of_the_models_by_its_own_labels(start: Callable[...
     assert server.service.metrics.registry.get_sample_value("te_request_duration_count") == 4
 
 
+def test_the_second_listeners_bodies_are_bounded_too():
+    service = Service(ServerSettings(max_body_bytes=1000))
+    transport = httpx.ASGITransport(create_admin(service, lambda: None))
+
+    async def ask() -> int:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return (await client.post("/admin/drain", content=b"[" * 2000)).status_code
+
+    assert asyncio.run(ask()) == 413
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/v1/collections"])
 def test_a_head_is_a_get_without_its_body(server: Running, path: str):
     whole, head = server.client.get(path), server.client.head(path)

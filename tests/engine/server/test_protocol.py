@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import socket
@@ -34,6 +35,10 @@ def until_closed(connection: socket.socket) -> bytes:
     return found
 
 
+def body_of(answer: bytes) -> dict:
+    return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
 def one_answer(connection: socket.socket) -> bytes:
     found = b""
     while b"}" not in found:
@@ -63,7 +68,7 @@ def test_slow_headers_are_ended(start: Callable[..., Running], before: bytes):
         connection.sendall(GET.encode())  # without the empty line that ends them
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "body_timeout"
+    assert body_of(answer)["error"]["type"] == "body_timeout"
     assert refusals(server, "slow_headers") == 1
 
 
@@ -110,21 +115,12 @@ def test_headers_that_came_in_time_are_answered_late(start: Callable[..., Runnin
 def test_heads_too_large_are_refused(server: Running, headers: str):
     before = refusals(server, "too_large")
     with connect(server) as connection:
-        try:
+        with contextlib.suppress(ConnectionError):  # closed while the rest was still being sent
             connection.sendall(f"{GET}{headers}\r\n".encode())
-        except ConnectionError:
-            pass  # closed while the rest was still being sent
-        else:
-            assert until_closed(connection).startswith((b"HTTP/1.1 431 ", b""))
-    assert refusals(server, "too_large") == before + 1
-
-
-def test_the_status_of_a_head_too_large(server: Running):
-    with connect(server) as connection:
-        connection.sendall(f"{GET}{''.join(f'X-{n}: 1' + chr(13) + chr(10) for n in range(MAX_HEADERS))}\r\n".encode())
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 431 ")
-    assert str(MAX_HEADERS) in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert str(MAX_HEADERS) in body_of(answer)["error"]["message"]
+    assert refusals(server, "too_large") == before + 1
 
 
 def test_what_is_no_request_is_told_so(server: Running):
@@ -142,10 +138,15 @@ def test_one_connection_too_many_is_refused_until_another_ends(start: Callable[.
         for connection in held:
             connection.sendall(f"{GET}\r\n".encode())
             assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
-        with connect(server) as third:
-            answer = until_closed(third)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"\r\nretry-after: 1\r\n" in answer
+        for body in (b"", b"x" * 200_000):
+            with connect(server) as third:
+                head = f"POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                third.sendall(head.encode() + body)
+                answer = until_closed(third)
+            assert answer.startswith(b"HTTP/1.1 503 "), "and no reset, though the body was not read"
+            assert 1 <= int(answer.partition(b"\r\nretry-after: ")[2].partition(b"\r\n")[0]) <= 3
+        with connect(server) as silent:
+            assert until_closed(silent) == b""
         held.pop().close()
 
         def served() -> bool:
@@ -159,15 +160,149 @@ def test_one_connection_too_many_is_refused_until_another_ends(start: Callable[.
             connection.close()
 
 
-def test_a_client_that_reads_no_answer_is_ended(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch):
+def connect_small(server: Running) -> socket.socket:
+    """With the smallest buffer for what comes."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.settimeout(20)
+    connection.connect((host, int(port)))
+    return connection
+
+
+MANY = (GET.replace("/readyz", "/openapi.json") + "\r\n").encode() * 500  # more than this machine's sockets buffer
+
+
+@pytest.mark.parametrize("last", [b"", b"\x00 no request\r\n\r\n"], ids=["kept alive", "closing"])
+def test_a_client_that_reads_no_answer_is_ended(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, last: bytes
+):
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
     server = start()
-    ask = GET.replace("/readyz", "/openapi.json") + "\r\n"
-    with connect(server) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(ask.encode() * 500)  # more than sockets of this machine buffer
+    with connect_small(server) as connection:
+        connection.sendall(MANY + last)
         wait_for(lambda: refusals(server, "unread") == 1)
     assert server.client.get("/readyz").status_code == 200
+
+
+def test_an_unread_answer_below_the_high_water_mark_is_ended_too(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+):
+    """Fill the sockets with small answers, so that writing never pauses, then ask for the connection's end."""
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    server = start()
+    ask = f"{GET}\r\n".encode()
+    with connect_small(server) as connection:
+        connection.setblocking(False)
+        sent, stopped = 0, time.monotonic()
+        while time.monotonic() - stopped < 1.0 and refusals(server, "unread") == 0:
+            try:
+                sent += connection.send(ask * 50)
+                stopped = time.monotonic()
+            except BlockingIOError:
+                time.sleep(0.01)
+        wait_for(lambda: refusals(server, "unread") == 1)
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("UNREAD_SECONDS", "KEEP_ALIVE_SECONDS"):
+        monkeypatch.setattr(protocol, name, 0.5)
+    monkeypatch.setattr(protocol, "LEAST_READ", 1024)
+    server = start()
+    texts = json.dumps({"inputs": ["word " * 400] * 130}).encode()
+    head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+    with connect_small(server) as connection:
+        connection.sendall(
+            f"{head}Content-Type: application/json\r\nContent-Length: {len(texts)}\r\n\r\n".encode() + texts
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += connection.recv(1024)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        length = int(answer.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        begun = time.monotonic()
+        while part := connection.recv(32 * 1024):
+            answer += part
+            if time.monotonic() - begun < 2.5:
+                time.sleep(0.05)
+    assert time.monotonic() - begun > 2.0, "longer than any of the alarms"
+    assert len(answer.partition(b"\r\n\r\n")[2]) == length
+
+
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("more", ["Content-Length: 1\r\n", CHUNKED])
+def test_a_get_has_no_body(server: Running, more: str):
+    with connect(server) as connection:
+        connection.sendall(f"{GET}{more}\r\n".encode())
+        answer = until_closed(connection)
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"x")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "GET" in body_of(answer)["error"]["message"]
+
+
+def post(more: str) -> bytes:
+    head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    return f"{head}Content-Type: application/json\r\n{more}\r\n".encode()
+
+
+def test_a_body_answered_before_it_has_come_ends_the_connection(server: Running):
+    with connect(server) as connection:
+        connection.sendall(post("X-Request-Timeout-Ms: 100\r\nContent-Length: 1000\r\n"))
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_a_body_in_tiny_pieces_is_refused(server: Running):
+    with connect(server) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(post(CHUNKED) + b"1\r\nx\r\n" * 20_000)
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "pieces" in body_of(answer)["error"]["message"]
+
+
+def test_a_malformed_chunk_is_one_refusal_and_no_error(server: Running, caplog: pytest.LogCaptureFixture):
+    with connect(server) as connection:
+        connection.sendall(post(CHUNKED) + b"zz\r\n")
+        answer = until_closed(connection)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+    with connect(server) as connection:
+        connection.sendall(f"{GET}\r\n".encode() + b"zz\r\n\r\n")
+        answer = until_closed(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+def test_an_offer_to_upgrade_is_answered_and_not_warned_of(server: Running, caplog: pytest.LogCaptureFixture):
+    with connect(server) as connection:
+        connection.sendall(f"{GET}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n".encode())
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert "pgrade" not in caplog.text
+
+
+def test_blank_lines_do_not_keep_a_connection(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "KEEP_ALIVE_SECONDS", 0.5)
+    server = start(header_timeout_ms=500)
+
+    def gone() -> bool:
+        try:
+            connection.sendall(b"\r\n")
+        except ConnectionError:
+            return True
+        return False
+
+    with connect(server) as connection:
+        connection.sendall(f"{GET}\r\n".encode())
+        one_answer(connection)
+        wait_for(gone)
 
 
 def test_room_is_made_for_the_connections(caplog: pytest.LogCaptureFixture):

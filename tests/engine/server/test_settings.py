@@ -40,14 +40,20 @@ def test_no_second_listener(monkeypatch: pytest.MonkeyPatch):
 def test_variables_that_set_nothing_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TANDEM_TIMOUT_MS", "5")
     monkeypatch.setenv("TANDEM_MAX_INPUTS", "7")
-    # A service "tandem" of a Kubernetes cluster, as every pod beside it sees it.
-    monkeypatch.setenv("TANDEM_PORT", "tcp://10.0.0.1:8080")
-    monkeypatch.setenv("TANDEM_PORT_8080_TCP_ADDR", "10.0.0.1")
-    monkeypatch.setenv("TANDEM_SERVICE_HOST", "10.0.0.1")
+    links = {  # services "tandem" and "tandem-admin" of a Kubernetes cluster, as every pod beside them sees them
+        "TANDEM_PORT": "tcp://10.0.0.1:8080",
+        "TANDEM_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "TANDEM_SERVICE_HOST": "10.0.0.1",
+        "TANDEM_ADMIN_PORT": "tcp://10.0.0.2:9000",
+        "TANDEM_ADMIN_PORT_9000_TCP": "tcp://10.0.0.2:9000",
+        "TANDEM_ADMIN_SERVICE_PORT": "9000",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
     assert "TANDEM_TIMOUT_MS" in settings.unknown_variables()
-    assert not {"TANDEM_MAX_INPUTS", "TANDEM_PORT_8080_TCP_ADDR"} & set(settings.unknown_variables())
+    assert not {"TANDEM_MAX_INPUTS", *links} & set(settings.unknown_variables())
     loaded = settings.ServerSettings.load()
-    assert (loaded.port, loaded.max_inputs) == (8080, 7)
+    assert (loaded.port, loaded.admin_port, loaded.max_inputs) == (8080, 9000, 7)
 
 
 @pytest.mark.parametrize(
