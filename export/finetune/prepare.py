@@ -19,7 +19,7 @@ from .data import Dataset, hold_out, read_beir, thin
 from .forward import Workers
 from .harder import Judge, harden
 from .lists import Source
-from .negatives import DEPTH, Mined, mine
+from .negatives import DEPTH, Mined, among, mine
 from .precision import compute_dtype
 from .progress import bar
 from .pseudo import inverse_cloze, python_docs
@@ -56,6 +56,8 @@ def prepare(
 ) -> tuple[list[Source], dict[str, Mined]]:
     """Mined training sources and validation sets, taken from `work` when a run with the digest `name` left them there.
 
+    Validation asks about documents that are held back, among those that are trained on.
+
     Raises CorpusError for data that cannot be read and ExportError when nothing is left to train on.
     """
     folder = work / f"mined-{name}"
@@ -87,7 +89,9 @@ def prepare(
 
         mined = dict(zip((name for name, _ in jobs), workers.map(one, jobs), strict=True))
     sources = [Source(d.name, mined[f"train-{d.name}"], _weight(settings, d.name)) for d in trains]
-    return sources, {d.name: mined[f"held-{d.name}"] for d in held}
+    beside = {source.name: source.mined for source in sources}
+    own = {d.name: mined[f"held-{d.name}"] for d in held}
+    return sources, {name: among(each, beside[name]) if name in beside else each for name, each in own.items()}
 
 
 def hardened(sources: list[Source], judge: Judge, settings: Settings, base: Path, folder: Path) -> list[Source]:

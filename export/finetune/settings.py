@@ -47,9 +47,9 @@ class Settings(BaseModel):
     """Passages a source keeps back for validation, in whole documents."""
     validation_questions: int = 20
     validation_candidates: int = 12
-    final_questions: int = 60
+    final_questions: int = 150
     """Questions and candidates of each domain in the final measurement, which also fits the fusion."""
-    final_candidates: int = 30
+    final_candidates: int = 20
     validate_every: float = Field(default=10.0, gt=0)
     """Minutes (or hundreds of steps, when `steps` is given) between validations."""
     checkpoint_every: float = Field(default=4.0, ge=0)

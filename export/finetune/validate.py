@@ -53,12 +53,12 @@ def judge(
     candidates: int,
     workers: Workers,
 ) -> Judged:
-    """Score recall's first `candidates` for up to `questions` questions whose answer is among them."""
-    rows = [mined.candidates[index][:candidates] for index in range(len(mined.questions))]
+    """Score the `candidates` with the best evidence for up to `questions` questions whose answer is among them."""
+    rows = [_likeliest(mined, index, candidates) for index in range(len(mined.questions))]
     asked = [i for i in range(len(rows)) if mined.positives[i] in rows[i]][:questions]
 
     def one(question: int) -> tuple[Floats, Floats, Floats, Floats]:
-        found = rows[question][rows[question] >= 0]
+        found = rows[question]
         pairs = tokenizer.pairs(mined.questions[question], mined.titled.select(found))
         with torch.inference_mode():
             logits = score_pairs(model, pairs, pad_id).numpy()
@@ -67,6 +67,15 @@ def judge(
 
     results = workers.map(one, asked)
     return Judged(*(list(column) for column in zip(*results, strict=True))) if results else Judged([], [], [], [])
+
+
+def _likeliest(mined: Mined, question: int, count: int) -> npt.NDArray[np.int32]:
+    """The rows of a question's `count` candidates with the best evidence, in recall's order."""
+    found = mined.candidates[question]
+    found = found[found >= 0]
+    best = np.argsort(-mined.evidence(question, found), kind="stable")[:count]
+    likeliest: npt.NDArray[np.int32] = found[np.sort(best)]
+    return likeliest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve
 from tandem.export.finetune.harder import CEILING, READ, Judge, harden
 from tandem.export.finetune.lists import Source, _rows, schedule
-from tandem.export.finetune.negatives import DEPTH, Mined, _candidates
+from tandem.export.finetune.negatives import DEPTH, Mined, _candidates, among
 from tandem.export.finetune.pseudo import inverse_cloze, python_docs
+from tandem.export.finetune.validate import _likeliest
 
 
 def unit(rows: int, seed: int = 0) -> np.ndarray:
@@ -48,6 +49,23 @@ def test_candidates_are_the_nearest_that_are_no_likely_answer() -> None:
         assert found[row][found[row] >= 0].tolist() == allowed[:DEPTH]
     assert 7 not in found[0]
     assert 20 not in found[1]
+
+
+def test_validation_is_told_from_what_is_trained_on_too() -> None:
+    asked, others = mined(20, passages=30), mined(5, passages=70)
+    wide = among(asked, others)
+    assert len(wide.passages) == len(wide.titles) == len(wide.vectors) == 100
+    every = np.concatenate([asked.vectors, others.vectors]).astype(np.float64)
+    for question in range(20):
+        cosines = every @ asked.question_vectors[question].astype(np.float64)
+        nearest = np.sort(cosines)[::-1][:DEPTH]
+        assert np.allclose(cosines[wide.candidates[question]], nearest, atol=1e-5)
+        assert wide.passages[int(wide.positives[question])].tolist() == [asked.positives[question]]
+        best = _likeliest(wide, question, 8)
+        evidence = wide.evidence(question, wide.candidates[question])
+        assert sorted(wide.evidence(question, best)) == pytest.approx(sorted(np.sort(evidence)[::-1][:8]))
+        places = [wide.candidates[question].tolist().index(row) for row in best]
+        assert places == sorted(places), "in recall's order"
 
 
 def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
