@@ -106,4 +106,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     messages = {404: "there is no such route", 405: "this route has no such method", 400: "the body cannot be read"}
     kind = _KINDS.get(status, "internal")
     failure = Failure(kind, messages.get(status, "the request was refused"), status_override=status)
-    return failure_reply(failure, request.scope)
+    reply = failure_reply(failure, request.scope)
+    reply.headers.update(cast(HTTPException, error).headers or {})  # Allow
+    return reply

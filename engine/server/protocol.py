@@ -42,6 +42,8 @@ UNREAD_AT_THE_END = 2.0
 # A refused client is listened to so long after its answer: closing at once, with bytes of it unread, the system would
 # send a reset, which lets it lose the answer.
 LINGER_SECONDS = 1.0
+# Connections beyond the limit that are told so at once; the next are reset: a flood of them must not use up the files.
+MOST_TOLD = 64
 # How often uvicorn looks whether it should end; the drain adds it to its own time.
 BACKSTOP_SECONDS = 5
 # Files that the process opens beside its clients' connections: shards, models, libraries, the worker's socket.
@@ -52,8 +54,8 @@ _HEAD_TOO_LARGE = 431
 class Config(uvicorn.Config):
     """uvicorn's settings for one listener, and what its connections are held to.
 
-    connections: how many there may be; refused: told the reason, for the metrics, when one is ended before a request
-    came of it
+    connections: how many there may be; admitted: how many there are
+    refused: told the reason, for the metrics, when one is ended before a request came of it
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Config(uvicorn.Config):
         }  # fmt: skip
         super().__init__(app, **options)
         self.max_connections = connections or settings.max_connections
+        self.admitted = 0
         self.header_seconds = settings.header_timeout_ms / 1e3
         self.refused = refused
 
@@ -89,19 +92,27 @@ class Guarded(H11Protocol):
         self._idle = _Alarm(self.loop, self._idle_late)
         self._unread = _Alarm(self.loop, self._unread_late)
         self._linger = _Alarm(self.loop, self._close)
-        self._unsent = 0
+        self._unsent = self._taken = 0
+        self._patience = UNREAD_SECONDS
         self._full = False
         self._over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._bare = transport
+        super().connection_made(_Closing(transport, self._close_gently))  # type: ignore[arg-type]
         # Told so when it asks something, or it would hear of a reset.
-        self._full = len(self.connections) > self.config.max_connections
-        if self._full:
+        self._full = self.config.admitted >= self.config.max_connections
+        if not self._full:
+            self.config.admitted += 1
+        elif len(self.connections) > self.config.max_connections + MOST_TOLD:
+            self.config.refused("connections")
+            transport.abort()
+        else:
             self._linger.set(LINGER_SECONDS)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.config.admitted -= not self._full
         for alarm in (self._head, self._idle, self._unread, self._linger):
             alarm.off()
         super().connection_lost(exc)
@@ -120,9 +131,10 @@ class Guarded(H11Protocol):
             self._close()
 
     def on_response_complete(self) -> None:
+        early = self.conn.their_state is h11.SEND_BODY  # asked before the next request, if one waits, begins
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:
-            self._end()  # answered before the body had come: the rest of it belongs to nothing
+        if early:
+            self._end()  # the rest of the body belongs to nothing
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
@@ -143,16 +155,20 @@ class Guarded(H11Protocol):
         self._watch()
 
     def shutdown(self) -> None:
-        super().shutdown()
+        self._patience = UNREAD_AT_THE_END
+        try:
+            super().shutdown()
+        except h11.LocalProtocolError:  # already over, one way or another
+            self._bare.abort()
         self._unread.off()
-        self._watch_answer(UNREAD_AT_THE_END)
+        self._watch_answer()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: clients that offer HTTP/2 on every request are answered in HTTP/1.1."""
 
     def _watch(self) -> None:
         """Set the alarms that this moment needs, and no others."""
-        self._watch_answer(UNREAD_SECONDS)
+        self._watch_answer()
         serving = self.cycle is not None and not self.cycle.response_complete
         if serving or self._over or self.transport.is_closing():
             self._head.off()
@@ -164,22 +180,26 @@ class Guarded(H11Protocol):
             self._head.off()
             self._idle.set(KEEP_ALIVE_SECONDS)
 
-    def _watch_answer(self, seconds: float) -> None:
-        if self.transport.get_write_buffer_size() and not self._unread.is_set:
-            self._unsent = _unsent(self.transport)
-            self._unread.set(seconds)
+    def _watch_answer(self) -> None:
+        if self._bare.get_write_buffer_size() and not self._unread.is_set:
+            self._look()
+
+    def _look(self) -> None:
+        """Note how much of what was written the client has not taken, and look again later."""
+        self._unsent = _unsent(self._bare)
+        self._taken = self.conn.sent - self._unsent
+        self._unread.set(self._patience)
 
     def _unread_late(self) -> None:
         """Abort unless the client has read some of its answer since the last look."""
-        if not self.transport.get_write_buffer_size():
+        if not self._bare.get_write_buffer_size():
             return
-        left = _unsent(self.transport)
-        if left > self._unsent - LEAST_READ:
+        taken = self.conn.sent - _unsent(self._bare) - self._taken
+        if taken < min(LEAST_READ, self._unsent):
             self.config.refused("unread")
-            self.transport.abort()
-            return
-        self._unsent = left
-        self._unread.set(UNREAD_SECONDS)
+            self._bare.abort()
+        else:
+            self._look()
 
     def _head_late(self) -> None:
         if self.conn.trailing_data[0]:
@@ -189,7 +209,7 @@ class Guarded(H11Protocol):
             self._close()  # nothing was asked, so nothing is answered
 
     def _idle_late(self) -> None:
-        if self.transport.get_write_buffer_size():
+        if self._bare.get_write_buffer_size():
             self._idle.set(KEEP_ALIVE_SECONDS)  # it still reads
         else:
             self._close()
@@ -200,6 +220,7 @@ class Guarded(H11Protocol):
         answered = self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # whoever serves it stops
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         if not answered:
             status, body = failure.status("tandem"), orjson.dumps(failure.body("tandem", ""))
@@ -211,22 +232,45 @@ class Guarded(H11Protocol):
             ]
             if self.conn.method != b"HEAD":
                 events.insert(1, h11.Data(data=body))
-            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+            try:
+                self._bare.write(b"".join(self.conn.send(event) or b"" for event in events))
+            except h11.LocalProtocolError:  # it cannot be told
+                self._bare.abort()
         self._end()
 
     def _end(self) -> None:
         """No more is read of this connection; it closes when the client has had time to read the last answer."""
+        if self._over or self._bare.is_closing():
+            return
         self._over = True
         self.flow.resume_reading()
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+        if self._bare.can_write_eof():
+            self._bare.write_eof()
         self._linger.off()
         self._linger.set(LINGER_SECONDS)
         self._watch()
 
+    def _close_gently(self) -> None:
+        """uvicorn closes: at once, unless there is more to come that would turn it into a reset."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._end()
+        else:
+            self._close()
+
     def _close(self) -> None:
-        self.transport.close()
+        self._bare.close()
         self._watch()
+
+
+class _Closing:
+    """A transport whose `close` is another's to decide."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Alarm:
@@ -258,10 +302,11 @@ class _Alarm:
 class _Connection(h11.Connection):
     """h11's, which bounds a head that is not whole yet; this one bounds those that came whole too, and tiny pieces.
 
-    method: of the last request; refused, why: status and reason of its last error, where they are known
+    method: of the request in hand; sent: bytes of all answers; refused, why: status and reason of the last error
     """
 
     method = b""
+    sent = 0
     refused = 0
     why = ""
     _pieces = 0
@@ -281,8 +326,17 @@ class _Connection(h11.Connection):
             raise
         return event
 
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        data = super().send(event)
+        self.sent += len(data or b"")
+        return data
+
+    def start_next_cycle(self) -> None:
+        super().start_next_cycle()
+        self.method = b""
+
     def _check_piece(self, data: h11.Data) -> None:
-        self._pieces += 1
+        self._pieces += bool(data.chunk_start)  # how the network cuts a body is nobody's fault
         self._bytes += len(data.data)
         if self._pieces > FREE_PIECES + self._bytes // LEAST_PIECE:
             raise _Refused("the body came in too small pieces; send it in larger ones")

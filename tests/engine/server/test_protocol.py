@@ -228,6 +228,7 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer(
             if time.monotonic() - begun < 2.5:
                 time.sleep(0.05)
     assert time.monotonic() - begun > 2.0, "longer than any of the alarms"
+    assert refusals(server, "unread") == 0
     assert len(answer.partition(b"\r\n\r\n")[2]) == length
 
 
@@ -258,11 +259,58 @@ def test_a_body_answered_before_it_has_come_ends_the_connection(server: Running)
     assert b"\r\nconnection: close\r\n" in answer
 
 
+def test_pipelined_requests_with_bodies_are_all_answered(server: Running):
+    """The next one's body has not come whole when the one before is answered."""
+    body = json.dumps({"inputs": "bread " * 300}).encode()
+    request = post(f"Content-Length: {len(body)}\r\n") + body
+    with connect(server) as connection:
+        connection.sendall(request * 60 + f"{GET}Connection: close\r\n\r\n".encode())
+        assert until_closed(connection).count(b"HTTP/1.1 200 ") == 61
+
+
+@pytest.mark.parametrize("rest", [b"G", b"\x00\r\n\r\n"], ids=["partial", "no request"])
+def test_what_follows_a_head_request_is_refused_with_a_body(start: Callable[..., Running], rest: bytes):
+    server = start(header_timeout_ms=300)
+    with connect(server) as connection:
+        connection.sendall(f"{GET}\r\n".replace("GET", "HEAD", 1).encode() + rest)
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answer if rest == b"G" else b"HTTP/1.1 400 " in answer
+    assert answer.endswith(b"}")
+
+
+def test_a_refusal_reaches_a_client_that_goes_on_sending(start: Callable[..., Running]):
+    server = start(max_body_bytes=1000)
+    with connect(server) as connection:
+        connection.sendall(post("Content-Length: 3000000\r\n"))
+        for _ in range(30):
+            connection.sendall(b"x" * 100_000)
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_flood_beyond_the_limit_is_cut_off(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "MOST_TOLD", 3)
+    server = start(max_connections=1)
+    with contextlib.ExitStack() as held:
+        for _ in range(30):
+            held.enter_context(connect(server))
+        wait_for(lambda: refusals(server, "connections") >= 30 - 1 - 3)
+    wait_for(lambda: server.client.get("/readyz").status_code == 200)
+
+
 def test_a_body_in_tiny_pieces_is_refused(server: Running):
     with connect(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(post(CHUNKED) + b"1\r\nx\r\n" * 20_000)
         answer = until_closed(connection)
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = json.dumps({"inputs": "bread " * 300}).encode()
+        connection.sendall(post(f"Content-Length: {len(body)}\r\n"))
+        for place in range(0, len(body), 2):  # small segments are another thing
+            connection.sendall(body[place : place + 2])
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert "pieces" in body_of(answer)["error"]["message"]
 
