@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,7 @@ def _their_warnings_are_theirs() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+        gc.collect()  # connections they leave open, or a later test hears of them
 
 
 @pytest.fixture(scope="module")
