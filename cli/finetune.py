@@ -30,6 +30,10 @@ def command(
     ),
     questions: int = typer.Option(9000, help="Training questions of the source with the largest share."),
     length: int = typer.Option(224, help="Tokens of a training pair."),
+    mix: str | None = typer.Option(
+        None, help="Write the mean of the trained weights and this adapter's, which the training goes back to."
+    ),
+    mix_share: float = typer.Option(0.5, help="Share of the trained weights in that mean."),
     test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
@@ -55,6 +59,8 @@ def command(
         judge=judge,
         questions=questions,
         max_length=length,
+        mix=mix,
+        mix_share=mix_share,
     )
     out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():

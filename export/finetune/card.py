@@ -17,14 +17,16 @@ def card(record: AdapterRecord, notes: str = "") -> str:
         "## Training",
         f"{trained['steps']} steps of {settings['lists']} questions with 1 + {settings['negatives']} passages in "
         f"{trained['minutes']} minutes ({trained['machine']}), seed {settings['seed']}; the weights of step "
-        f"{trained['kept_step']} were kept by validation.{_judged(settings)} Loss: list-wise softmax, half "
-        "on the logit and half on logit + weighted cosine; the exits learn from the labels and from the last layer.",
+        f"{trained['kept_step']} were kept by validation.{_mixture(trained)}{_judged(settings)} Loss: list-wise "
+        "softmax, half on the logit and half on logit + weighted cosine; the exits learn from the labels and from the "
+        "last layer.",
         _table(["source", "questions"], trained["data"].items()),
         *_begun(trained.get("start")),
         "```\n" + "\n".join(_commands(record.base.name, trained, "ADAPTER")) + "\n```",
         *([notes] if notes else []),
         "## Validation",
-        "Held-back documents of every source, nDCG@10 among recall's best candidates, whose answer recall found.",
+        "Questions on held-back documents of every source, among all its passages: nDCG@10 of the candidates with the "
+        "best evidence, where the answer is one of them.",
         _table(
             ["domain", "recall", "rerank", "fused"],
             (
@@ -91,8 +93,30 @@ def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
     words += [f"--{key} {settings[key]}" for key in ("seed", "rank", "questions")]
     words += [f"--length {settings['max_length']}", *(["--judge JUDGE"] if settings.get("judge") else [])]
     before = f"{out}-BEFORE"
+    if mixed := trained.get("mixed"):
+        words += [f"--mix {_ancestor(trained, mixed['weights'], out)}", f"--mix-share {mixed['share']:g}"]
     earlier = [] if start is None else _commands(base, start, before)
     return [*earlier, " ".join([*words, *([] if start is None else [f"--start {before}"]), f"--out {out}"])]
+
+
+def _ancestor(trained: dict[str, Any], weights: str, out: str) -> str:
+    """What the commands call the adapter of these weights (sha256): one of those that the training goes back to."""
+    while (start := trained.get("start")) is not None:
+        out += "-BEFORE"
+        if trained["settings"]["start"] == weights:
+            return out
+        trained = start
+    return "MIXED"
+
+
+def _mixture(trained: dict[str, Any]) -> str:
+    mixed = trained.get("mixed")
+    if mixed is None:
+        return ""
+    return (
+        f" What was written is {mixed['share']:.0%} of them and {1 - mixed['share']:.0%} of the adapter with the "
+        f"weights {mixed['weights'][:12]}."
+    )
 
 
 def _tests(tests: dict[str, Any]) -> list[str]:

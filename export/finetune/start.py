@@ -82,6 +82,20 @@ def take_weights(model: Reranker, folder: Path, recall_weight: float) -> None:
             model.exit_heads[layer].load_state_dict(head.state_dict())
 
 
+def mix_weights(model: Reranker, folder: Path, share: float) -> None:
+    """Give `model` the mean of its own weights, with `share` in it, and those of the adapter in `folder`.
+
+    Two trainings that begin at one point end in one basin, and their mean is better than either, most of all where
+    neither was trained (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). Raises ExportError as
+    `take_weights` does.
+    """
+    own = {name: tensor.detach().clone() for name, tensor in model.trained().items()}
+    take_weights(model, folder, 0.0)
+    with torch.no_grad():
+        for name, tensor in model.trained().items():
+            tensor.lerp_(own[name], share)
+
+
 def _fill(linear: nn.Linear, tensors: Mapping[str, Tensor], name: str, folder: Path) -> None:
     _copy(linear.weight, tensors, f"{name}.weight", folder)
     _copy(linear.bias, tensors, f"{name}.bias", folder)

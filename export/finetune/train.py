@@ -29,7 +29,7 @@ from .prepare import digest, hardened, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
 from .settings import Settings
-from .start import find_start, fingerprint, take_weights, tell_of_leaks
+from .start import find_start, fingerprint, mix_weights, take_weights, tell_of_leaks
 from .validate import measured_with
 from .write import write_record, write_weights
 
@@ -38,9 +38,9 @@ WORK = "work"
 # As many pairs a step in shorter lists, three negatives of the six hardest and one of all: the hardest should have most
 # of a list's loss (not measured apart from the rest; see bench/LOG.md).
 JUDGED: dict[str, Any] = {"lists": 6, "negatives": 4, "close": 6, "close_share": 0.75}
-# Half a point of nDCG@10 on held-back questions of the training's own sources is given for unseen collections: with the
-# bundled adapter that is a weight of 23 instead of 8.
-CAUTION = 0.005
+# So much nDCG@10 on held-back questions of the training's own sources is given for unseen collections. With .005, and
+# validation among a few hundred passages, it chose 64 where 16 to 24 is best among thousands (bench/LOG.md).
+CAUTION = 0.002
 
 
 def finetune(
@@ -61,6 +61,8 @@ def finetune(
     judge: Path | None = None,
     questions: int = 9000,
     max_length: int = 224,
+    mix: str | Path | None = None,
+    mix_share: float = 0.5,
 ) -> AdapterRecord:
     """Train a reranker adapter on `base` and write it to the folder `out`; returns its record.
 
@@ -73,6 +75,8 @@ def finetune(
     judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
             puts highest are the negatives (see `harden`), in lists of the sizes JUDGED, whatever `settings` say
     questions: training questions of the heaviest source     max_length: tokens of a training pair
+    mix:    an adapter of the same line (what this training began with, or what that began with); what is written is the
+            mean of both, `mix_share` of it the trained weights. A finished training may be mixed again otherwise
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
     be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
@@ -96,6 +100,9 @@ def finetune(
     judging = None if judge is None else Judge.open(judge, path, chosen.threads)
     if judging is not None:
         chosen = chosen.model_copy(update={"judge": judging.model.artifact.fingerprint, **JUDGED})
+    mixed = None if mix is None else (find_start(mix, path)[0], mix_share)
+    if not 0.0 < mix_share <= 1.0:
+        raise InputError(f"the share of the trained weights in a mixture is {mix_share:g}; give one above 0, at most 1")
     work = Path(out) / WORK
     if not resume and work.exists():
         shutil.rmtree(work)
@@ -106,9 +113,11 @@ def finetune(
             take_weights(run.model, begun[0], begun[1].fusion.recall_weight)
             tell_of_leaks(begun[1], [source.name for source in run.sources], chosen)
         progress = train(run)
+        if mixed is not None:
+            mix_weights(run.model, *mixed)
         files = write_weights(Path(out), run.model, name)
         return _finish(
-            Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions, begun
+            Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions, begun, mixed
         )
 
 
@@ -164,6 +173,7 @@ def _finish(
     tests: list[Path],
     test_questions: int,
     begun: tuple[Path, AdapterRecord] | None,
+    mixed: tuple[Path, float] | None,
 ) -> AdapterRecord:
     """Measure the written adapter, fit its fusion and write its record and card."""
     scorer = Scorer(base, out)
@@ -198,15 +208,19 @@ def _finish(
         fusion=fusion,
         exits=scorer.exits,
         max_length=run.max_length,
-        trained=_trained(run, progress, begun),
+        trained=_trained(run, progress, begun, mixed),
         quality=results,
     )
     write_record(out, record, card(record))
     return record
 
 
-def _trained(run: Run, progress: Progress, begun: tuple[Path, AdapterRecord] | None) -> dict[str, Any]:
+def _trained(
+    run: Run, progress: Progress, begun: tuple[Path, AdapterRecord] | None, mixed: tuple[Path, float] | None
+) -> dict[str, Any]:
+    mixture = {} if mixed is None else {"mixed": {"weights": fingerprint(mixed[0]), "share": mixed[1]}}
     return {
+        **mixture,
         "data": {source.name: len(source.mined.questions) for source in run.sources},
         "steps": progress.step,
         "kept_step": progress.best_step,

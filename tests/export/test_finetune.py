@@ -218,6 +218,27 @@ def test_a_training_goes_on_from_an_adapter(
     assert told.count("\ntandem finetune ") == 3
 
 
+def test_a_finished_training_is_mixed_with_what_it_goes_back_to(
+    base: Path, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "second"
+    own = finetune(base, [data], out, settings=SETTINGS, start=trained)
+    unmixed = {name: load_file(out / name) for name in own.files if name.endswith(".safetensors")}
+    record = finetune(base, [data], out, settings=SETTINGS, start=trained, mix=trained, mix_share=0.25)
+    assert record.trained["steps"] == 6, "nothing was trained again"
+    assert record.trained["mixed"]["share"] == 0.25
+    for name, before in unmixed.items():
+        begun, mixed = load_file(trained / name), load_file(out / name)
+        for key, tensor in mixed.items():
+            expected = 0.75 * begun[key].float() + 0.25 * before[key].float()
+            assert torch.allclose(tensor.float(), expected, atol=2e-3), key
+    card = (out / "README.md").read_text()
+    assert "--mix ADAPTER-BEFORE --mix-share 0.25 --start ADAPTER-BEFORE --out ADAPTER\n" in card
+    assert "25% of them and 75% of the adapter with the weights" in card
+    with pytest.raises(InputError, match="share"):
+        finetune(base, [data], out, settings=SETTINGS, start=trained, mix=trained, mix_share=0.0)
+
+
 def test_a_judge_chooses_the_negatives(
     data: Path, exiting_cross_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
