@@ -37,18 +37,22 @@ from .first_token import NAME as FIRST_TOKEN
 from .first_token import keep_first_token
 from .fused import Target, counts, fuse
 from .graph_file import save_graph
+from .outliers import NAME as OUTLIERS
+from .outliers import Run, split_outliers
 from .parity import compare, failures
 from .precision import to_fp16, to_int8
 from .quiet import quiet
 from .reading import Reading, read
 from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
-from .scoring import Array, Usage, onnx_forward, scores
+from .scoring import Array, Usage, onnx_forward, outputs, scores
 from .source import Origin, resolve
 from .staging import staged
 from .trace import OPSET, trace
 
 log = logging.getLogger(__name__)
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
+# Sequences on which the largest activations are looked for: outlying channels are so on any text.
+WATCHED = 40
 
 
 class NotEqual(ExportError):
@@ -210,7 +214,8 @@ def _variants(
     variants: dict[Precision, Variant] = {}
     for precision in precisions:
         file = folder / VARIANT_FILES[precision]
-        found = _write_graph(traced, model.config, base.kind, precision, file)
+        watch = partial(outputs, tokenizer=tokenizer, usage=usage, samples=samples, count=WATCHED)
+        found = _write_graph(traced, model.config, base.kind, precision, file, watch)
         some = samples.head(FP16_QUERIES, FP16_CANDIDATES) if precision == "fp16" else samples
         rows, columns = some.candidates.shape
         table = scores(onnx_forward(file), tokenizer, usage, some, alone=precision == "int8")
@@ -220,15 +225,21 @@ def _variants(
     return variants
 
 
-def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, file: Path) -> dict[str, int]:
-    """Write the graph of one precision; its fused operators and how often each occurs."""
+def _write_graph(traced: Path, config: Any, kind: Kind, precision: Precision, file: Path, watch: Run) -> dict[str, int]:
+    """Write the graph of one precision; its fused operators and how often each occurs.
+
+    watch: see `split_outliers`
+    """
     target: Target = "gpu" if precision == "fp16" else "cpu"
     graph = fuse(traced, config, target)
     found = counts(graph)
     if kind == "cross-encoder" and keep_first_token(graph):
         found[FIRST_TOKEN] = 1
     if precision == "int8":
-        to_int8(graph, file)
+        products = split_outliers(graph, watch)
+        if products:
+            found[OUTLIERS] = len(products) // 2
+        to_int8(graph, file, keep=products)
     else:
         save_graph(to_fp16(graph) if precision == "fp16" else graph, file)
     return found

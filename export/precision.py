@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -17,8 +18,10 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
 
 
-def to_int8(model: onnx.ModelProto, file: Path) -> None:
+def to_int8(model: onnx.ModelProto, file: Path, keep: Sequence[str] = ()) -> None:
     """Write `model` with int8 weights (symmetric, one scale an output channel) and activations quantised on the fly.
+
+    keep: names of products that stay FP32
 
     Matrix products alone: the embedding table stays FP32, because a lookup is no faster in INT8 and its rounding would
     be the first error in every score. It is most of a small model's file (47 of 59 MB of MiniLM-L6).
@@ -28,6 +31,7 @@ def to_int8(model: onnx.ModelProto, file: Path) -> None:
             model,
             file,
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=list(keep),
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={
