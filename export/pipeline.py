@@ -44,10 +44,11 @@ from .precision import to_fp16, to_int8
 from .quiet import quiet
 from .reading import Reading, read
 from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
-from .scoring import Array, Usage, onnx_forward, outputs, scores
+from .scoring import Array, Usage, onnx_forward, scores
 from .source import Origin, resolve
 from .staging import staged
 from .trace import OPSET, trace
+from .watching import outputs
 
 log = logging.getLogger(__name__)
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")

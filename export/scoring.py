@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from ..engine.artifact import Manifest
 from ..engine.device import available_cores
 from ..engine.runtime.onnx import cpu_session
 from ..engine.tokenizer import Tokenizer
 from ..engine.tokens import PaddedBatch, TokenBatch
-from .graph_file import save_graph
 from .samples import Samples
 
 Array = npt.NDArray[np.float32]
@@ -71,48 +68,19 @@ def onnx_forward(graph: Path | bytes) -> Forward:
     return forward
 
 
-def outputs(
-    model: onnx.ModelProto, tokenizer: Tokenizer, usage: Usage, samples: Samples, count: int
-) -> Iterator[list[Array]]:
-    """All outputs of a graph on each of `count` sequences, alone as INT8 is served: pairs of queries and texts for a
-    cross-encoder, texts for a bi-encoder."""
-    with tempfile.TemporaryDirectory() as scratch:
-        save_graph(model, Path(scratch) / "graph.onnx")
-        session = cpu_session(Path(scratch) / "graph.onnx", available_cores())
-        names = {entry.name for entry in session.get_inputs()}
-        for batch in _some(tokenizer, usage, samples, count):
-            feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
-            yield session.run(None, {name: feeds[name] for name in names})
-
-
-def _some(tokenizer: Tokenizer, usage: Usage, samples: Samples, count: int) -> Iterator[PaddedBatch]:
-    """Single sequences, spread over the queries."""
-    each = -(-count // len(samples.queries))
-    for query, candidates in zip(samples.queries, samples.candidates, strict=True):
-        spread = candidates[np.linspace(0, len(candidates) - 1, min(each, len(candidates)), dtype=np.int64)]
-        if usage.kind == "cross-encoder":
-            passages = tokenizer.encode_many([samples.texts[row] for row in spread])
-            sequences = tokenizer.pairs(tokenizer.encode(query), passages)
-        else:
-            sequences = tokenizer.single(
-                tokenizer.encode_many([usage.passage_prompt + samples.texts[row] for row in spread])
-            )
-        yield from _batches(sequences, usage.pad_id, 1)
-
-
 def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, size: int) -> Array:
     rows = []
     for query, candidates in zip(samples.queries, samples.candidates, strict=True):
         passages = tokenizer.encode_many([samples.texts[row] for row in candidates])
         pairs = tokenizer.pairs(tokenizer.encode(query), passages)
-        rows.append(np.concatenate([forward(batch)[:, 0] for batch in _batches(pairs, usage.pad_id, size)]))
+        rows.append(np.concatenate([forward(batch)[:, 0] for batch in batches(pairs, usage.pad_id, size)]))
     return np.stack(rows).astype(np.float32)
 
 
 def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[str], size: int) -> Array:
     """float32 [n, d]: unit vectors, whether or not the model normalises: cosines are what is compared."""
     vectors = []
-    for batch in _batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id, size):
+    for batch in batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id, size):
         hidden = forward(batch).astype(np.float32)
         mask = batch.mask[:, :, None].astype(np.float32)
         pooled = hidden[:, 0] if usage.pooling == "cls" else (hidden * mask).sum(axis=1) / mask.sum(axis=1)
@@ -122,6 +90,7 @@ def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[s
     return np.concatenate(vectors)
 
 
-def _batches(batch: TokenBatch, pad_id: int, size: int) -> Iterator[PaddedBatch]:
+def batches(batch: TokenBatch, pad_id: int, size: int) -> Iterator[PaddedBatch]:
+    """The sequences of `batch`, `size` at a time."""
     for start in range(0, len(batch), size):
         yield batch.select(np.arange(start, min(start + size, len(batch)))).pad(pad_id)

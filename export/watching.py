@@ -1,0 +1,47 @@
+"""What goes on inside a graph on real text."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from ..engine.device import available_cores
+from ..engine.runtime.onnx import cpu_session
+from ..engine.tokenizer import Tokenizer
+from ..engine.tokens import PaddedBatch
+from .graph_file import save_graph
+from .samples import Samples
+from .scoring import Array, Usage, batches
+
+
+def outputs(
+    model: onnx.ModelProto, tokenizer: Tokenizer, usage: Usage, samples: Samples, count: int
+) -> Iterator[list[Array]]:
+    """All outputs of a graph on each of `count` sequences, alone as INT8 is served: pairs of queries and texts for a
+    cross-encoder, texts for a bi-encoder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        save_graph(model, Path(scratch) / "graph.onnx")
+        session = cpu_session(Path(scratch) / "graph.onnx", available_cores())
+        names = {entry.name for entry in session.get_inputs()}
+        for batch in _some(tokenizer, usage, samples, count):
+            feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
+            yield session.run(None, {name: feeds[name] for name in names})
+
+
+def _some(tokenizer: Tokenizer, usage: Usage, samples: Samples, count: int) -> Iterator[PaddedBatch]:
+    """Single sequences, spread over the queries."""
+    each = -(-count // len(samples.queries))
+    for query, candidates in zip(samples.queries, samples.candidates, strict=True):
+        spread = candidates[np.linspace(0, len(candidates) - 1, min(each, len(candidates)), dtype=np.int64)]
+        if usage.kind == "cross-encoder":
+            passages = tokenizer.encode_many([samples.texts[row] for row in spread])
+            sequences = tokenizer.pairs(tokenizer.encode(query), passages)
+        else:
+            sequences = tokenizer.single(
+                tokenizer.encode_many([usage.passage_prompt + samples.texts[row] for row in spread])
+            )
+        yield from batches(sequences, usage.pad_id, 1)
