@@ -80,7 +80,7 @@ def evaluate(
     rerank: bool = True,
     sample: int | None = None,
     seed: int = 0,
-    found: Callable[[str, SearchResult], None] = lambda question, result: None,
+    found: Callable[[str, SearchResult], None] | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
 ) -> Quality:
     """Search each judged question (or `sample` of them, drawn with `seed`), one at a time, and measure.
@@ -100,7 +100,8 @@ def evaluate(
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
         results[question] = engine.search(text, top_k=candidates, **settings)
-        found(question, results[question])
+        if found is not None:
+            found(question, results[question])
         if exits:
             served[question] = engine.search(text, top_k=min(SERVED_HITS, candidates), **settings)
         progress(done, len(questions), "questions")

@@ -25,8 +25,9 @@ def report(results: Path, out: Path) -> Path:
     found = load(results)
     pictures = {name: draw(name, result, results) for name, result in found.items()}
     where = os.path.relpath(results, out.parent)
+    found = dict(sorted(found.items(), key=lambda pair: (_place(pair[1]), pair[0])))
     parts = [HEAD.format(results=where), markdown(_measured(found))]
-    for name in sorted(found, key=lambda name: (_place(found[name]), name)):
+    for name in found:
         parts.append(_section(found[name], [f"{where}/{path.name}" for path in pictures[name]], f"{where}/{name}.json"))
     with storage(out):
         out.write_text("\n".join(parts), encoding="utf-8")
@@ -43,12 +44,11 @@ def markdown(table: Table) -> str:
 
 def _measured(found: Mapping[str, Document]) -> Table:
     """What was measured when, on which code and with which weights: results of different ones do not compare."""
-    ordered = sorted(found, key=lambda name: (_place(found[name]), name))
-    environments = [found[name]["environment"] for name in ordered]
-    weights = [_weights(found[name]) for name in ordered]
+    environments = [result["environment"] for result in found.values()]
+    weights = [_weights(result) for result in found.values()]
     rows = [
         [name, card.get("day"), card.get("commit") or "unknown", card["cpu"], reranker]
-        for name, card, reranker in zip(ordered, environments, weights, strict=True)
+        for name, card, reranker in zip(found, environments, weights, strict=True)
     ]
     differing = {
         "commits": {card.get("commit") for card in environments},

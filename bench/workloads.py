@@ -99,8 +99,9 @@ def opened(workload: Workload, **settings: Any) -> Iterator[Engine]:
 
 @contextmanager
 def in_fp32(engine: Engine, workload: Workload, **settings: Any) -> Iterator[Engine | None]:
-    """The workload's collection again with its reranker in FP32; None where `engine` has it so, or has none."""
-    if engine.reranker is None or engine.reranker.precision == "fp32":
+    """The workload's collection again with its reranker in FP32; None where `engine` has it so, or there is none."""
+    reranker = engine.reranker
+    if reranker is None or reranker.precision == "fp32" or "fp32" not in reranker.artifact.manifest.variants:
         yield None
         return
     with opened(workload, reranker_precision="fp32", early_exit=False, **settings) as plain:

@@ -14,7 +14,6 @@ from .console import note, out, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..bench.quality import Quality
-    from ..engine import SearchResult
 
 NAME = "eval"
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
@@ -59,7 +58,7 @@ def command(
             lexical_weight=lexical_weight,
         ) as engine,
         progress_bar() as progress,
-        nullcontext(_forget) if hits is None else hits_file(hits, judged.qrels) as found,
+        nullcontext() if hits is None else hits_file(hits, judged.qrels) as found,
     ):  # fmt: skip
         quality = evaluate(
             engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
@@ -76,10 +75,6 @@ def command(
         runs.mkdir(parents=True, exist_ok=True)
         for order, run in quality.runs.items():
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
-
-
-def _forget(question: str, result: SearchResult) -> None:
-    """No file was asked for."""
 
 
 def _show(quality: Quality) -> None:

@@ -55,17 +55,23 @@ def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Sample
     return np.take_along_axis(cosines, np.searchsorted(used, samples.candidates), axis=1)
 
 
-def onnx_forward(graph: Path | bytes) -> Forward:
-    """An ONNX graph on this machine's CPU, as the engine runs it."""
+def onnx_outputs(graph: Path | bytes) -> Callable[[PaddedBatch], list[Array]]:
+    """All outputs of an ONNX graph on this machine's CPU, as the engine runs it."""
     session = cpu_session(graph, available_cores())
     names = {entry.name for entry in session.get_inputs()}
 
-    def forward(batch: PaddedBatch) -> Array:
+    def run(batch: PaddedBatch) -> list[Array]:
         feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
-        output: Array = session.run(None, {name: feeds[name] for name in names})[0]
-        return output
+        found: list[Array] = session.run(None, {name: feeds[name] for name in names})
+        return found
 
-    return forward
+    return run
+
+
+def onnx_forward(graph: Path | bytes) -> Forward:
+    """The first output of `onnx_outputs`."""
+    run = onnx_outputs(graph)
+    return lambda batch: run(batch)[0]
 
 
 def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, size: int) -> Array:

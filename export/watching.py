@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ..engine.device import available_cores
-from ..engine.runtime.onnx import cpu_session
 from ..engine.tokenizer import Tokenizer
 from ..engine.tokens import PaddedBatch
 from .graph_file import save_graph
 from .samples import Samples
-from .scoring import Array, Usage, batches
+from .scoring import Array, Usage, batches, onnx_outputs
 
 
 def outputs(
@@ -25,11 +23,7 @@ def outputs(
     cross-encoder, texts for a bi-encoder."""
     with tempfile.TemporaryDirectory() as scratch:
         save_graph(model, Path(scratch) / "graph.onnx")
-        session = cpu_session(Path(scratch) / "graph.onnx", available_cores())
-        names = {entry.name for entry in session.get_inputs()}
-        for batch in _some(tokenizer, usage, samples, count):
-            feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
-            yield session.run(None, {name: feeds[name] for name in names})
+        yield from map(onnx_outputs(Path(scratch) / "graph.onnx"), _some(tokenizer, usage, samples, count))
 
 
 def _some(tokenizer: Tokenizer, usage: Usage, samples: Samples, count: int) -> Iterator[PaddedBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,14 @@ def engine(
     index_corpus("python:json,threading", folder, encoder=tiny_bi_encoder, reranker=tiny_cross_encoder)
     with Engine.open(folder, device="cpu", warm_up=False, reranker_precision="fp32") as opened:
         yield opened
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what another thread or process does; an AssertionError when it does not come about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"it did not come about within {seconds:g} seconds"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

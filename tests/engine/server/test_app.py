@@ -7,7 +7,6 @@ import base64
 import json
 import logging
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from tandem.engine.server.auth import Auth
 from tandem.engine.server.service import Service
 from tandem.engine.server.settings import ServerSettings
 
-from .conftest import KEY, Running
+from .conftest import KEY, Running, until
 
 QUERY = "read a json document"
 TEXTS = ["json.loads reads a document", "a lock of threads", "bread and butter"]
@@ -233,17 +232,15 @@ def test_a_request_is_a_span_where_the_sdk_is_installed(server: Running):
     assert span.attributes["tandem.total_ms"] > 0
 
 
-def finished_span(exporter: Any, seconds: float = 30) -> Any:
+def finished_span(exporter: Any) -> Any:
     """Our one span of a request just answered: it ends after the answer's last byte, so the client may be first."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        # FastAPI makes some of its own inside ours.
-        ours = [span for span in exporter.get_finished_spans() if span.instrumentation_scope.name == "tandem"]
-        if ours:
-            (span,) = ours
-            return span
-        time.sleep(0.01)
-    raise AssertionError(f"no span of ours in {seconds} s")
+
+    def ours() -> list[Any]:  # FastAPI makes some of its own inside it
+        return [span for span in exporter.get_finished_spans() if span.instrumentation_scope.name == "tandem"]
+
+    until(lambda: bool(ours()))
+    (span,) = ours()
+    return span
 
 
 def test_tei_counts_requests_of_the_models_by_its_own_labels(start: Callable[..., Running]):

@@ -25,7 +25,7 @@ from tandem.engine.server.admission import Admission, Work, lengths_of, search_w
 from tandem.engine.server.errors import Failure
 from tandem.engine.server.service import Service
 
-from .conftest import KEY, Running
+from .conftest import KEY, Running, until
 from .test_app import BODIES, message_of
 
 PAIR = {"query": "q", "documents": ["one passage", "another"]}
@@ -44,14 +44,6 @@ def held(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
     monkeypatch.setattr(engine.reranker, "compute", wait)
     yield release
     release.set()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come about within 20 seconds")
 
 
 def test_work_is_reserved_whole_and_given_back():

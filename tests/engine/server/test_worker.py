@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +30,7 @@ from tandem.engine.server.host import Host
 from tandem.engine.server.metrics import Metrics
 from tandem.engine.server.remote import Remote
 
-from .conftest import KEY
+from .conftest import KEY, until
 
 KEYED = {"authorization": f"Bearer {KEY}"}
 
@@ -112,15 +112,6 @@ class Front:
 
     def metric(self, line: str) -> bool:
         return f"\n{line}" in httpx.get(f"{self.admin}/metrics", trust_env=False).text
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"it did not come about within {seconds} seconds")
 
 
 def write(path: Path, rows: int, room: str) -> Path:
