@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
+from .errors import EngineClosed
 from .jobs import Served
 from .result import Timings
 
@@ -19,6 +20,7 @@ Story = Generator[Future[Served], Served | None, T]
 # Kept back from a budget for fusing the scores, fetching ten texts (0.3 ms) and what a micro-batch takes longer than
 # its estimate: with 2 ms, 2 of 12 searches of 250 ms came up to 2 ms late.
 FINISH_SECONDS = 0.005
+_CLOSED = "the engine was closed before this request was served"
 
 
 class Clock:
@@ -77,19 +79,71 @@ def drive_together(stories: Sequence[Story[T]]) -> list[T]:
 
 
 async def drive_async(story: Story[T], steps: ThreadPoolExecutor) -> T:
-    """Run a story to its end, its own work on `steps`, awaiting each device stage; cancelling it drops what waits."""
-    served: Served | None = None
-    while True:
-        step = steps.submit(advance, story, served)
+    """Run a story to its end, its own work on `steps`, awaiting its result; cancelling it drops what waits.
+
+    Raises EngineClosed, besides what the story raises, when `steps` is shut down before the end.
+    """
+    awaited = _Awaited(story, steps)
+    try:
+        return await asyncio.wrap_future(awaited.result)
+    except asyncio.CancelledError:
+        awaited.abandon()
+        raise
+
+
+class _Awaited(Generic[T]):
+    """A story that goes from `steps` to the device and back by itself: the event loop is woken once, for the result.
+
+    A wake-up of a thread costs some 50 µs, and a loop that is busy answering others may take milliseconds.
+    """
+
+    def __init__(self, story: Story[T], steps: ThreadPoolExecutor) -> None:
+        self.result: Future[T] = Future()
+        self._story = story
+        self._steps = steps
+        self._waiting: Future[Served] | None = None
+        self._go_on(None)
+
+    def abandon(self) -> None:
+        """Nobody waits for the result: drop the job on the device, or the one that a step under way submits."""
+        self.result.cancel()
+        if (waiting := self._waiting) is not None:
+            waiting.cancel()
+
+    def _go_on(self, waited: Future[Served] | None) -> None:
+        self._waiting = None  # its callbacks lead here: a ring that only the garbage collector would open
         try:
-            outcome = await asyncio.wrap_future(step)
-        except asyncio.CancelledError:
-            step.add_done_callback(_abandon)  # a step under way may still submit a job that nobody waits for
-            raise
+            step = self._steps.submit(self._advance, waited)
+        except RuntimeError:  # it is shut down
+            self._fail(EngineClosed(_CLOSED))
+        else:
+            step.add_done_callback(self._stepped)
+
+    def _stepped(self, step: Future[None]) -> None:
+        if step.cancelled():
+            self._fail(EngineClosed(_CLOSED))
+
+    def _advance(self, waited: Future[Served] | None) -> None:
+        if self.result.cancelled():
+            return
+        try:
+            outcome = advance(self._story, None if waited is None else waited.result())
+        except BaseException as error:  # whatever it is, whoever awaits the result must hear of it
+            self._fail(error)
+            return
         if not isinstance(outcome, Future):
-            return outcome
-        waiting: Future[Served] = outcome
-        served = await asyncio.wrap_future(waiting)
+            if self.result.set_running_or_notify_cancel():
+                self.result.set_result(outcome)
+            return
+        self._waiting = outcome  # before the look at `result`, as `abandon` cancels that first
+        if self.result.cancelled():
+            outcome.cancel()
+        else:
+            outcome.add_done_callback(self._go_on)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.result.set_running_or_notify_cancel():
+            self.result.set_exception(error)
 
 
 def advance(story: Story[T], served: Served | None) -> Future[Served] | T:
@@ -99,11 +153,6 @@ def advance(story: Story[T], served: Served | None) -> Future[Served] | T:
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def _abandon(step: Future[Any]) -> None:
-    if not step.cancelled() and step.exception() is None and isinstance(step.result(), Future):
-        step.result().cancel()
 
 
 def served_to(sent: Served | None) -> Served:
