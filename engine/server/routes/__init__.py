@@ -3,4 +3,5 @@
 from . import admin, nim, openai, ours, pages, probes, rerank, tei
 
 __all__ = ["ROUTERS", "admin", "probes"]
-ROUTERS = (probes.router, ours.router, tei.router, rerank.router, openai.router, nim.router, pages.router)
+# A request is compared with one route after the other.
+ROUTERS = (ours.router, probes.router, tei.router, rerank.router, openai.router, nim.router, pages.router)
