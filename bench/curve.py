@@ -28,7 +28,7 @@ from .latency import needed_reranker
 from .lexical import bm25
 from .quality import METRICS, Run, measure
 from .spread import spread
-from .workloads import Workload, described, pair_lengths, said
+from .workloads import Workload, described, pair_lengths, reads_twice, said
 
 MEASURES = (
     "accuracy of recall, reranking and their fusion against the milliseconds they cost: candidate counts, truncation "
@@ -97,7 +97,7 @@ def curve(
                         "order": order, "precision": precision, "tokens": limit or reranker.tokenizer.max_length,
                         "candidates": count, "ms": None, **_metrics(qrels, run),
                     })  # fmt: skip
-                if early is not None and limit is None and count > FINALISTS:
+                if early is not None and limit is None and reads_twice(engine, count):
                     run = _reordered(recalled, logits, count, engine.fusion, early)
                     rows.append({
                         "order": EXIT, "precision": precision, "tokens": reranker.tokenizer.max_length,

@@ -24,6 +24,12 @@ PACKAGES = (
     "torch",
     "triton",
     "sentence-transformers",
+    "transformers",
+    "optimum",
+    "onnx",
+    "hnswlib",
+    "usearch",
+    "bm25s",
 )
 # They change what a measurement means: which kernels BLAS picks, how many threads, how threads wait.
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "CUDA_VISIBLE_DEVICES")

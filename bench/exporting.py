@@ -23,6 +23,7 @@ from ..engine.runtime.onnx import cpu_session
 from . import floors
 from .document import Document, Table, document
 from .spread import Spread, shown, significant, spread
+from .workloads import weights_of
 
 MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
 SHAPES = ((1, 16), (1, 128), (4, 128), (1, 256))
@@ -60,9 +61,10 @@ def exporting(
         _shape(shape): {precision: _floor(artifact, shape, rates, precision) for precision in ("fp32", "int8")}
         for shape in _fitting(artifact)
     }
+    role = "reranker" if artifact.manifest.kind == "cross-encoder" else "encoder"
     description = {
         "name": artifact.manifest.name, "kind": artifact.manifest.kind, "threads": device.threads, "repeats": repeats,
-        "seed": seed,
+        "seed": seed, "weights": {role: weights_of(artifact)},
     }  # fmt: skip
     return document(
         "export", MEASURES, workload=description,

@@ -23,8 +23,10 @@ from .document import Document, Table, document
 from .latency import needed_reranker
 from .rivals import Rival, Unavailable, running
 from .spread import significant, spread
-from .workloads import Workload, read_texts
+from .workloads import Workload, model_names, read_texts
 
+WARM_UP = 32
+"""Texts that a rival encodes before it is timed: a batch by the defaults of most."""
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
 
 
@@ -53,6 +55,7 @@ def indexing(
         environments=environments,
     ) as (started, absent):  # fmt: skip
         able = [rival for rival in started if "encode" in rival.spec.abilities]
+        absent.update({rival.name: "it has no bi-encoder" for rival in started if rival not in able})
         seconds = _turns(encoder, able, texts, repeats, absent, progress)
     start = time.perf_counter()
     lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
@@ -67,7 +70,7 @@ def indexing(
     }
     description = {
         "name": workload.name, "passages": count, "passage_tokens": spread(lengths.tolist()), "seed": seed,
-        "threads": engine.device.threads, "encoder": f"{encoder.artifact.manifest.name} {encoder.precision}",
+        **model_names(engine), "threads": engine.device.threads,
     }  # fmt: skip
     return document(
         "index", MEASURES, workload=description, tables=[_table(description, measured, rates, absent)],
@@ -81,6 +84,11 @@ def _turns(
 ) -> dict[str, list[float]]:  # fmt: skip
     """System → seconds of each round; a rival that fails goes into `absent`."""
     seconds: dict[str, list[float]] = {"tandem": []}
+    for rival in rivals:  # ours is warm too
+        try:
+            rival.encode(texts[:WARM_UP])
+        except Unavailable as reason:
+            absent[rival.name] = str(reason)
     for turn in range(repeats):
         start = time.perf_counter()
         encoder.encode(encoder.tokenizer.encode_many(texts))

@@ -15,12 +15,18 @@ from typing import Any, Literal
 import torch
 
 from ..engine.errors import DeviceError
+from .document import Document, Table, document
 from .environment import card
 from .kernel_cases import TINY, WHOLE, Case, cases
 from .kernel_rivals import Rival
 from .kernel_timing import measured_peaks, seconds
 from .kernel_tuning import tried
 
+MEASURES = (
+    "each kernel's time at a search's sizes as a share of what this machine can move and multiply, beside PyTorch: "
+    "a kernel that does not beat PyTorch goes"
+)
+COMPILED = "what the compiler made of each kernel for A100 and H100: registers, shared memory, spills, matrix units"
 Progress = Callable[[int, int | None, str], None]
 
 
@@ -30,7 +36,7 @@ def kernels(
     only: str = "",
     tune: bool = False,
     progress: Progress = lambda done, total, what: None,
-) -> dict[str, Any]:
+) -> Document:
     """Measure the cases whose name contains `only`; `tune` tries each launch rule's candidates too.
 
     Raises DeviceError when a GPU is asked for, or needed to tune, and is missing.
@@ -47,21 +53,50 @@ def kernels(
         if only in case.name:
             results.append(_result(case, peaks, where) | ({"tried": tried(case, where)} if tune else {}))
             progress(len(results), None, case.name)
-    return {
-        "benchmark": "kernels",
-        "environment": card() | {"gpu": torch.cuda.get_device_name(where) if cuda else None},
-        "dry_run": not cuda,
-        "peaks": {name: _rounded(value) for name, value in peaks.items()},
-        "cases": results,
-    }
+    name = torch.cuda.get_device_name(where) if cuda else None
+    rounded = {unit: _rounded(value) for unit, value in peaks.items()}
+    return document(
+        "kernels", MEASURES, workload={"name": name or "dry run"}, tables=_tables(results, rounded, dry=not cuda),
+        environment=card() | {"gpu": name}, dry_run=not cuda, peaks=rounded, cases=results,
+    )  # fmt: skip
 
 
-def compile_report(only: str = "") -> dict[str, Any]:
+def compile_report(only: str = "") -> Document:
     """Registers, shared memory, spills and matrix instructions of every kernel on sm_80 and sm_90; needs no GPU."""
     from .kernel_compile import report
 
     ops = {case.name: case.ours for case in cases(WHOLE, torch.device("meta"), torch.float16) if only in case.name}
-    return {"benchmark": "kernels-compile", "environment": card(), "kernels": report(ops)}
+    compiled = report(ops)
+    rows: list[list[Any]] = [
+        [row["kernel"], f"sm_{row['target']}", row["registers"], row["spilled"], f"{row['shared'] / 1024:.1f}",
+         row["warps"], row["tensor_cores"], row["op"]] for row in compiled
+    ]  # fmt: skip
+    columns = ["kernel", "target", "regs", "spill", "KB", "warps", "unit", "case"]
+    said = "registers and bytes spilled of a thread, shared memory of a program; compiled ahead of time, not run"
+    return document(
+        "kernels-compile", COMPILED, workload={"name": "sm_80, sm_90"},
+        tables=[Table("Kernels as compiled", columns, rows, [said])], kernels=compiled,
+    )  # fmt: skip
+
+
+def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool) -> list[Table]:
+    rows: list[list[Any]] = [
+        [case["case"], case["us"], case["gb_s"], case["tflop_s"] or None, f"{case['share']:.0%} ({case['bound']})",
+         ", ".join(f"{name} {rival['slower']:.3g}x" for name, rival in case["rivals"].items())] for case in results
+    ]  # fmt: skip
+    notes = [
+        f"measured peaks: copy {peaks['gb_s']:g} GB/s, matrix product {peaks['tflop_s']:g} TFLOP/s",
+        "medians; a share is the floor over the time",
+        *(f"{case['case']}: {name} is faster" for case in results for name, rival in case["rivals"].items()
+          if rival["slower"] < 1 and not dry),
+        *(["dry run: no GPU here, so the PyTorch references ran at tiny sizes; these times say nothing of the kernels"]
+          if dry else []),
+    ]  # fmt: skip
+    columns = ["case", "µs", "GB/s", "TFLOP/s", "share of peak", "slower than ours"]
+    tried = [[case["case"], rule, us] for case in results
+             for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1])]  # fmt: skip
+    found = [Table("Kernels", columns, rows, notes)]
+    return [*found, Table("Launch rules", ["case", "rule", "µs"], tried)] if tried else found
 
 
 def _result(case: Case, peaks: dict[str, float], device: torch.device) -> dict[str, Any]:

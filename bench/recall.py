@@ -23,7 +23,7 @@ from ..engine.recall.exact import search as exact
 from ..engine.recall.planning import TARGET_RECALL
 from . import floors
 from .document import Document, Table, document
-from .recall_rivals import BREADTHS, RECALL_RIVALS, Finder
+from .recall_rivals import GRAPHS, RECALL_RIVALS, Finder
 from .spread import shown, spread
 from .vectors import spread_around
 from .workloads import Workload, described, said
@@ -72,11 +72,11 @@ def recall(
             measured = {"tandem": _ours(folder, vectors, queries, truth, tuning, threads, rates, progress)}
             for rival in rivals:
                 progress(0, None, f"{size:,} vectors: {rival}")
-                if rival != "faiss flat" and size > graphs_up_to:
+                if rival in GRAPHS and size > graphs_up_to:
                     absent[f"{rival}, {size:,} vectors"] = f"a graph is built up to {graphs_up_to:,} (--graphs-up-to)"
                     continue
                 try:
-                    measured[rival] = _theirs(rival, vectors, queries, truth, tuning, tuned, threads)
+                    measured[rival] = _theirs(rival, vectors, queries, truth, tuning, tuned, threads, rates)
                 except ImportError as error:
                     absent[rival] = str(error)
             found[str(size)] = measured
@@ -104,8 +104,9 @@ def _ours(
 
 
 def _theirs(
-    name: str, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, tuned: Any, threads: int
-) -> dict[str, Any]:
+    name: str, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, tuned: Any, threads: int,
+    rates: floors.Rates,
+) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     finder = RECALL_RIVALS[name](vectors, threads)
     seconds = time.perf_counter() - start
@@ -113,13 +114,14 @@ def _theirs(
     if finder.widen is not None:
         settings = f"{settings}, search breadth {_widened(finder, tuning, tuned)}"
     found = _measure(finder.search, queries, truth)
-    return {**found, "build_seconds": round(seconds, 2), "settings": settings}
+    least = {} if finder.read is None else {"floor_ms": round(finder.read / rates.copy * 1e3, 3)}
+    return {**found, "build_seconds": round(seconds, 2), "settings": settings, **least}
 
 
 def _widened(finder: Finder, tuning: Floats, tuned: Any) -> int:
-    """The least breadth of BREADTHS that finds TARGET_RECALL on the tuning questions, or the largest."""
+    """The least of the finder's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
     assert finder.widen is not None
-    for breadth in BREADTHS:
+    for breadth in finder.breadths:
         finder.widen(breadth)
         if _share([finder.search(query, tuned.shape[1]) for query in tuning], tuned) >= TARGET_RECALL:
             break

@@ -13,6 +13,8 @@ from .environment import line
 from .plots import draw
 
 ORDER = ("latency", "throughput", "eval", "quality", "recall", "index", "export", "kernels", "gpu", "serve", "rivals")
+# Benchmarks whose figures are a reranker's.
+RERANKING = ("latency", "throughput", "eval", "quality", "export", "serve")
 HEAD = """# Results
 
 Made by `tandem bench report` from the files in `{results}`; nothing here is written by hand. Times are of the machine
@@ -53,8 +55,9 @@ def _measured(found: Mapping[str, Document]) -> Table:
     differing = {
         "commits": {card.get("commit") for card in environments},
         "processors": {(card["cpu"], *card.get("cpu_flags", [])) for card in environments},
-        "rerankers' weights": {each for each in weights if each},
-    }
+        "rerankers' weights": {each or "unknown" for each, result in zip(weights, found.values(), strict=True)
+                               if result["benchmark"] in RERANKING},
+    }  # fmt: skip
     notes = [
         f"{len(several)} different {what}: compare within a result rather than across"
         for what, several in differing.items()

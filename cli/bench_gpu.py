@@ -8,8 +8,6 @@ import typer
 
 from .console import note, print_json
 
-NAME = "gpu"
-
 
 def command(
     output: Path = typer.Option(..., "--out", help="Folder for gpu-<card>.md and gpu-<card>.json."),

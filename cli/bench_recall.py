@@ -14,7 +14,9 @@ def command(
     questions: Path | None = QUESTIONS,
     rows: list[int] = typer.Option([100_000], help="Vectors; repeat for several, such as 1000000 and 10000000."),
     sample: int = typer.Option(100, min=1, help="Questions to measure with, drawn with --seed."),
-    rival: list[str] = typer.Option(None, help="faiss flat, faiss hnsw, hnswlib, usearch (default: all), or none."),
+    rival: list[str] = typer.Option(
+        None, help="faiss flat, faiss ivf, faiss hnsw, hnswlib, usearch (default: all), or none."
+    ),
     graphs_up_to: int = typer.Option(200_000, help="Most vectors that a graph is built over: minutes on two cores."),
     scratch: Path | None = typer.Option(None, help="Where vectors are written: 2 kB each (default: the temp folder)."),
     seed: int = SEED,

@@ -9,8 +9,6 @@ import typer
 
 from .benching import COLLECTION, QUESTIONS, RESULTS_FOLDER, SAVE, SEED, THREADS, finish, workload
 
-NAME = "serve"
-
 
 def command(
     collection: Path | None = COLLECTION,

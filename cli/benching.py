@@ -21,13 +21,15 @@ from .console import err, note, print_json, progress_bar
 if TYPE_CHECKING:
     from ..bench.workloads import Workload
 
+FAR = "../../"
+"""Of a relative path that leads further away than to a folder beside this one."""
 WIDTH = 160
 """Characters of a table where no terminal says otherwise."""
 COLLECTION = typer.Argument(None, help="The collection's folder (default: --questions' corpus, indexed into .bench).")
 QUESTIONS = typer.Option(
     None, "--questions", help="A BEIR folder: corpus, queries, qrels (default: Python's documentation)."
 )
-SEED = typer.Option(0, help="Of every draw and of the order in which systems take turns.")
+SEED = typer.Option(0, help="Of every draw, and of the order of turns where that changes.")
 THREADS = typer.Option(None, min=1, help="CPU threads of every system (default: one a core).")
 RIVAL = typer.Option(None, "--rival", help="Rivals, instead of those that need no environment of their own; `all`.")
 ENVIRONMENTS_FOLDER = typer.Option(None, "--environments", help="Where rivals' environments are (default: .rivals).")
@@ -66,9 +68,23 @@ def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:
 
 
 def typed() -> str:
-    """What was typed, with paths relative to where: a saved result must not tell where somebody's files lie."""
-    arguments = [os.path.relpath(each) if Path(each).is_absolute() else each for each in sys.argv[1:]]
-    return shlex.join(["tandem", *arguments])
+    """What was typed, with paths relative to where it was, and those of other folders by their last part alone: a saved
+    result must not tell where somebody's files lie. Where it was kept is left out, as nobody else keeps it there."""
+    arguments = list(sys.argv[1:])
+    while "--results" in arguments:
+        place = arguments.index("--results")
+        del arguments[place : place + 2]
+    kept = [each for each in arguments if not each.startswith("--results=")]
+    return shlex.join(["tandem", *map(_told, kept)])
+
+
+def _told(argument: str) -> str:
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if Path(value).is_absolute():
+        value = os.path.relpath(value)
+    if value.startswith(FAR):
+        value = Path(value).name
+    return name + equals + value
 
 
 def show(table: Table) -> None:

@@ -14,7 +14,7 @@ from ...engine import gpu
 from ...engine.errors import DeviceError
 from ...engine.files import write_durably
 from ..environment import card
-from .report import markdown
+from .report import markdown, tabled
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run(
             _write(base, document)  # after each, so that a run that is cut short leaves what it had
     document["checks_passed"] = _passed(document["sections"]["checks"])
     _write(base, document)
-    return document
+    return tabled(document)
 
 
 def _sections(
@@ -136,5 +136,6 @@ def _torch() -> dict[str, Any]:
 
 
 def _write(base: Path, document: dict[str, Any]) -> None:
+    document = tabled(document)
     write_durably(base.with_suffix(".md"), markdown(document).encode())
     write_durably(base.with_suffix(".json"), (json.dumps(document, indent=2) + "\n").encode())

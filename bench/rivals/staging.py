@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ...engine.artifact import MANIFEST, Artifact, Precision
+from ...engine.artifact import EARLY, MANIFEST, Artifact, Precision
 
 CONFIG = "tokenizer_config.json"
 
@@ -20,6 +20,8 @@ def stage(artifact: Artifact, precision: Precision, folder: Path) -> Path:
     graph = artifact.graph(precision)
     artifact.verify()
     for name in artifact.manifest.files:
+        if name.startswith(f"{EARLY}/"):  # another model, whose graphs infinity finds and takes for this one's
+            continue
         if name.startswith("onnx/") and not name.startswith(str(graph.relative_to(artifact.path))):
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -69,15 +69,17 @@ def test_the_report_holds_every_table_its_command_and_its_machine(tmp_path: Path
 
 
 def test_the_report_says_which_results_do_not_compare(tmp_path: Path):
-    kept = {"a": "11112222", "b": "33334444", "c": None}
+    kept = {"a": "11112222", "b": "33334444", "c": None, "d": None}
     for name, weights in kept.items():
-        made = document(name, "", workload={"weights": {"reranker": weights}}, tables=[])
+        # What says nothing of its reranker may have had another; an index has none.
+        of = "index" if name == "d" else "eval"
+        made = document(of, "", workload={"weights": {"reranker": weights}}, tables=[])
         made["environment"] |= {"commit": f"{name}" * 7, "day": "2026-01-02"}
         (tmp_path / f"{name}.json").write_text(json.dumps(made))
     words = report(tmp_path, tmp_path / "RESULTS.md").read_text()
     assert "| b | 2026-01-02 | bbbbbbb |" in words
-    assert "3 different commits" in words
-    assert "2 different rerankers' weights" in words
+    assert "4 different commits" in words
+    assert "3 different rerankers' weights" in words
     assert "different processors" not in words
 
 

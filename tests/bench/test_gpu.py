@@ -37,7 +37,7 @@ def document(tmp_path_factory: pytest.TempPathFactory, packable_bi_encoder: Path
     assert json.loads((out / "gpu-dry-run.json").read_text()) == document
     text = (out / "gpu-dry-run.md").read_text()
     assert "no number here means anything" in text
-    assert all(f"## {name}" in text for name in SECTIONS)
+    assert all(f"**{name} (" in text for name in SECTIONS)
     return document
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tandem.bench import floors
 from tandem.cli import main
+from tandem.cli.benching import typed
 
 WORDS = ("ladder", "kettle", "piano", "lantern", "carpet", "mirror", "saddle", "bucket")
 
@@ -132,3 +133,15 @@ def test_bad_input_is_one_sentence(tandem, beir: Path, collection: Path, argumen
     assert code == 2
     assert message in " ".join(err.split())
     assert "Traceback" not in err
+
+
+def test_a_saved_command_tells_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    here = tmp_path / "a" / "b" / "c" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(
+        sys, "argv",
+        ["tandem", "bench", "latency", str(here / "x"), "../data/squad", f"--questions={tmp_path}/secret/squad",
+         "--results", str(tmp_path), "--save"],
+    )  # fmt: skip
+    assert typed() == "tandem bench latency x ../data/squad --questions=squad --save"
