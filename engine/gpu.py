@@ -77,8 +77,10 @@ def faiss_problem() -> str | None:
 
     Asked before every other GPU function of FAISS: with no GPU those end the whole process.
     """
-    import faiss
-
+    try:
+        import faiss
+    except (ImportError, OSError) as error:  # OSError: a library of the driver's that it is linked to
+        return f"FAISS cannot be imported ({error})"
     if not hasattr(faiss, "StandardGpuResources"):
         return f"FAISS {faiss.__version__} is a build without GPU support"
     if isinstance(gpu := find(), str):

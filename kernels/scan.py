@@ -116,7 +116,8 @@ def scan(
 
         scratch = scratch or workspace(n, len(queries), k, vectors.device)
         _check_workspace(scratch, workspace(n, len(queries), k, "meta"), vectors.device)
-        launch(vectors, queries, allowed, scratch, out)
+        # Rounded once here rather than by every program: as float32 they fill shared memory, and fewer programs fit.
+        launch(vectors, queries.to(vectors.dtype), allowed, scratch, out)
         return out
     scores, rows = reference(vectors, queries, k, allowed=allowed)
     return out[0].copy_(scores), out[1].copy_(rows)

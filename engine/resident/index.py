@@ -28,9 +28,11 @@ class DeviceIndex:
         return int(self._stored.shape[1])
 
     def under(self, allowed: Allowed) -> Nearest:
-        """The same among the passages that a filter allows: their bits go up once."""
-        bits = torch.from_numpy(allowed.words).to(self._stored.device)
-        return _Under(self, bits, allowed.count)
+        """The same among the passages that a filter allows: their bits go up once, with the first search.
+
+        Not here: this is the request's own thread, and a copy to the device may end a capture of the device thread's.
+        """
+        return _Under(self, allowed, self._stored.device)
 
     def search(self, queries: Floats, k: int, *, bits: torch.Tensor | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query, fewer where there are fewer.
@@ -57,13 +59,16 @@ class DeviceIndex:
 class _Under:
     """A `DeviceIndex` under one filter."""
 
-    def __init__(self, index: DeviceIndex, bits: torch.Tensor, count: int) -> None:
+    def __init__(self, index: DeviceIndex, allowed: Allowed, device: torch.device) -> None:
         self._index = index
-        self._bits = bits
-        self._count = count
+        self._allowed = allowed
+        self._device = device
+        self._bits: torch.Tensor | None = None
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
         """`DeviceIndex.search` among the allowed passages; no more columns than there are such."""
-        if not (k := min(k, self._count)):
+        if not (k := min(k, self._allowed.count)):
             return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
+        if self._bits is None:
+            self._bits = torch.from_numpy(self._allowed.words).to(self._device)
         return self._index.search(queries, k, bits=self._bits)

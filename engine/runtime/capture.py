@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
+_capturing = threading.Lock()
+
 
 def captured(forward: Callable[[], Any], pool: Any) -> Callable[[], Any]:
-    """`forward` as a CUDA graph, in the memory `pool`; what is returned replays it. Its tensors stay where they are."""
-    # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(2):
+    """`forward` as a CUDA graph, in the memory `pool`; what is returned replays it. Its tensors stay where they are.
+
+    One at a time in the process: a capture begins by waiting for the whole device, which ends another's.
+    """
+    with _capturing:
+        side = _side()
+        # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                forward()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Another engine of this process may allocate meanwhile: only what this thread does must not.
+        with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             forward()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    # Another engine of this process may allocate meanwhile: only what this thread does must not.
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        forward()
-    return graph.replay
+        return graph.replay
+
+
+@cache
+def _side() -> Any:
+    """The stream of every capture: cuBLAS keeps a workspace (32 MiB on an H100) for each stream it ever ran on."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 class Input:

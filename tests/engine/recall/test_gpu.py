@@ -186,6 +186,11 @@ def test_few_lists_read_give_fewer_rows_and_say_so(vectors: np.ndarray):
     assert np.isneginf(scores[rows < 0]).all()
 
 
+def test_a_faiss_that_cannot_be_imported_is_a_reason_and_no_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert "FAISS cannot be imported" in str(gpu.faiss_problem())
+
+
 def test_without_a_gpu_faiss_is_never_asked(vectors: np.ndarray, tmp_path: Path):
     """Its GPU functions would end this process."""
     if gpu.faiss_problem() is None:
