@@ -53,7 +53,7 @@ def faiss_ivf(vectors: Floats, threads: int) -> Finder:
 
     faiss.omp_set_num_threads(threads)
     count, dimension = vectors.shape
-    lists = int(4 * count**0.5)
+    lists = min(int(4 * count**0.5), count)
     index: Any = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     sample = np.random.default_rng(0).permutation(count)[: 50 * lists]
     index.train(np.ascontiguousarray(vectors[np.sort(sample)]))

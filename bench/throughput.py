@@ -1,9 +1,9 @@
 """Queries a second when many ask at once, with every candidate reranked.
 
-Tandem is asked by N threads and shares micro-batches between them; rivals are libraries, asked one question after
-the other: their rate is 1 over their mean time. All but infinity, whose batches may hold several requests' pairs, could
-do no better; a hundred pairs fill three of its batches as it is. The floor is the reranker's
-matrix products at the measured rate.
+Tandem is asked by N threads and shares micro-batches between them; rivals are libraries, asked one question after the
+other: their rate is 1 over their mean time. All but infinity, whose batches may hold several requests' pairs, could do
+no better; a hundred pairs fill three of its batches as it is. The floor is the reranker's matrix products at the
+measured rate.
 """
 
 from __future__ import annotations

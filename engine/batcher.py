@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # A micro-batch that can be interrupted ends by then, however many tokens it has: a watchdog takes one that runs for
 # long for stuck, and by reckoning 4,096 tokens of a model of 560 M parameters take a quarter of a minute on two cores.
 LONGEST_SECONDS = 1.0
+UNSERVED = "the engine was closed before this request was served"
 
 
 class Batcher:
@@ -114,7 +115,7 @@ class Batcher:
             self.busy_since = None
             if self.on_batch is not None:
                 self.on_batch(sequences, tokens)
-        self._fail_all(EngineClosed("the engine was closed before this request was served"))
+        self._fail_all(EngineClosed(UNSERVED))
 
     def _fail_all(self, error: Exception) -> None:
         with self._condition:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from .batcher import UNSERVED
 from .errors import EngineClosed
 from .jobs import Served
 from .result import Timings
@@ -20,7 +21,6 @@ Story = Generator[Future[Served], Served | None, T]
 # Kept back from a budget for fusing the scores, fetching ten texts (0.3 ms) and what a micro-batch takes longer than
 # its estimate: with 2 ms, 2 of 12 searches of 250 ms came up to 2 ms late.
 FINISH_SECONDS = 0.005
-_CLOSED = "the engine was closed before this request was served"
 
 
 class Clock:
@@ -115,13 +115,13 @@ class _Awaited(Generic[T]):
         try:
             step = self._steps.submit(self._advance, waited)
         except RuntimeError:  # it is shut down
-            self._fail(EngineClosed(_CLOSED))
+            self._fail(EngineClosed(UNSERVED))
         else:
             step.add_done_callback(self._stepped)
 
     def _stepped(self, step: Future[None]) -> None:
         if step.cancelled():
-            self._fail(EngineClosed(_CLOSED))
+            self._fail(EngineClosed(UNSERVED))
 
     def _advance(self, waited: Future[Served] | None) -> None:
         if self.result.cancelled():
