@@ -30,6 +30,9 @@ def command(
     ),
     questions: int = typer.Option(9000, help="Training questions of the source with the largest share."),
     length: int = typer.Option(224, help="Tokens of a training pair."),
+    margin: float = typer.Option(
+        0.10, help="Passages with a cosine this far above the answer's are no negatives: likely unlabelled answers."
+    ),
     mix: str | None = typer.Option(
         None, help="Write the mean of the trained weights and this adapter's, which the training goes back to."
     ),
@@ -59,6 +62,7 @@ def command(
         judge=judge,
         questions=questions,
         max_length=length,
+        margin=margin,
         mix=mix,
         mix_share=mix_share,
     )

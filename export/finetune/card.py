@@ -91,7 +91,8 @@ def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
     words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
     words += [f"--{key} {settings[key]:g}" for key in ("minutes", "rate")]
     words += [f"--{key} {settings[key]}" for key in ("seed", "rank", "questions")]
-    words += [f"--length {settings['max_length']}", *(["--judge JUDGE"] if settings.get("judge") else [])]
+    words += [f"--length {settings['max_length']}", f"--margin {settings.get('margin', 0.1):g}"]
+    words += ["--judge JUDGE"] if settings.get("judge") else []
     before = f"{out}-BEFORE"
     if mixed := trained.get("mixed"):
         words += [f"--mix {_ancestor(trained, mixed['weights'], out)}", f"--mix-share {mixed['share']:g}"]

@@ -98,12 +98,14 @@ def mine(
     questions: int,
     rng: np.random.Generator,
     clean: bool = True,
+    margin: float = MARGIN,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Mined:
     """Up to `questions` questions of `dataset`, drawn at random, with their candidates by exact search.
 
-    With `clean`, candidates lose labelled positives, near-duplicates of the positive and probable unlabelled positives
-    (for training); without, they are recall's own answer (for validation).
+    With `clean`, candidates lose labelled positives, near-duplicates of the positive and probable unlabelled positives,
+    those with a cosine more than `margin` above the positive's (for training); without, they are recall's own answer
+    (for validation).
     """
     chosen = np.sort(rng.permutation(len(dataset.questions))[:questions])
     asked = [dataset.questions[index] for index in chosen]
@@ -121,7 +123,7 @@ def mine(
         vectors=vectors,
         question_vectors=question_vectors,
         positives=positives,
-        candidates=_candidates(vectors, question_vectors, positives, labelled if clean else None),
+        candidates=_candidates(vectors, question_vectors, positives, labelled if clean else None, margin),
     )
 
 
@@ -151,6 +153,7 @@ def _candidates(
     queries: Vectors,
     positives: npt.NDArray[np.int32],
     labelled: list[npt.NDArray[np.int64]] | None,
+    margin: float = MARGIN,
 ) -> npt.NDArray[np.int32]:
     corpus = vectors.astype(np.float32)
     depth = min(DEPTH, len(corpus))
@@ -160,7 +163,7 @@ def _candidates(
         scores = queries[rows].astype(np.float32) @ corpus.T
         if labelled is not None:
             answers = positives[rows]
-            ceiling = scores[np.arange(len(answers)), answers] + MARGIN
+            ceiling = scores[np.arange(len(answers)), answers] + margin
             scores[(scores > ceiling[:, None]) | (corpus[answers] @ corpus.T > DUPLICATE)] = -np.inf
             for row, known in enumerate(labelled[rows]):
                 scores[row, known] = -np.inf

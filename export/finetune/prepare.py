@@ -28,7 +28,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 # Settings that change how long a training takes or what is measured after it, but not its course.
 COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
-MINING = {"seed", "start", "mining_length", "passages", "questions", "held_out", "pseudo", "weights"}
+MINING = {"seed", "start", "mining_length", "passages", "questions", "held_out", "pseudo", "weights", "margin"}
 PSEUDO = ("python", "cloze")
 # Rises when what mining keeps has another meaning. 2: vectors of passages with their titles.
 FORMAT = 2
@@ -121,7 +121,16 @@ def _job(
         # A training that goes on draws its questions anew; of a source that has more than are drawn, most are new.
         again = [int(settings.start[:8], 16)] if clean and settings.start else []
         rng = np.random.default_rng((settings.seed, 3, index, not clean, *again))
-        return mine(dataset, model, tokenizer, questions=asked, rng=rng, clean=clean, advance=advance)
+        return mine(
+            dataset,
+            model,
+            tokenizer,
+            questions=asked,
+            rng=rng,
+            clean=clean,
+            margin=settings.margin,
+            advance=advance,
+        )
 
     return run
 

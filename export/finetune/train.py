@@ -61,6 +61,7 @@ def finetune(
     judge: Path | None = None,
     questions: int = 9000,
     max_length: int = 224,
+    margin: float = 0.10,
     mix: str | Path | None = None,
     mix_share: float = 0.5,
 ) -> AdapterRecord:
@@ -75,6 +76,7 @@ def finetune(
     judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
             puts highest are the negatives (see `harden`), in lists of the sizes JUDGED, whatever `settings` say
     questions: training questions of the heaviest source     max_length: tokens of a training pair
+    margin: a passage whose cosine is this far above the answer's is no negative but a likely answer nobody labelled
     mix:    an adapter of the same line (what this training began with, or what that began with); what is written is the
             mean of both, `mix_share` of it the trained weights. A finished training may be mixed again otherwise
 
@@ -89,6 +91,7 @@ def finetune(
         pseudo=tuple(pseudo),
         questions=questions,
         max_length=max_length,
+        margin=margin,
     )
     folders, name, path = [Path(folder) for folder in data], *_base(base)
     if not folders and not chosen.pseudo:

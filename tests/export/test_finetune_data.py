@@ -30,20 +30,21 @@ def mined(questions: int, passages: int = 40) -> Mined:
     return Mined(texts, texts, asked, vectors, queries, positives, found)
 
 
-def test_candidates_are_the_nearest_that_are_no_likely_answer() -> None:
+@pytest.mark.parametrize("margin", [0.0, 0.10, 0.25])
+def test_candidates_are_the_nearest_that_are_no_likely_answer(margin: float) -> None:
     vectors, queries = unit(50), unit(5, 1)
     vectors[7] = vectors[3]
     vectors[7, 0] += np.float16(0.01)  # all but the same text
     positives = np.array([3, 11, 12, 13, 14], dtype=np.int32)
     labelled = [np.array([3]), np.array([11, 20]), *(np.array([row]) for row in (12, 13, 14))]
-    found = _candidates(vectors, queries, positives, labelled)
+    found = _candidates(vectors, queries, positives, labelled, margin)
     scores = queries.astype(np.float32) @ vectors.astype(np.float32).T
     for row in range(5):
         allowed = [
             passage
             for passage in np.argsort(-scores[row], kind="stable")
             if passage not in labelled[row]
-            and scores[row, passage] <= scores[row, positives[row]] + 0.10
+            and scores[row, passage] <= scores[row, positives[row]] + margin
             and float(vectors[passage].astype(np.float32) @ vectors[positives[row]].astype(np.float32)) <= 0.97
         ]
         assert found[row][found[row] >= 0].tolist() == allowed[:DEPTH]
