@@ -22,7 +22,9 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     ]
     share = list(quality.metrics.values())[-1]["accuracy@1"]
     error = 100 * math.sqrt(share * (1 - share) / quality.questions)
-    settings = engine.collection.manifest.settings
+    settings, models = engine.collection.manifest.settings, model_names(engine)
+    reranker = f", {models['reranker']}" if models.get("reranker") else ""
+    title = f"{name}, {quality.questions:,} questions{reranker}"
     notes = [
         f"{quality.candidates} candidates; recall weight {quality.recall_weight:.3g}, lexical weight "
         f"{quality.lexical_weight:.3g}. Evidence is recall and words in common, before any reranking.",
@@ -39,9 +41,9 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         "eval", MEASURES,
         workload={
             "name": name, "questions": quality.questions, "seed": seed, "passages": len(engine.collection),
-            **model_names(engine), "encode_title": settings.encode_title, "rerank_title": settings.rerank_title,
+            **models, "encode_title": settings.encode_title, "rerank_title": settings.rerank_title,
         },
-        tables=[Table(f"{name}, {quality.questions:,} questions", ["order", *columns], rows, notes)],
+        tables=[Table(title, ["order", *columns], rows, notes)],
         **{key: value for key, value in quality.to_dict().items() if key != "questions"},
     )  # fmt: skip
 

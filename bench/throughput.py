@@ -1,9 +1,9 @@
 """Queries a second when many ask at once, with every candidate reranked.
 
 Tandem is asked by N threads and shares micro-batches between them; rivals are libraries, asked one question after the
-other: their rate is 1 over their mean time. All but infinity, whose batches may hold several requests' pairs, could do
-no better; a hundred pairs fill three of its batches as it is. The floor is the reranker's matrix products at the
-measured rate.
+other: their rate is 1 over their mean time, and they could do no better. One whose batches hold several requests' pairs
+is also asked several at once, with the time of their recall, one after the other, added. The floor is the reranker's
+matrix products at the measured rate.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def throughput(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
     ) as (started, absent):
         theirs = {rival.name: Theirs(rival, engine) for rival in started if "encode" in rival.spec.abilities}
+        sharing = {rival.name for rival in started if "together" in rival.spec.abilities}
         absent.update({rival.name: NO_ENCODER for rival in started if rival.name not in theirs})
         ways = {ALL_LAYERS: None, **({EARLY_EXIT: FINALISTS} if reads_twice(engine, candidates) else {})}
         engine.search(questions[0], top_k=1, candidates=len(rows[0]), budget_ms=None)
@@ -72,7 +73,11 @@ def throughput(
             for name, system in theirs.items():
                 if name not in absent:
                     try:
-                        rounds.setdefault(name, []).append(_one_by_one(system, questions, rows))
+                        alone = _one_by_one(system, questions, rows)
+                        rounds.setdefault(name, []).append((sum(alone["total"]) / 1e3, alone["total"]))
+                        if name in sharing:
+                            at_once = f"{name}, {len(questions)} at once"
+                            rounds.setdefault(at_once, []).append(_together(system, questions, rows, alone["recall"]))
                     except Unavailable as reason:
                         absent[name] = str(reason)
             progress(turn + 1, repeats, "rounds")
@@ -100,9 +105,16 @@ def _warm_up(systems: dict[str, Theirs], question: str, rows: Any, absent: dict[
             absent[name] = str(reason)
 
 
-def _one_by_one(system: Theirs, questions: Sequence[str], rows: Sequence[Any]) -> Round:
-    taken = [system.answer(question, some)["total"] for question, some in zip(questions, rows, strict=True)]
-    return sum(taken) / 1e3, taken
+def _one_by_one(system: Theirs, questions: Sequence[str], rows: Sequence[Any]) -> dict[str, list[float]]:
+    """Milliseconds a question, stage by stage."""
+    answers = [system.answer(question, some) for question, some in zip(questions, rows, strict=True)]
+    return {stage: [answer[stage] for answer in answers] for stage in answers[0]}
+
+
+def _together(system: Theirs, questions: Sequence[str], rows: Sequence[Any], recall: Sequence[float]) -> Round:
+    """All questions at once: `recall` (ms) is what finding their candidates took, one after the other."""
+    taken = sum(recall) + system.answer_together(questions, rows)
+    return taken / 1e3, [taken] * len(questions)
 
 
 def _ask(engine: Engine, questions: Sequence[str], candidates: int, finalists: int | None, callers: int) -> Round:

@@ -45,4 +45,4 @@ def command(
             engine, work, sizes=rows, sample=sample, rivals=wanted, graphs_up_to=graphs_up_to, seed=seed,
             scratch=scratch, progress=progress,
         )  # fmt: skip
-    finish(document, save, results, work.name)
+    finish(document, save, results, work.name, *map(str, rows))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..bench.quality import Quality
 
 NAME = "eval"
+CANDIDATES = 100
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
@@ -23,7 +24,7 @@ def command(
     collection: Path = typer.Argument(help="The collection's folder."),
     beir: Path = typer.Argument(help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
-    candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
+    candidates: int = typer.Option(CANDIDATES, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(0.0, help="Milliseconds a search may take; 0: no limit."),
     rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
@@ -66,7 +67,8 @@ def command(
         )  # fmt: skip
         if keep:
             document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
-            note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name)}")
+            differs = _differs(split, candidates, budget_ms, rerank, precision)
+            note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name, *differs)}")
     if json_output:
         print_json(quality.to_dict())
     else:
@@ -75,6 +77,18 @@ def command(
         runs.mkdir(parents=True, exist_ok=True)
         for order, run in quality.runs.items():
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
+
+
+def _differs(split: str | None, candidates: int, budget_ms: float, rerank: bool, precision: Wanted) -> list[str]:
+    """Parts of a saved result's name: what was asked otherwise than the defaults, so that it replaces no other's."""
+    parts = {
+        split or "": split is not None,
+        f"{candidates}-candidates": candidates != CANDIDATES,
+        f"{budget_ms:g}-ms": budget_ms > 0,
+        "recall": not rerank,
+        precision: precision != "auto",
+    }
+    return [part for part, wanted in parts.items() if wanted]
 
 
 def _show(quality: Quality) -> None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from ...engine.artifact import Precision
 
-Ability = Literal["encode", "rerank"]
+Ability = Literal["encode", "rerank", "together"]
+"""`together`: pairs of several requests share its batches, so it gains by being asked several at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ _SBERT = "its defaults: 32 pairs a batch, sorted by length, padded"
 _FASTEMBED = ("fastembed==0.9.1",)
 _FLASHRANK = ("FlashRank==0.2.10",)
 _TORCH = "torch==2.13.0"  # the version of constraints.txt
-_OPENVINO = ("sentence-transformers[openvino]==6.2.0", _TORCH)
+_OPENVINO = ("sentence-transformers[openvino]==6.2.0", _TORCH, "torchvision==0.28.0")  # the one of this torch
 _INFINITY = ("infinity-emb[torch,optimum]==0.0.78", _TORCH)
 
 _ALL = (
@@ -61,7 +62,7 @@ _ALL = (
     Spec("fastembed int8", "fastembed", "int8", "the same on our INT8 graph", "fastembed", _FASTEMBED),
     Spec(
         "infinity", "infinity", "int8", "AsyncEmbeddingEngine, engine optimum, which prefers INT8 on a CPU, 32 a batch",
-        "infinity", _INFINITY, "optimum",
+        "infinity", _INFINITY, "optimum", ("encode", "rerank", "together"),
         differs="it passes no segment ids, which a BERT reranker was trained with",
     ),
 )  # fmt: skip

@@ -83,6 +83,11 @@ class Rival:
         reply = self._call({"op": "rerank", "query": query, "texts": list(texts)})
         return Timed(np.array(reply["scores"], dtype=np.float32), float(reply["ms"]))
 
+    def rerank_together(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> float:
+        """Milliseconds until all `queries`, asked at once, have their texts' scores; for the ability `together`."""
+        reply = self._call({"op": "together", "queries": list(queries), "texts": [list(some) for some in texts]})
+        return float(reply["ms"])
+
     def close(self) -> None:
         """End the process and remove its files."""
         self._process.kill()

@@ -21,3 +21,12 @@ def write_corpus(folder: Path, documents: int) -> Path:
     path = folder / "corpus.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def write_questions(folder: Path, questions: int) -> None:
+    """BEIR's queries and judgements beside `write_corpus`'s documents: question `q0` is answered by document 0."""
+    asked = [{"_id": f"q{row}", "text": f"when was the {WORDS[row % len(WORDS)]}"} for row in range(questions)]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    (folder / "qrels").mkdir()
+    judged = "".join(f"q{row}\t{row}\t1\n" for row in range(questions))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)

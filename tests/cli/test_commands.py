@@ -114,7 +114,7 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert lines[0].split()[1] == "Q0"
     code, out, _ = tandem("eval", collection, beir, "--no-rerank", "--save", "--results", tmp_path / "results")
     assert code == 0
-    kept = json.loads((tmp_path / "results" / f"eval-{beir.name}.json").read_text())
+    kept = json.loads((tmp_path / "results" / f"eval-{beir.name}-recall.json").read_text())
     assert kept["workload"]["questions"] == 8
     assert [row[0] for row in kept["tables"][0]["rows"]] == ["recall"]
     assert kept["command"].startswith("tandem ")

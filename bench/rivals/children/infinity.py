@@ -42,8 +42,16 @@ class Infinity:
         return vectors
 
     def rerank(self, query: str, texts: Sequence[str]) -> Any:
-        work = self._reranker.rerank(query=query, docs=list(texts), raw_scores=True)
-        ranked, _ = self._loop.run_until_complete(work)
+        return self._loop.run_until_complete(self._scores(query, texts))
+
+    def rerank_together(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> Any:
+        async def gathered() -> Any:
+            return await asyncio.gather(*map(self._scores, queries, texts))
+
+        return self._loop.run_until_complete(gathered())
+
+    async def _scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        ranked, _ = await self._reranker.rerank(query=query, docs=list(texts), raw_scores=True)
         scores = [0.0] * len(texts)
         for one in ranked:
             scores[one.index] = float(one.relevance_score)

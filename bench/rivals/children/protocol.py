@@ -4,6 +4,7 @@ in:  a configuration: `process.configuration` makes it
 out: {"ready": true, "versions": {...}} or {"error": reason}
 in:  {"op": "encode", "texts": [...]}            out: {"ms": x, "vectors": [[...]]}
 in:  {"op": "rerank", "query": q, "texts": [...]} out: {"ms": x, "scores": [...]}, higher is better
+in:  {"op": "together", "queries": [...], "texts": [[...]]}  out: {"ms": x, "scores": [[...]]}, of all queries at once
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 Config = dict[str, Any]
 
@@ -30,6 +31,13 @@ class Adapter(Protocol):
 
     def rerank(self, query: str, texts: Sequence[str]) -> Any:
         """Scores [n], in the order of `texts`."""
+
+
+class Together(Adapter, Protocol):
+    """A library that puts the pairs of several requests into one batch."""
+
+    def rerank_together(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> Any:
+        """Scores of every query's texts, asked at once."""
 
 
 def serve(make: Callable[[Config], Adapter]) -> None:
@@ -53,6 +61,9 @@ def _answer(adapter: Adapter, request: dict[str, Any]) -> dict[str, Any]:
     try:
         if request["op"] == "encode":
             name, values = "vectors", adapter.encode(request["texts"])
+        elif request["op"] == "together":
+            together = cast(Together, adapter)
+            name, values = "scores", together.rerank_together(request["queries"], request["texts"])
         else:
             name, values = "scores", adapter.rerank(request["query"], request["texts"])
     except Exception as error:  # likewise
