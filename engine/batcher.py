@@ -35,8 +35,12 @@ UNSERVED = "the engine was closed before this request was served"
 class Batcher:
     """The device thread and its two queues. `submit` from any thread; `close` ends it and fails what waits."""
 
-    def __init__(self, queue_tokens: int) -> None:
-        """`queue_tokens`: tokens that may wait before `submit` refuses."""
+    def __init__(self, queue_tokens: int, prepare: Callable[[], None] = lambda: None) -> None:
+        """`queue_tokens`: tokens that may wait before `submit` refuses.
+
+        `prepare` is run on the device thread before anything is served, and what it raises is raised here: ONNX
+        Runtime keeps captured graphs for the thread that captured them.
+        """
         self._limit = queue_tokens
         self._waiting_tokens = 0
         self._urgent = Turns()
@@ -51,8 +55,14 @@ class Batcher:
         """Told sequences and tokens of each micro-batch after it ran, on the device thread."""
         self.busy_since: float | None = None
         """When the micro-batch that runs now began (`time.monotonic`), None between two: a watchdog reads it."""
-        self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
+        prepared: Future[None] = Future()
+        self._thread = threading.Thread(target=self._serve, args=(prepare, prepared), name="tandem-device", daemon=True)
         self._thread.start()
+        try:
+            prepared.result()
+        except Exception:
+            self._thread.join()
+            raise
 
     def submit(self, job: Job) -> Future[Served]:
         """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke.
@@ -96,7 +106,13 @@ class Batcher:
             self._condition.notify()
         self._thread.join()
 
-    def _serve(self) -> None:
+    def _serve(self, prepare: Callable[[], None], prepared: Future[None]) -> None:
+        try:
+            prepare()
+        except BaseException as error:  # of whoever made this batcher, and raised there
+            prepared.set_exception(error)
+            return
+        prepared.set_result(None)
         try:
             self._serve_until_closed()
         except DeviceError as error:

@@ -47,14 +47,15 @@ class Engine:
         """Takes parts that fit together; `Engine.open` finds and checks them.
 
         `placed`: where recall and the pipeline are; None: recall on the CPU, searches stage by stage.
+        With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
         """
         self.collection = collection
         self.encoder = encoder
         self.reranker = reranker
         self.device = device
         self.fusion = _fusion(collection, reranker, settings)
-        self._batcher = Batcher(settings.queue_tokens)
         self.placed = placed or Placed(collection, collection.index, None, {})
+        self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
         self._searching = Searching(encoder, reranker, device, self.fusion, self.placed, self._batcher)
         self._direct = Direct(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
@@ -94,12 +95,13 @@ class Engine:
                 )
             fusion = _fusion(opened, cross_encoder, chosen)
             placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
-            if chosen.warm_up:
-                for model in filter(None, (bi_encoder, cross_encoder)):
-                    model.warm_up()
-                if placed.pipeline is not None:
-                    placed.pipeline.warm_up(SearchSettings().candidates)
-        return cls(opened, bi_encoder, cross_encoder, device, chosen, placed)
+            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed)
+
+    def _warm_up(self) -> None:
+        for model in filter(None, (self.encoder, self.reranker)):
+            model.warm_up()
+        if self.placed.pipeline is not None:
+            self.placed.pipeline.warm_up(SearchSettings().candidates)
 
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.

@@ -195,8 +195,9 @@ def _flat(resources: Any, vectors: Floats) -> Any:
     config = faiss.GpuIndexFlatConfig()
     config.useFloat16 = True
     index = faiss.GpuIndexFlatIP(resources, vectors.shape[1], config)
-    for start in range(0, len(vectors), BLOCK):
-        index.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
+    # At once: it reserves what a call adds and copies page by page, while each further call would move all there is
+    # into new memory, twice the index at the end.
+    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     return index
 
 

@@ -561,3 +561,23 @@ def test_however_often_it_is_interrupted_everybody_gets_their_own_answers(
             assert [future.result(10).results for future in futures] == requests
         finally:
             batcher.close()
+
+
+def test_what_is_prepared_runs_first_and_on_the_device_thread():
+    seen: list[str] = []
+    batcher = Batcher(queue_tokens=100, prepare=lambda: seen.append(threading.current_thread().name))
+    try:
+        assert seen == ["tandem-device"]
+        assert batcher.submit(Job(Echo(), pack([[1, 2]]))).result(timeout=5).results
+    finally:
+        batcher.close()
+
+
+def test_what_preparing_raises_is_raised_where_the_batcher_is_made():
+    def prepare() -> None:
+        raise OutOfMemory("no room for the graphs")
+
+    before = threading.active_count()
+    with pytest.raises(OutOfMemory, match="no room"):
+        Batcher(queue_tokens=100, prepare=prepare)
+    assert threading.active_count() == before
