@@ -46,10 +46,15 @@ def padded_attention(qkv: torch.Tensor, layout: Layout, width: int) -> torch.Ten
 
 
 def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
-    from torch.nn.attention.varlen import varlen_attn
-
+    """PyTorch's attention over packed sequences; it fails when it is called where PyTorch has none."""
     # Its sequences must cover the buffer, so the tail is one more.
     ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
     longest = max(longest, where.capacity - int(where.cu_seqlens[-1]))
     q, k, v = (part.contiguous() for part in qkv.unbind(1))
-    return Rival(lambda: varlen_attn(q, k, v, ends, ends, longest, longest))
+
+    def call() -> Any:
+        from torch.nn.attention.varlen import varlen_attn
+
+        return varlen_attn(q, k, v, ends, ends, longest, longest)
+
+    return Rival(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -42,6 +43,18 @@ def seconds(rival: Rival, device: torch.device) -> float:
             rival.call()
     graph.replay()
     return statistics.median(_timed_on_gpu(graph.replay) for _ in range(REPLAYS)) / CALLS
+
+
+def each_of(rivals: Mapping[str, Rival], device: torch.device) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of each rival that runs here, and why the others do not."""
+    timed: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, rival in rivals.items():
+        try:
+            timed[name] = seconds(rival, device)
+        except Exception as error:  # a rival that is missing here is no reason to stop
+            failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+    return timed, failed
 
 
 def _timed_on_cpu(call: Call) -> float:

@@ -19,7 +19,7 @@ from .document import Document, Table, document
 from .environment import card
 from .kernel_cases import TINY, WHOLE, Case, cases
 from .kernel_rivals import Rival
-from .kernel_timing import measured_peaks, seconds
+from .kernel_timing import each_of, measured_peaks, seconds
 from .kernel_tuning import tried
 
 MEASURES = (
@@ -89,6 +89,7 @@ def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool
         "medians; a share is the floor over the time",
         *(f"{case['case']}: {name} is faster" for case in results for name, rival in case["rivals"].items()
           if rival["slower"] < 1 and not dry),
+        *(f"{case['case']}: {name} is not here: {why}" for case in results for name, why in case["failed"].items()),
         *(["dry run: no GPU here, so the PyTorch references ran at tiny sizes; these times say nothing of the kernels"]
           if dry else []),
     ]  # fmt: skip
@@ -102,7 +103,7 @@ def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool
 def _result(case: Case, peaks: dict[str, float], device: torch.device) -> dict[str, Any]:
     ours = seconds(Rival(case.ours), device)
     moving, multiplying = case.moved / peaks["gb_s"] / 1e9, case.flops / peaks["tflop_s"] / 1e12
-    rivals = {name: seconds(rival, device) for name, rival in case.rivals.items()}
+    rivals, failed = each_of(case.rivals, device)
     return {
         "case": case.name,
         "us": _rounded(ours * 1e6),
@@ -111,6 +112,7 @@ def _result(case: Case, peaks: dict[str, float], device: torch.device) -> dict[s
         "bound": "memory" if moving >= multiplying else "arithmetic",
         "share": _rounded(max(moving, multiplying) / ours),
         "rivals": {name: {"us": _rounded(t * 1e6), "slower": _rounded(t / ours)} for name, t in rivals.items()},
+        "failed": failed,
     }
 
 

@@ -15,7 +15,7 @@ def ops(settings: Settings, floors: list[dict[str, Any]] | None) -> Iterator[dic
 
     from ..kernel_cases import TINY, WHOLE, cases
     from ..kernel_rivals import Rival
-    from ..kernel_timing import seconds
+    from ..kernel_timing import each_of, seconds
 
     device = torch.device(settings.device)
     dtype = torch.float32 if settings.dry else torch.float16
@@ -30,23 +30,9 @@ def ops(settings: Settings, floors: list[dict[str, Any]] | None) -> Iterator[dic
         row |= {"us": ours * 1e6, "GB/s": case.moved / ours / 1e9, "TFLOP/s": case.flops / ours / 1e12}
         if measured is not None:
             row["share of floor"] = max(case.moved / measured[0], case.flops / measured[1]) / ours
-        timed, failed = _rivals(case.rivals, device)
+        timed, failed = each_of(case.rivals, device)
         best = min(timed, key=lambda name: timed[name], default=None)
         row["best rival"] = best
         row["rival's us"] = None if best is None else timed[best] * 1e6
         row["times faster"] = None if best is None else timed[best] / ours
         yield {**row, "failed rivals": "; ".join(f"{name}: {why}" for name, why in failed.items()) or None}
-
-
-def _rivals(rivals: dict[str, Any], device: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds of each that runs, and why the others do not."""
-    from ..kernel_timing import seconds
-
-    timed: dict[str, float] = {}
-    failed: dict[str, str] = {}
-    for name, rival in rivals.items():
-        try:
-            timed[name] = seconds(rival, device)
-        except Exception as error:  # a rival that is missing here is no reason to stop
-            failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
-    return timed, failed

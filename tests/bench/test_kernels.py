@@ -11,6 +11,8 @@ import torch
 
 from tandem.bench import kernel_tuning, kernels
 from tandem.bench.kernel_compile import recording
+from tandem.bench.kernel_rivals import Rival
+from tandem.bench.kernel_timing import each_of
 from tandem.cli import main
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -35,6 +37,7 @@ def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     for case in document["cases"]:
         assert case["us"] > 0
         assert case["rivals"]
+        assert not case["failed"]
         assert all(rival["us"] > 0 for rival in case["rivals"].values())
 
 
@@ -44,6 +47,15 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch, caps
     assert "finds no GPU" in capsys.readouterr().err
     assert run(monkeypatch, "--tune") == 8
     assert run(monkeypatch, "--device", "tpu") == 2
+
+
+def test_a_rival_that_fails_is_named_and_the_others_are_timed() -> None:
+    def missing() -> None:
+        raise ImportError("no module of that name")
+
+    timed, failed = each_of({"absent": Rival(missing), "there": Rival(lambda: None)}, torch.device("cpu"))
+    assert list(timed) == ["there"]
+    assert failed == {"absent": "ImportError: no module of that name"}
 
 
 def test_our_results_are_the_rivals_results() -> None:
