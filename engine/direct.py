@@ -19,7 +19,7 @@ from .result import Embedded, Reranked, RerankResult
 from .story import Clock, Story, served_to
 from .text import checked, checked_all
 from .tokenizer import Tokenizer
-from .tokens import TokenBatch
+from .tokens import CutSide, TokenBatch, Truncate
 
 
 class Direct:
@@ -34,7 +34,7 @@ class Direct:
         self._batcher = batcher
 
     def embed(
-        self, texts: Sequence[str], kind: TextKind | None, *, truncate: bool, client: str = ""
+        self, texts: Sequence[str], kind: TextKind | None, *, truncate: Truncate = "right", client: str = ""
     ) -> Story[Embedded]:
         """See `Engine.aembed`."""
         clock = Clock(None)
@@ -42,12 +42,13 @@ class Direct:
         prompted = [self._encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
         if not prompted:
             return Embedded(np.empty((0, self._encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
-        cuts = [tokenizer.cut(text) for text in prompted]
+        side = _side(truncate)
+        cuts = [tokenizer.cut(text, side) for text in prompted]
         ids = tokenizer.encode_many([text for text, _ in cuts])
         long = (ids.lengths > tokenizer.text_room) | np.array([cut for _, cut in cuts])
-        if not truncate:
+        if truncate == "never":
             _refuse_long(long, "text", tokenizer.max_length)
-        batch = tokenizer.single(ids)
+        batch = tokenizer.single(ids, side)
         clock.lap("tokenize")
 
         served = served_to((yield self._batcher.submit(Job(self._encoder, batch, client=client))))
@@ -60,8 +61,8 @@ class Direct:
         texts: Sequence[str] | None,
         ids: Sequence[str] | None,
         *,
-        truncate: bool,
-        passage_tokens: int | None,
+        truncate: Truncate = "right",
+        passage_tokens: int | None = None,
         budget_ms: float | None = None,
         client: str = "",
     ) -> Story[RerankResult]:
@@ -71,18 +72,19 @@ class Direct:
             raise InputError("rerank takes texts or ids of stored passages: give one of the two")
         clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
-        text, cut = tokenizer.cut(checked(query, "the query"))
+        side = _side(truncate)
+        text, cut = tokenizer.cut(checked(query, "the query"), side)
         query_ids = tokenizer.encode(text)
-        passages, long = self._passages(texts, ids, tokenizer)
+        passages, long = self._passages(texts, ids, tokenizer, side)
         if not len(passages):
             return RerankResult([], 0, clock.timings())
         if passage_tokens is not None:
             long = np.where(passages.lengths > passage_tokens, False, long)
             passages = passages.heads(passage_tokens)
         long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
-        if not truncate:
+        if truncate == "never":
             _refuse_long(long, "passage", tokenizer.max_length)
-        pairs = tokenizer.pairs(query_ids, passages)
+        pairs = tokenizer.pairs(query_ids, passages, side)
         clock.lap("tokenize")
 
         served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
@@ -103,19 +105,24 @@ class Direct:
         return RerankResult(ranked, len(pairs.ids), clock.timings(), cut_short(served))
 
     def _passages(
-        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer
+        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer, side: CutSide
     ) -> tuple[TokenBatch, npt.NDArray[np.bool_]]:
         """Token ids of the caller's passages, or of stored ones, and bool [n]: which were cut before tokenising."""
         if ids is not None:
             rows = np.array([self._collection.row_of(name) for name in ids], dtype=np.int64)
             return self._collection.tokens(rows), np.zeros(len(rows), dtype=np.bool_)
-        cuts = [tokenizer.cut(text) for text in checked_all(texts or [])]
+        cuts = [tokenizer.cut(text, side) for text in checked_all(texts or [])]
         return tokenizer.encode_many([text for text, _ in cuts]), np.array([cut for _, cut in cuts], dtype=np.bool_)
 
     def _needed_reranker(self) -> CrossEncoder:
         if self._reranker is None:
             raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
         return self._reranker
+
+
+def _side(truncate: Truncate) -> CutSide:
+    """Where a text is cut; one that is refused for its length is measured from its beginning."""
+    return "left" if truncate == "left" else "right"
 
 
 def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:

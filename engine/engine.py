@@ -27,6 +27,7 @@ from .placing import Placed, place, plan_memory
 from .result import Embedded, Reranked, RerankResult, SearchResult
 from .searching import Searching
 from .story import drive, drive_async, drive_together
+from .tokens import Truncate
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
@@ -132,14 +133,14 @@ class Engine:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return drive(self._direct.embed(texts, kind, truncate=True)).vectors
+        return drive(self._direct.embed(texts, kind)).vectors
 
     async def aembed(
-        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: bool = True, client: str = ""
+        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: Truncate = "right", client: str = ""
     ) -> Embedded:
         """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
 
-        Raises InputError, also for a text longer than the model reads when `truncate` is off.
+        Raises InputError, also for a text longer than the model reads when `truncate` is never.
         """
         return await drive_async(self._direct.embed(texts, kind, truncate=truncate, client=client), self._steps)
 
@@ -150,7 +151,7 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        return drive(self._direct.rerank(query, texts, ids, truncate=True, passage_tokens=None)).passages
+        return drive(self._direct.rerank(query, texts, ids)).passages
 
     async def arerank(
         self,
@@ -158,12 +159,13 @@ class Engine:
         texts: Sequence[str] | None = None,
         *,
         ids: Sequence[str] | None = None,
-        truncate: bool = True,
+        truncate: Truncate = "right",
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
         client: str = "",
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts passages; without `truncate`, too long a pair is an InputError.
+        """`rerank`, awaited. `passage_tokens` cuts passages; too long a pair is cut on the side of `truncate`, and
+        with never an InputError.
 
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.

@@ -12,7 +12,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
 from .errors import ArtifactError
-from .tokens import Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
+from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
 
 # A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
 # English has four to five characters a WordPiece, so nothing that the model would have read is lost.
@@ -62,13 +62,13 @@ class Tokenizer:
         """Characters of a text beyond which it is cut before it is tokenised."""
         return CHARACTERS_A_TOKEN * self.max_length
 
-    def cut(self, text: str) -> tuple[str, bool]:
+    def cut(self, text: str, side: CutSide = "right") -> tuple[str, bool]:
         """`text` without what lies beyond any token the model could read, and whether something was cut."""
         limit = self.readable_characters
         if len(text) <= limit:
             return text, False
-        text = text.lstrip()  # a screen of blanks must not push the words out
-        return text[:limit], len(text) > limit
+        text = text.lstrip() if side == "right" else text.rstrip()  # a screen of blanks must not push the words out
+        return text[:limit] if side == "right" else text[-limit:], len(text) > limit
 
     def cuts_query(self, query: Ids, passages: TokenBatch) -> bool:
         """Whether `pairs` drops some of the query's tokens in any pair."""
@@ -96,13 +96,13 @@ class Tokenizer:
         """Text of token ids, each in [0, vocab_size)."""
         return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
 
-    def single(self, texts: TokenBatch) -> TokenBatch:
-        """Sequences as the model reads them: special tokens added, cut to `max_length`."""
-        return wrap(texts, self._one, self.max_length, segments=self.segments)
+    def single(self, texts: TokenBatch, side: CutSide = "right") -> TokenBatch:
+        """Sequences as the model reads them: special tokens added, cut on that `side` to `max_length`."""
+        return wrap(texts, self._one, self.max_length, segments=self.segments, side=side)
 
-    def pairs(self, query: Ids, passages: TokenBatch) -> TokenBatch:
+    def pairs(self, query: Ids, passages: TokenBatch, side: CutSide = "right") -> TokenBatch:
         """(query, passage) pairs as the model reads them: joined from ids, cut to `max_length`, longest first."""
-        return join_pairs(query, passages, self._two, self.max_length, segments=self.segments)
+        return join_pairs(query, passages, self._two, self.max_length, segments=self.segments, side=side)
 
     def pair_lengths(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.int64]:
         """int64 [n]: tokens of each of `pairs`, without joining them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from .errors import InputError
 
 Ids = npt.NDArray[np.int32]
+CutSide = Literal["right", "left"]
+Truncate = Literal["right", "left", "never"]
+"""On which side a text that is too long is cut; never: it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +132,44 @@ class Template:
         return sum(len(part) for part in self.parts)
 
 
-def wrap(texts: TokenBatch, template: Template, max_length: int, *, segments: bool) -> TokenBatch:
-    """Each sequence of `texts` (without special tokens) cut to fit `max_length` and put between its special tokens."""
+def wrap(
+    texts: TokenBatch, template: Template, max_length: int, *, segments: bool, side: CutSide = "right"
+) -> TokenBatch:
+    """Each sequence of `texts` (without special tokens) cut to fit `max_length` and put between its special tokens.
+
+    side: where tokens are cut off
+    """
     kept = np.minimum(texts.lengths, _room(template, max_length))
-    return _assemble(template, [(texts.ids, texts.cu_seqlens[:-1], kept)], segments=segments)
+    return _assemble(template, [(texts.ids, _starts(texts, kept, side), kept)], segments=segments)
 
 
-def join_pairs(query: Ids, passages: TokenBatch, template: Template, max_length: int, *, segments: bool) -> TokenBatch:
+def join_pairs(
+    query: Ids,
+    passages: TokenBatch,
+    template: Template,
+    max_length: int,
+    *,
+    segments: bool,
+    side: CutSide = "right",
+) -> TokenBatch:
     """`[CLS] query [SEP] passage [SEP]`, or as the template has it, for each of `passages`, cut to `max_length`.
 
     query:    int32 [q]          ids without special tokens
     passages: n sequences        ids without special tokens
+    side:     where tokens of either are cut off
     returns:  n sequences, equal to what the Hugging Face tokenizer gives for the pairs with truncation `longest_first`
 
     Raises InputError when `max_length` does not exceed the template's special tokens.
     """
     kept_query, kept_passage = longest_first(len(query), passages.lengths, _room(template, max_length))
-    starts = np.zeros(len(passages), dtype=np.int64)
-    sides = [(query, starts, kept_query), (passages.ids, passages.cu_seqlens[:-1], kept_passage)]
+    starts = np.zeros(len(passages), dtype=np.int64) if side == "right" else len(query) - kept_query
+    sides = [(query, starts, kept_query), (passages.ids, _starts(passages, kept_passage, side), kept_passage)]
     return _assemble(template, sides, segments=segments)
+
+
+def _starts(texts: TokenBatch, kept: npt.NDArray[np.int64], side: CutSide) -> npt.NDArray[np.int64]:
+    """int64 [n]: where in `texts.ids` the `kept` tokens of each sequence begin."""
+    return texts.cu_seqlens[:-1] if side == "right" else texts.cu_seqlens[1:] - kept
 
 
 def longest_first(

@@ -15,7 +15,8 @@ Ability = Literal["encode", "rerank", "together"]
 class Spec:
     """A rival: the script `children/<child>.py`, run by the environment `environment`.
 
-    environment: "" is our own; else a folder that `tandem bench rivals --install` fills with `packages`
+    environment: "" is our own; else a folder that `tandem bench rivals --install` fills with `packages`; rivals in
+                 the same one want the same
     backend:     which of the library's engines; precision: of the weights it is given
     settings:    what it is run with and why, for the table
     """
@@ -26,6 +27,8 @@ class Spec:
     settings: str
     environment: str = ""
     packages: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    """Packages that come with those and are taken out again."""
     backend: str = ""
     abilities: tuple[Ability, ...] = ("encode", "rerank")
     differs: str = ""
@@ -36,7 +39,7 @@ _SBERT = "its defaults: 32 pairs a batch, sorted by length, padded"
 _FASTEMBED = ("fastembed==0.9.1",)
 _FLASHRANK = ("FlashRank==0.2.10",)
 _TORCH = "torch==2.13.0"  # the version of constraints.txt
-_OPENVINO = ("sentence-transformers[openvino]==6.2.0", _TORCH, "torchvision==0.28.0")  # the one of this torch
+_OPENVINO = ("sentence-transformers[openvino]==6.2.0", _TORCH)
 _INFINITY = ("infinity-emb[torch,optimum]==0.0.78", _TORCH)
 
 _ALL = (
@@ -52,7 +55,9 @@ _ALL = (
     Spec(
         "sentence-transformers openvino", "sentence_transformers", "fp32",
         f"OpenVINO, exported by it, {_SBERT}; OpenVINO itself takes bf16 where the processor has it",
-        "openvino", _OPENVINO, "openvino",
+        "openvino", _OPENVINO,
+        # Texts need none, and beside a PyTorch for CPUs pip puts one for CUDA, which transformers then trips over.
+        without=("torchvision",), backend="openvino",
     ),
     Spec(
         "flashrank", "flashrank", "int8", "Ranker.rerank on our INT8 graph (its own models are INT8): one padded batch",
@@ -62,7 +67,7 @@ _ALL = (
     Spec("fastembed int8", "fastembed", "int8", "the same on our INT8 graph", "fastembed", _FASTEMBED),
     Spec(
         "infinity", "infinity", "int8", "AsyncEmbeddingEngine, engine optimum, which prefers INT8 on a CPU, 32 a batch",
-        "infinity", _INFINITY, "optimum", ("encode", "rerank", "together"),
+        "infinity", _INFINITY, backend="optimum", abilities=("encode", "rerank", "together"),
         differs="it passes no segment ids, which a BERT reranker was trained with",
     ),
 )  # fmt: skip

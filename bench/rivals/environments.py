@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .catalog import RIVALS
+from .catalog import RIVALS, Spec
 
 ENVIRONMENTS = Path(".rivals")
-NEEDS: dict[str, tuple[str, ...]] = {spec.environment: spec.packages for spec in RIVALS.values() if spec.environment}
+NEEDS: dict[str, Spec] = {spec.environment: spec for spec in RIVALS.values() if spec.environment}
 
 
 def python_of(name: str, root: Path | None = None) -> Path:
@@ -31,12 +31,18 @@ def install(
         done = folder / ".installed"
         if done.exists() and done.read_text() == _wanted(name):
             continue
-        tell(f"{name}: installing {', '.join(NEEDS[name])} into {folder}")
+        wanted = NEEDS[name]
+        tell(f"{name}: installing {', '.join(wanted.packages)} into {folder}")
         log = folder / "install.log"
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)  # no remnants of other pins
+        pip, commands = [str(python_of(name, root)), "-m", "pip"], [["install", "--quiet", *wanted.packages]]
+        if wanted.without:
+            commands.append(["uninstall", "--quiet", "--yes", *wanted.without])
         with log.open("w") as file:
-            command = [str(python_of(name, root)), "-m", "pip", "install", "--quiet", *NEEDS[name]]
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+            for command in commands:
+                code = subprocess.run([*pip, *command], stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+                if code:
+                    break
         if code:
             lines = [line for line in log.read_text().splitlines() if line.startswith("ERROR")]
             failed[name] = lines[-1] if lines else f"pip ended with {code}, see {log}"
@@ -46,4 +52,5 @@ def install(
 
 
 def _wanted(name: str) -> str:
-    return "\n".join(NEEDS[name]) + "\n"
+    spec = NEEDS[name]
+    return "\n".join([*spec.packages, *(f"without {each}" for each in spec.without)]) + "\n"

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from ..encoder import TextKind
 from ..engine import Engine
 from ..result import Embedded, RerankResult, SearchResult
+from ..tokens import Truncate
 
 Answer = TypeVar("Answer", covariant=True)
 
@@ -43,7 +44,7 @@ class Rerank(Call[RerankResult]):
     query: str
     texts: Sequence[str] | None = None
     ids: Sequence[str] | None = None
-    truncate: bool = True
+    truncate: Truncate = "right"
     passage_tokens: int | None = None
     budget_ms: float | None = None
 
@@ -60,7 +61,7 @@ class Embed(Call[Embedded]):
 
     texts: Sequence[str]
     kind: TextKind | None = None
-    truncate: bool = True
+    truncate: Truncate = "right"
 
     async def run(self, engine: Engine) -> Embedded:
         return await engine.aembed(self.texts, self.kind, truncate=self.truncate, client=self.client)

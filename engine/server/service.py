@@ -15,6 +15,7 @@ from ..config import SearchSettings
 from ..encoder import TextKind
 from ..engine import Engine
 from ..result import Embedded, RerankResult, SearchResult, Timings
+from ..tokens import Truncate
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
@@ -99,7 +100,7 @@ class Service:
         texts: Sequence[str] | None = None,
         *,
         ids: Sequence[str] | None = None,
-        truncate: bool = True,
+        truncate: Truncate = "right",
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
         remaining: float,
@@ -117,7 +118,7 @@ class Service:
         lease: Lease,
         groups: Sequence[tuple[str, Sequence[str]]],
         *,
-        truncate: bool,
+        truncate: Truncate,
         remaining: float,
         client: str = "",
     ) -> list[RerankResult]:
@@ -135,7 +136,7 @@ class Service:
         query: str,
         texts: Sequence[str] | None,
         ids: Sequence[str] | None,
-        truncate: bool,
+        truncate: Truncate,
         passage_tokens: int | None,
         budget_ms: float | None,
         client: str,
@@ -153,8 +154,8 @@ class Service:
         most = None if budget_ms is None else budget_ms / 1e3
         call = Rerank(
             client=client,
-            query=readable(query, reranker),
-            texts=None if texts is None else [readable(text, reranker) for text in texts],
+            query=readable(query, reranker, truncate),
+            texts=None if texts is None else [readable(text, reranker, truncate) for text in texts],
             ids=ids,
             truncate=truncate,
             passage_tokens=passage_tokens,
@@ -173,7 +174,7 @@ class Service:
         texts: Sequence[str],
         kind: TextKind | None = None,
         *,
-        truncate: bool = True,
+        truncate: Truncate = "right",
         remaining: float,
         client: str = "",
     ) -> Embedded:
@@ -183,7 +184,7 @@ class Service:
         self._check_characters(texts, "input")
         estimated = lengths_of(_characters(texts), 2, encoder.max_length)
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining, client):
-            read = [readable(text, encoder) for text in texts]
+            read = [readable(text, encoder, truncate) for text in texts]
             call = Embed(client=client, texts=read, kind=kind, truncate=truncate)
             result = await lease.run(call, remaining)
         self._answered(result.timings, result.tokens, None)
@@ -241,13 +242,15 @@ def needed_reranker(facts: Facts) -> ModelFacts:
     return facts.reranker
 
 
-def readable(text: str, model: ModelFacts) -> str:
+def readable(text: str, model: ModelFacts, truncate: Truncate = "right") -> str:
     """What a model reads of a text and one character more, so that the engine sees that it was longer.
 
     The rest of a megabyte is neither written to the worker nor read by it (see `Tokenizer.cut`).
     """
     if len(text) <= model.characters:
         return text
+    if truncate == "left":
+        return text.rstrip()[-model.characters - 1 :]
     return text.lstrip()[: model.characters + 1]
 
 

@@ -37,6 +37,7 @@ WORDS = ["the", "a", "return", "value", "of", "function", "list", "is", "not", "
 TEXTS = st.one_of(
     st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), st.text(max_size=80), st.sampled_from(ODD)
 )
+SIDES = st.sampled_from(["right", "left"])
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -48,8 +49,9 @@ def family(request, tmp_path_factory):
     return reference, folder / "tokenizer.json"
 
 
-def joined(reference, query, passages, length):
+def joined(reference, query, passages, length, side="right"):
     """The pairs by Hugging Face, in lists: given one at a time, an empty passage would be no pair."""
+    reference.truncation_side = side
     queries = [query] * len(passages)
     return reference(queries, passages, truncation="longest_first", max_length=length, return_token_type_ids=True)
 
@@ -96,12 +98,12 @@ def test_ragged_indices_are_the_ranges_one_after_another(rows):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(query=TEXTS, passages=st.lists(TEXTS, min_size=1, max_size=4), length=st.integers(5, 128))
-def test_joined_pairs_are_the_hugging_face_tokenizers(family, query, passages, length):
+@given(query=TEXTS, passages=st.lists(TEXTS, min_size=1, max_size=4), length=st.integers(5, 128), side=SIDES)
+def test_joined_pairs_are_the_hugging_face_tokenizers(family, query, passages, length, side):
     reference, file = family
     ours = Tokenizer(file, max_length=length, segments=True)
-    pairs = ours.pairs(ours.encode(query), ours.encode_many(passages))
-    expected = joined(reference, query, passages, length)
+    pairs = ours.pairs(ours.encode(query), ours.encode_many(passages), side)
+    expected = joined(reference, query, passages, length, side)
     for row in range(len(passages)):
         assert pairs[row].tolist() == expected["input_ids"][row]
         span = slice(pairs.cu_seqlens[row], pairs.cu_seqlens[row + 1])
@@ -109,11 +111,12 @@ def test_joined_pairs_are_the_hugging_face_tokenizers(family, query, passages, l
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.lists(TEXTS, min_size=1, max_size=4), length=st.integers(4, 128))
-def test_single_sequences_are_the_hugging_face_tokenizers(family, texts, length):
+@given(texts=st.lists(TEXTS, min_size=1, max_size=4), length=st.integers(4, 128), side=SIDES)
+def test_single_sequences_are_the_hugging_face_tokenizers(family, texts, length, side):
     reference, file = family
+    reference.truncation_side = side
     ours = Tokenizer(file, max_length=length, segments=False)
-    batch = ours.single(ours.encode_many(texts))
+    batch = ours.single(ours.encode_many(texts), side)
     for row, text in enumerate(texts):
         assert batch[row].tolist() == reference(text, truncation=True, max_length=length)["input_ids"]
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastapi import Request
 
+from ...tokens import Truncate
 from ..answers import NimRankings
 from ..errors import Failure
 from ..replies import Json
@@ -41,7 +42,8 @@ async def rank(body: RankingBody, request: Request, service: Service) -> Json:
     if not body.passages:
         raise Failure("empty", "passages is empty; give at least one", param="passages")
     texts = [passage.text for passage in body.passages]
-    result = await rerank_request(service, request, body.query.text, texts, truncate=body.truncate == "END")
+    truncate: Truncate = "right" if body.truncate == "END" else "never"
+    result = await rerank_request(service, request, body.query.text, texts, truncate=truncate)
     rankings = [{"index": passage.index, "logit": passage.score} for passage in result.passages]
     usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
     return Json({"rankings": rankings, "usage": usage}, headers=degradation(result.degraded))

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
 from ...result import Reranked, RerankResult
+from ...tokens import Truncate
 from ..answers import failures
 from ..deadline import milliseconds
 from ..errors import Dialect, Failure
@@ -130,7 +131,7 @@ async def rerank_documents(
     documents: list[Document],
     *,
     fields: list[str] | None = None,
-    truncate: bool = True,
+    truncate: Truncate = "right",
     passage_tokens: int | None = None,
 ) -> tuple[RerankResult, list[str]]:
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ...encoder import TextKind
 from ...result import Timings
+from ...tokens import Truncate
 from ..admission import CHARACTERS_A_TOKEN
 from ..answers import TeiInfo, TeiPrediction, TeiToken
 from ..calls import Decode, Tokenize
@@ -47,9 +48,11 @@ class Truncation(Body):
     truncate: bool | None = None
     truncation_direction: Direction = "right"
 
-    def cut(self) -> bool:
-        """Whether texts may be cut. Models here cut on the right, so "left" holds for texts that need no cut."""
-        return self.truncate is not False and self.truncation_direction.lower() == "right"
+    def cut(self) -> Truncate:
+        """What becomes of texts that are too long."""
+        if self.truncate is False:
+            return "never"
+        return "left" if self.truncation_direction.lower() == "left" else "right"
 
 
 class EmbedBody(Truncation):

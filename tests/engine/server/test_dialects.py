@@ -120,7 +120,6 @@ def test_truncation_can_be_forbidden(server: Running):
     long = "word " * 2_000
     for path, fields in (
         ("/rerank", {"query": "q", "texts": ["short", long], "truncate": False}),
-        ("/rerank", {"query": "q", "texts": ["short", long], "truncation_direction": "Left"}),
         ("/embed", {"inputs": ["short", long], "truncate": False}),
         ("/v1/ranking", {"query": {"text": "q"}, "passages": [{"text": "short"}, {"text": long}], "truncate": "NONE"}),
     ):
@@ -131,6 +130,20 @@ def test_truncation_can_be_forbidden(server: Running):
     # Cut to five tokens, the long one is as the short one.
     cut = post(server, "/v2/rerank", query="q", documents=["word " * 5, long], max_tokens_per_doc=5)["results"]
     assert cut[0]["relevance_score"] == pytest.approx(cut[1]["relevance_score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("words", [500, 100_000])
+def test_tei_cuts_on_the_side_that_was_asked_for(server: Running, words: int):
+    """A text is its last words on the left, its first on the right, also where the server cuts before it tokenises."""
+    first, last = "begin " + "return value " * 300, "of the list " * 300 + "end"
+    long = f"{first}{'word ' * words}{last}"
+    for path, fields, name in (("/embed", {}, "inputs"), ("/rerank", {"query": "q", "raw_scores": True}, "texts")):
+        for side, kept in (("Left", last), ("Right", first)):
+            settings = fields | {"truncation_direction": side}
+            answers = [server.client.post(path, json=settings | {name: [text]}).json() for text in (long, kept, "word")]
+            values = [answer[0]["score"] if name == "texts" else answer[0] for answer in answers]
+            np.testing.assert_allclose(values[0], values[1], atol=1e-5)
+            assert not np.allclose(values[0], values[2], atol=1e-3)
 
 
 def test_tei_embed_predict_similarity(server: Running, engine: Engine):
