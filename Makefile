@@ -47,7 +47,7 @@ KEEP = $(if $(DATA),--questions $(DATA)) --save
 bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minutes), write bench/RESULTS.md.
 	$(BENCH) latency $(KEEP) --sample 8 $(RIVALS) >/dev/null
 	$(BENCH) throughput $(KEEP) --sample 4 --repeats 2 $(RIVALS) >/dev/null
-	$(BENCH) quality $(KEEP) --sample 40 --timed 5 >/dev/null
+	$(BENCH) quality $(KEEP) --sample 40 --timed 5 --tokens 64 --tokens 128 >/dev/null
 	$(BENCH) recall $(KEEP) --rows 50000 >/dev/null
 	$(BENCH) index $(KEEP) --passages 300 --repeats 2 $(RIVALS) >/dev/null
 	$(BENCH) export --save >/dev/null
@@ -56,9 +56,9 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minu
 	$(BENCH) report
 
 SETS ?= squad-dev nq-qed-clapnq scifact
-SAMPLE ?= 2000
+SAMPLE ?= 1000
 MODELS = .bench/models
-accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=2000 questions of each of SETS in ../shared/data; an hour on two quiet cores.
+accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=1000 questions of each of SETS in ../shared/data, and INT8 beside FP32; an hour on two quiet cores.
 	$(BIN)/tandem export minilm-l6 --as bi-encoder --out $(MODELS)/minilm-l6
 	$(BIN)/tandem export minilm-l6-reranker --as cross-encoder --out $(MODELS)/minilm-l6-reranker
 	set -e; for set in $(SETS); do \
@@ -66,6 +66,8 @@ accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=2000 questions of ea
 	    --encoder $(MODELS)/minilm-l6 --reranker $(MODELS)/minilm-l6-reranker; \
 	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --sample $(SAMPLE) --save; \
 	done
+	$(BENCH) quality .bench/collections/$(firstword $(SETS)) --questions ../shared/data/$(firstword $(SETS)) --save \
+	  --sample 400 --candidates 10 --candidates 30 --precision int8 --precision fp32 --budget-ms 250 --timed 3 >/dev/null
 	$(BENCH) report
 
 rivals: $(INSTALLED)  ## Make the environments of rivals that need their own (7 GB), and check what they compute.

@@ -1,6 +1,6 @@
 """Accuracy against milliseconds: what more candidates, longer texts, another precision and a larger budget buy.
 
-The cross-encoder reads the deepest candidate list once for each precision and length, and so does its early exit;
+The cross-encoder reads the longest list of candidates once for each precision and length, and so does its early exit;
 smaller counts reuse those logits, since a pair's logit does not depend on how many others were read. Budgets are really
 run, one search a question and budget, and so are the times of candidate counts, on some of the questions.
 """
@@ -78,7 +78,7 @@ def curve(
     questions = {name: workload.judged.queries[name] for name in names}
     qrels = {name: workload.judged.qrels[name] for name in names}
     deepest = min(max(*counts, 100), len(engine.collection))
-    recalled = _recall(engine, questions, deepest)
+    recalled, most = _recall(engine, questions, deepest), min(max(counts), deepest)
     rows: list[dict[str, Any]] = [
         {"order": "bm25", "ms": None, **_metrics(qrels, bm25(engine.collection, questions, deepest))},
         {"order": "recall", "ms": _recall_ms(engine, questions), **_metrics(qrels, _runs(recalled))},
@@ -87,9 +87,9 @@ def curve(
     for precision in precisions:
         reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, precision, early_exit=True)
         reranker.warm_up()
-        early = _logits(engine, reranker.early, questions, recalled, None, progress) if reranker.early else None
+        early = _logits(engine, reranker.early, questions, recalled, most, None, progress) if reranker.early else None
         for limit in (None, *(lengths if precision == precisions[0] else ())):
-            logits = _logits(engine, reranker, questions, recalled, limit, progress)
+            logits = _logits(engine, reranker, questions, recalled, most, limit, progress)
             for count in sorted({min(count, deepest) for count in counts}):
                 for order, fusion in (("rerank", Fusion()), ("fused", engine.fusion)):
                     run = _reordered(recalled, logits, count, fusion)
@@ -127,10 +127,10 @@ def _recall(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str
 
 
 def _logits(
-    engine: Engine, reranker: CrossEncoder, questions: dict[str, str], recalled: dict[str, Recalled],
+    engine: Engine, reranker: CrossEncoder, questions: dict[str, str], recalled: dict[str, Recalled], most: int,
     limit: int | None, progress: Silent,
 ) -> Logits:  # fmt: skip
-    """With pairs cut to `limit` tokens as the model's own limit would cut them."""
+    """Of the first `most` candidates, with pairs cut to `limit` tokens as the model's own limit would cut them."""
     tokenizer = reranker.tokenizer
     if limit is not None:
         artifact = reranker.artifact
@@ -139,7 +139,7 @@ def _logits(
     logits = {}
     what = f"{reranker.precision}, {tokenizer.max_length} tokens"
     for done, (name, question) in enumerate(questions.items(), start=1):
-        pairs = tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(recalled[name].rows))
+        pairs = tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(recalled[name].rows[:most]))
         logits[name] = reranker.compute_all(pairs)
         progress(done, len(questions), what)
     return logits

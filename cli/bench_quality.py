@@ -42,4 +42,4 @@ def command(
             engine, work, sample=sample, counts=candidates, budgets=budget_ms, precisions=chosen, lengths=tokens,
             timed=timed, seed=seed, progress=progress,
         )  # fmt: skip
-    finish(document, save, results, work.name)
+    finish(document, save, results, work.name, *(precision if precision != ["int8"] else []))

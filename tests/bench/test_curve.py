@@ -39,7 +39,7 @@ def engine(
 @pytest.mark.parametrize("count", [1, 7, 60])
 def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
     recalled = _recall(engine, QUESTIONS, 60)
-    logits = _logits(engine, engine.reranker, QUESTIONS, recalled, None, lambda done, total, what: None)
+    logits = _logits(engine, engine.reranker, QUESTIONS, recalled, count, None, lambda done, total, what: None)
     run = _reordered(recalled, logits, count, engine.fusion)
     for name, question in QUESTIONS.items():
         result = engine.search(question, top_k=count, candidates=count, budget_ms=None)
@@ -50,9 +50,9 @@ def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
 def test_shorter_pairs_change_only_those_that_are_longer(engine: Engine):
     recalled = _recall(engine, QUESTIONS, 60)
     say = lambda done, total, what: None  # noqa: E731
-    whole = _logits(engine, engine.reranker, QUESTIONS, recalled, None, say)
-    same = _logits(engine, engine.reranker, QUESTIONS, recalled, 4096, say)
-    short = _logits(engine, engine.reranker, QUESTIONS, recalled, 24, say)
+    whole = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
+    same = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, 4096, say)
+    short = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, 24, say)
     tokenizer = engine.reranker.tokenizer
     for name, question in QUESTIONS.items():
         assert np.array_equal(whole[name], same[name])
