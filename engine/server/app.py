@@ -17,6 +17,7 @@ from .access import Access
 from .auth import Auth
 from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
+from .hot import Handler, Hot
 from .limits import Bodies
 from .replies import Json, failure_reply
 from .routes import ROUTERS, admin, probes
@@ -33,13 +34,13 @@ def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
     return Access(Auth(Deadlines(bodies, service), service.settings), service)
 
 
-def create_routes(service: Service) -> FastAPI:
+def create_routes(service: Service) -> Hot:
     """The routes alone, without the layers that guard them."""
     app = _application("Tandem")
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
-    return app
+    return Hot(app, [route for router in ROUTERS for route in router.routes], service, _HANDLERS)
 
 
 def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
@@ -67,10 +68,7 @@ def _application(title: str) -> FastAPI:
     return FastAPI(
         title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
         docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Json,
-        exception_handlers={
-            Failure: _failure, TandemError: _engine_error, RequestValidationError: _invalid, HTTPException: _http_error,
-            Exception: _failure,
-        },
+        exception_handlers={**cast(dict[int | type[Exception], Handler], _HANDLERS), Exception: _failure},
     )  # fmt: skip
 
 
@@ -109,3 +107,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     reply = failure_reply(failure, request.scope)
     reply.headers.update(cast(HTTPException, error).headers or {})  # Allow
     return reply
+
+
+_HANDLERS: dict[type[Exception], Handler] = {
+    Failure: _failure,
+    TandemError: _engine_error,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+}

@@ -31,7 +31,7 @@ class Bodies:
         taken = [0]
         try:
             body = await self._read(scope, receive, taken)
-            await self._app(scope, _replay(body), send)
+            await self._app(scope, replay(body), send)
         except Failure as failure:
             await send_failure(failure, scope, send)
         finally:
@@ -77,7 +77,8 @@ class Bodies:
         return Failure("too_large", f"the body exceeds {self._limit} bytes; send fewer texts at once", close=True)
 
 
-def _replay(body: bytes) -> Receive:
+def replay(body: bytes) -> Receive:
+    """What gives a whole body in one message, and then waits."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:

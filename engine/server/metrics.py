@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -54,6 +56,8 @@ class Metrics:
         self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
         self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
         self._tei(registry, histogram)
+        # A metric's `labels` writes and looks up a tuple of strings under a lock; a request asks for nine.
+        self._one: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
 
     def _tei(self, registry: CollectorRegistry, histogram: Callable[..., Histogram]) -> None:
         # Gauges, since the client library appends `_total` to a counter's name and TEI's names have none.
@@ -98,7 +102,7 @@ class Metrics:
         """A request of the models was answered."""
         for stage in STAGES:
             if value := getattr(timings, stage):
-                self.stages.labels(stage).observe(value / 1e3)
+                self._one(self.stages, stage).observe(value / 1e3)
         self.te_tokenization.observe(timings.tokenize / 1e3)
         self.te_queue.observe(timings.queue / 1e3)
         self.te_inference.observe((timings.encode + timings.recall + timings.rerank) / 1e3)
@@ -109,14 +113,14 @@ class Metrics:
         self, route: str, status: int, seconds: float, *, single: bool = False, kind: str | None = None
     ) -> None:
         """A request ended, however: `single` for one text instead of a list, `kind` of the failure if it is one."""
-        self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        self._one(self.requests, route, status).inc()
+        self._one(self.seconds, route).observe(seconds)
         if route not in _TEI_COUNTED:
             return
         method = "single" if single else "batch"
-        self.te_count.labels(method).inc()
+        self._one(self.te_count, method).inc()
         if status < 400:
-            self.te_success.labels(method).inc()
+            self._one(self.te_success, method).inc()
             self.te_duration.observe(seconds)
         else:
             self.te_failure.labels(_TEI_ERRORS.get(kind or "", kind or "disconnected")).inc()
