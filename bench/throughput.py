@@ -72,14 +72,15 @@ def throughput(
                     rounds.setdefault(f"{name}, {count} at once", []).append(asked)
             for name, system in theirs.items():
                 if name not in absent:
+                    at_once = f"{name}, {len(questions)} at once"
                     try:
                         alone = _one_by_one(system, questions, rows)
                         rounds.setdefault(name, []).append((sum(alone["total"]) / 1e3, alone["total"]))
                         if name in sharing:
-                            at_once = f"{name}, {len(questions)} at once"
                             rounds.setdefault(at_once, []).append(_together(system, questions, rows, alone["recall"]))
                     except Unavailable as reason:
                         absent[name] = str(reason)
+                        rounds.pop(at_once, None)
             progress(turn + 1, repeats, "rounds")
     least = floor(engine, reranker, questions, lengths, rates)["rerank"]
     tokens = sum(int(each.sum()) for each in lengths) / len(lengths)

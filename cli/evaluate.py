@@ -80,15 +80,15 @@ def command(
 
 
 def _differs(split: str | None, candidates: int, budget_ms: float, rerank: bool, precision: Wanted) -> list[str]:
-    """Parts of a saved result's name: what was asked otherwise than the defaults, so that it replaces no other's."""
-    parts = {
-        split or "": split is not None,
-        f"{candidates}-candidates": candidates != CANDIDATES,
-        f"{budget_ms:g}-ms": budget_ms > 0,
-        "recall": not rerank,
-        precision: precision != "auto",
-    }
-    return [part for part, wanted in parts.items() if wanted]
+    """Parts of a saved result's name: in what it is another measurement, and not the same on more questions."""
+    parts = [
+        (split or "", split is not None),
+        (f"{candidates}-candidates", candidates != CANDIDATES),
+        (f"{budget_ms:g}-ms", budget_ms > 0),
+        ("recall", not rerank),
+        (precision, precision != "auto"),
+    ]
+    return [part for part, wanted in parts if wanted]
 
 
 def _show(quality: Quality) -> None:

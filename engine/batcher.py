@@ -56,12 +56,19 @@ class Batcher:
         self.busy_since: float | None = None
         """When the micro-batch that runs now began (`time.monotonic`), None between two: a watchdog reads it."""
         prepared: Future[None] = Future()
-        self._thread = threading.Thread(target=self._serve, args=(prepare, prepared), name="tandem-device", daemon=True)
+        # In a list that is emptied: a thread keeps its arguments, and with them whoever `prepare` is a method of.
+        self._thread = threading.Thread(
+            target=self._serve, args=([prepare], prepared), name="tandem-device", daemon=True
+        )
         self._thread.start()
         try:
             prepared.result()
-        except Exception:
-            self._thread.join()
+        except BaseException as error:  # an interrupted caller has no batcher to close
+            with self._condition:
+                self._closed = True
+                self._condition.notify()
+            if isinstance(error, Exception):
+                self._thread.join()
             raise
 
     def submit(self, job: Job) -> Future[Served]:
@@ -106,9 +113,9 @@ class Batcher:
             self._condition.notify()
         self._thread.join()
 
-    def _serve(self, prepare: Callable[[], None], prepared: Future[None]) -> None:
+    def _serve(self, first: list[Callable[[], None]], prepared: Future[None]) -> None:
         try:
-            prepare()
+            first.pop()()
         except BaseException as error:  # of whoever made this batcher, and raised there
             prepared.set_exception(error)
             return

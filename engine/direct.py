@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,7 @@ class Direct:
             return RerankResult([], 0, clock.timings())
         if passage_tokens is not None:
             long = np.where(passages.lengths > passage_tokens, False, long)
-            passages = passages.heads(passage_tokens)
+            passages = passages.heads(passage_tokens) if side == "right" else passages.tails(passage_tokens)
         long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
         if truncate == "never":
             _refuse_long(long, "passage", tokenizer.max_length)
@@ -122,6 +122,8 @@ class Direct:
 
 def _side(truncate: Truncate) -> CutSide:
     """Where a text is cut; one that is refused for its length is measured from its beginning."""
+    if truncate not in get_args(Truncate):
+        raise InputError(f"truncate {truncate!r} is unknown; choose {', '.join(get_args(Truncate))}")
     return "left" if truncate == "left" else "right"
 
 

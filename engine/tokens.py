@@ -59,6 +59,13 @@ class TokenBatch:
         segments = None if self.segments is None else self.segments[source]
         return TokenBatch(self.ids[source], cumulative(lengths), segments)
 
+    def tails(self, limit: int) -> TokenBatch:
+        """The last `limit` tokens of each sequence."""
+        lengths = np.minimum(self.lengths, limit)
+        source = ragged_indices(self.cu_seqlens[1:] - lengths, lengths)
+        segments = None if self.segments is None else self.segments[source]
+        return TokenBatch(self.ids[source], cumulative(lengths), segments)
+
     def pad(self, pad_id: int) -> PaddedBatch:
         """The same sequences as rectangles, padded on the right to the longest."""
         lengths = self.lengths

@@ -119,10 +119,6 @@ class GpuFaiss:
             )
         return scores.masked_fill_(rows < 0, -torch.inf), rows
 
-    def hand_over(self) -> None:
-        """Let the next thread that searches own the index: the one that warmed it up has ended its work."""
-        self._owner = None
-
     def _refined(self, queries: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
         """The best of the candidate `rows` by exact cosines."""
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)

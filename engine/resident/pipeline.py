@@ -43,10 +43,6 @@ class Finder(Protocol):
         """Cosines float32 [n, k] and rows int64 [n, k] for float32 [n, d] on the same device; -inf and -1 for none."""
         ...
 
-    def hand_over(self) -> None:
-        """The next thread that searches will be its only one."""
-        ...
-
 
 class Pipeline:
     """One thread at a time: buffers and graphs are used again."""
@@ -101,8 +97,6 @@ class Pipeline:
             bounds = np.arange(0, length * count + 1, length)
             query = TokenBatch(np.zeros(length * count, np.int32), bounds, None)
             self.search(Queries(query, query), candidates, KEPT)
-        if self._finder is not None:
-            self._finder.hand_over()
 
     def _search(self, queries: Queries, k: int, kept: int) -> list[Found | None]:
         if len(queries) == 1 and self._captures and self._finder is None:

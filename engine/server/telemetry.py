@@ -19,7 +19,7 @@ from starlette.types import Scope
 from ..errors import InputError
 from ..result import Timings
 
-# Ours: inside it FastAPI makes spans of its own, and the current one is theirs.
+# Ours: where a request goes through FastAPI, that makes spans of its own inside it, and the current one is theirs.
 _request: ContextVar[Any] = ContextVar("tandem-span", default=None)
 
 

@@ -39,7 +39,10 @@ def engine(
 @pytest.mark.parametrize("count", [1, 7, 60])
 def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
     recalled = _recall(engine, QUESTIONS, 60)
-    logits = _logits(engine, engine.reranker, QUESTIONS, recalled, count, None, lambda done, total, what: None)
+    say = lambda done, total, what: None  # noqa: E731
+    logits = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
+    fewer = _logits(engine, engine.reranker, QUESTIONS, recalled, count, None, say)
+    assert all(np.array_equal(fewer[name], logits[name][:count]) for name in QUESTIONS)
     run = _reordered(recalled, logits, count, engine.fusion)
     for name, question in QUESTIONS.items():
         result = engine.search(question, top_k=count, candidates=count, budget_ms=None)

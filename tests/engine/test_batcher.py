@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import pairwise
@@ -569,6 +571,22 @@ def test_what_is_prepared_runs_first_and_on_the_device_thread():
     try:
         assert seen == ["tandem-device"]
         assert batcher.submit(Job(Echo(), pack([[1, 2]]))).result(timeout=5).results
+    finally:
+        batcher.close()
+
+
+def test_whoever_prepared_is_not_kept():
+    class Owner:
+        def prepare(self) -> None:
+            pass
+
+    owner = Owner()
+    kept = weakref.ref(owner)
+    batcher = Batcher(queue_tokens=100, prepare=owner.prepare)
+    try:
+        del owner
+        gc.collect()
+        assert kept() is None
     finally:
         batcher.close()
 

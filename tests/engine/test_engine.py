@@ -164,6 +164,27 @@ def test_rerank_takes_texts_or_stored_ids(engine: Engine):
         engine.rerank("q", ["fine", 1])  # type: ignore[list-item]
 
 
+def test_a_text_is_cut_on_the_side_that_was_asked_for(engine: Engine):
+    first, last = "open a file " * 30_000, "sort the list"
+
+    async def scores(text: str, **settings: object) -> list[float]:
+        result = await engine.arerank("q", [text], **settings)
+        return [passage.score for passage in result.passages]
+
+    count = engine.reranker.tokenizer.count
+    cut = asyncio.run(scores(first + last, truncate="left", passage_tokens=count(last)))
+    assert cut == pytest.approx(asyncio.run(scores(last)), abs=1e-5)
+    cut = asyncio.run(scores(first + last, truncate="right", passage_tokens=count("open a file")))
+    assert cut == pytest.approx(asyncio.run(scores("open a file")), abs=1e-5)
+    with pytest.raises(InputError, match="longer than"):
+        asyncio.run(scores(first, truncate="never"))
+    for wrong in (False, "Left"):
+        with pytest.raises(InputError, match=r"truncate .* is unknown; choose right, left, never"):
+            asyncio.run(scores("a file", truncate=wrong))
+        with pytest.raises(InputError, match=r"truncate .* is unknown"):
+            asyncio.run(engine.aembed(["a file"], truncate=wrong))  # type: ignore[arg-type]
+
+
 def test_an_empty_document_is_scored_like_any_other(engine: Engine):
     with_blanks = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "", " \n", "a file"])}
     without = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "a file"])}

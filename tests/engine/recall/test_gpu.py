@@ -171,11 +171,6 @@ def test_what_faiss_gets_silently_wrong_is_refused(vectors: np.ndarray):
     thread.start()
     thread.join()
     assert "second thread" in str(caught[0])
-    index.hand_over()
-    thread = threading.Thread(target=from_elsewhere)
-    thread.start()
-    thread.join()
-    assert len(caught) == 1
 
 
 def test_few_lists_read_give_fewer_rows_and_say_so(vectors: np.ndarray):

@@ -235,7 +235,7 @@ def test_a_request_is_a_span_where_the_sdk_is_installed(server: Running):
 def finished_span(exporter: Any) -> Any:
     """Our one span of a request just answered: it ends after the answer's last byte, so the client may be first."""
 
-    def ours() -> list[Any]:  # FastAPI makes some of its own inside it
+    def ours() -> list[Any]:  # FastAPI may make some of its own inside it
         return [span for span in exporter.get_finished_spans() if span.instrumentation_scope.name == "tandem"]
 
     until(lambda: bool(ours()))
