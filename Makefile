@@ -44,7 +44,7 @@ RIVALS ?=
 BENCH = $(BIN)/tandem bench
 KEEP = $(if $(DATA),--questions $(DATA)) --save
 
-bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores (15 minutes), write bench/RESULTS.md.
+bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores, write bench/RESULTS.md (29 minutes with all rivals).
 	$(BENCH) latency $(KEEP) --sample 8 $(RIVALS) >/dev/null
 	$(BENCH) throughput $(KEEP) --sample 4 --repeats 2 $(RIVALS) >/dev/null
 	$(BENCH) quality $(KEEP) --sample 40 --timed 5 --tokens 64 --tokens 128 >/dev/null

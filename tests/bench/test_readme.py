@@ -1,0 +1,65 @@
+"""README quotes the saved results: a row of a table is of one row of a report, a figure in a sentence is in one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REPORTS = ("bench/RESULTS.md", "bench/RESULTS-AVX2.md")
+OTHERS = ("bench/LOG.md", "export/adapters/minilm-l6-reranker/README.md")
+NUMBER = re.compile(r"(?<![\w.-])(?:\d[\d,]*)?\.?\d+(?!\w)")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def figures(words: str) -> set[str]:
+    """The numbers of a text, without what is code or a link's address: 1,000 as 1000, .85 as 0.85."""
+    words = re.sub(r"`[^`]*`|\]\([^)]*\)", " ", words)
+    found = (each.replace(",", "") for each in NUMBER.findall(words))
+    return {f"0{each}" if each.startswith(".") else each for each in found}
+
+
+def told(words: str) -> set[str]:
+    """The figures that measurements have: small whole ones count layers, cores, milliseconds of a budget."""
+    return {number for number in figures(words) if "." in number or len(number) > 2}
+
+
+def measured() -> list[str]:
+    """README's paragraphs and tables that tell measurements."""
+    readme = read("README.md")
+    about = readme.split("\n## Measured\n")[1].split("\n## ")[0]
+    return [part for part in [*about.split("\n\n"), *readme.split("\n\n")] if told(part) and _measures(part, about)]
+
+
+def _measures(part: str, about: str) -> bool:
+    return part in about or part.startswith("Measured (")
+
+
+TABLES = sorted({part for part in measured() if part.startswith("|")})
+WORDS = sorted({part for part in measured() if not part.startswith("|")})
+
+
+def test_numbers_are_found_as_they_are_written():
+    words = "of 1,000 questions .851, 95.2 ms (90.1–97.3), `--sample 800`, [it](a/1.md), v2, AVX-512"
+    assert figures(words) == {"1000", "0.851", "95.2", "90.1", "97.3"}
+    assert told("0.851, 8 layers, 100 candidates") == {"0.851", "100"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_quotes_one_row_of_a_report(table: str):
+    rows = [figures(line) for name in REPORTS for line in read(name).splitlines() if line.startswith("|")]
+    for line in table.splitlines()[2:]:
+        quoted = figures(line.partition("|")[2].partition("|")[2])  # the first cell is its name, with counts in it
+        assert any(quoted <= row for row in rows), f"no row of {' or '.join(REPORTS)} has all figures of {line}"
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_figure_in_a_sentence_is_in_a_report(words: str):
+    sources = [*REPORTS, *(name for name in OTHERS if f"({name})" in words)]
+    unknown = told(words) - set().union(*(figures(read(name)) for name in sources))
+    assert not unknown, f"README says {', '.join(sorted(unknown))}, which is in none of {', '.join(sources)}"
