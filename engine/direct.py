@@ -80,7 +80,7 @@ class Direct:
             return RerankResult([], 0, clock.timings())
         if passage_tokens is not None:
             long = np.where(passages.lengths > passage_tokens, False, long)
-            passages = passages.heads(passage_tokens) if side == "right" else passages.tails(passage_tokens)
+            passages = passages.cut(passage_tokens, side)
         long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
         if truncate == "never":
             _refuse_long(long, "passage", tokenizer.max_length)

@@ -47,22 +47,15 @@ class TokenBatch:
     def select(self, rows: npt.ArrayLike) -> TokenBatch:
         """The sequences `rows` (int [m]), in that order, copied into a new batch."""
         rows = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[rows]
-        source = ragged_indices(self.cu_seqlens[rows], lengths)
-        segments = None if self.segments is None else self.segments[source]
-        return TokenBatch(self.ids[source], cumulative(lengths), segments)
+        return self._copied(self.cu_seqlens[rows], self.lengths[rows])
 
-    def heads(self, limit: int) -> TokenBatch:
-        """The first `limit` tokens of each sequence."""
+    def cut(self, limit: int, side: CutSide = "right") -> TokenBatch:
+        """At most `limit` tokens of each sequence: its first, or cut on the left, its last."""
         lengths = np.minimum(self.lengths, limit)
-        source = ragged_indices(self.cu_seqlens[:-1], lengths)
-        segments = None if self.segments is None else self.segments[source]
-        return TokenBatch(self.ids[source], cumulative(lengths), segments)
+        return self._copied(_starts(self, lengths, side), lengths)
 
-    def tails(self, limit: int) -> TokenBatch:
-        """The last `limit` tokens of each sequence."""
-        lengths = np.minimum(self.lengths, limit)
-        source = ragged_indices(self.cu_seqlens[1:] - lengths, lengths)
+    def _copied(self, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> TokenBatch:
+        source = ragged_indices(starts, lengths)
         segments = None if self.segments is None else self.segments[source]
         return TokenBatch(self.ids[source], cumulative(lengths), segments)
 

@@ -49,7 +49,7 @@ class RerankStep:
 
     def write(self, queries: TokenBatch, terms: QueryTerms | None = None) -> None:
         """Hand over the queries' reranker ids and terms (None: no lexical score counts)."""
-        cut = queries.heads(LONGEST_QUERY)
+        cut = queries.cut(LONGEST_QUERY)
         self._ids.write(cut.ids)
         self._offsets.write_bounds(cut.cu_seqlens)
         if terms is not None:

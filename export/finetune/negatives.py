@@ -22,9 +22,6 @@ from .data import Dataset
 from .encode import Vectors, encode
 
 DEPTH = 64
-# A passage this far above the labelled answer is more likely an answer that nobody labelled. Wide, since for a third of
-# SQuAD's questions the bi-encoder prefers a wrong paragraph of the right article, and those are what is to be learnt.
-MARGIN = 0.10
 # Two passages with this cosine are the same text with other line breaks.
 DUPLICATE = 0.97
 ROWS_AT_ONCE = 512
@@ -98,7 +95,7 @@ def mine(
     questions: int,
     rng: np.random.Generator,
     clean: bool = True,
-    margin: float = MARGIN,
+    margin: float,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Mined:
     """Up to `questions` questions of `dataset`, drawn at random, with their candidates by exact search.
@@ -138,7 +135,7 @@ def among(asked: Mined, others: Mined) -> Mined:
         passages=concatenate([asked.passages, others.passages]),
         titles=concatenate([asked.titles, others.titles]),
         vectors=vectors,
-        candidates=_candidates(vectors, asked.question_vectors, asked.positives, None),
+        candidates=_candidates(vectors, asked.question_vectors, asked.positives, None, 0.0),
     )
 
 
@@ -153,7 +150,7 @@ def _candidates(
     queries: Vectors,
     positives: npt.NDArray[np.int32],
     labelled: list[npt.NDArray[np.int64]] | None,
-    margin: float = MARGIN,
+    margin: float,
 ) -> npt.NDArray[np.int32]:
     corpus = vectors.astype(np.float32)
     depth = min(DEPTH, len(corpus))

@@ -40,7 +40,9 @@ class Settings(BaseModel):
     mining_length: int = 128
     """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""
     margin: float = Field(default=0.10, ge=0)
-    """A passage whose cosine is this far above the answer's is taken for an answer that nobody labelled."""
+    """A passage whose cosine is this far above the answer's is taken for an answer that nobody labelled. Wide, since
+    for a third of SQuAD's questions the bi-encoder prefers a wrong paragraph of the right article, to be learnt from.
+    """
     passages: int = Field(default=8000, gt=0)
     """Passages mined from the largest source; the others have their share by weight, at least half as many."""
     questions: int = Field(default=9000, gt=0)

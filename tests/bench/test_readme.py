@@ -33,15 +33,12 @@ def measured() -> list[str]:
     """README's paragraphs and tables that tell measurements."""
     readme = read("README.md")
     about = readme.split("\n## Measured\n")[1].split("\n## ")[0]
-    return [part for part in [*about.split("\n\n"), *readme.split("\n\n")] if told(part) and _measures(part, about)]
+    serving = [part for part in readme.split("\n\n") if part.startswith("Measured (")]
+    return [part for part in [*about.split("\n\n"), *serving] if told(part)]
 
 
-def _measures(part: str, about: str) -> bool:
-    return part in about or part.startswith("Measured (")
-
-
-TABLES = sorted({part for part in measured() if part.startswith("|")})
-WORDS = sorted({part for part in measured() if not part.startswith("|")})
+TABLES = [part for part in measured() if part.startswith("|")]
+WORDS = [part for part in measured() if not part.startswith("|")]
 
 
 def test_numbers_are_found_as_they_are_written():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tandem.bench.rivals import RIVALS, Rival, Unavailable, start_all
+from tandem.bench.rivals.environments import install
 from tandem.bench.rivals.staging import stage
 from tandem.engine.artifact import Artifact
 from tandem.engine.cross_encoder import CrossEncoder
@@ -56,6 +58,24 @@ def test_a_rival_without_its_environment_says_how_to_make_it(models, tmp_path: P
     started, absent = start_all(["flashrank"], *models, threads=1, environments=tmp_path)
     assert started == []
     assert "bench rivals --install" in absent["flashrank"]
+
+
+def test_an_environment_loses_what_does_not_fit_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "openvino").mkdir(exist_ok=True)
+        ran.append(command[2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):
+        assert install(["openvino"], tmp_path) == {}
+    spec = RIVALS["sentence-transformers openvino"]
+    assert [words[:2] for words in ran[1:]] == [["pip", "install"], ["pip", "uninstall"]]
+    assert ran[1][-len(spec.packages) :] == list(spec.packages)
+    assert ran[2][-1] == "torchvision"
+    assert len(ran) == 3, "made once"
 
 
 def test_a_rival_that_cannot_load_says_why(models):

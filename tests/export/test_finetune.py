@@ -371,7 +371,7 @@ def test_training_reads_a_title_as_an_index_does(base: Path) -> None:
     dataset = Dataset("a set", passages, [Question("what is a list", (0,)), Question("names of a file", (1,))])
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=32, segments=True)
     model = BertModel.from_pretrained(base, dtype=torch.float32).eval()
-    mined = mine(dataset, model, tokenizer, questions=2, rng=np.random.default_rng(0))
+    mined = mine(dataset, model, tokenizer, questions=2, rng=np.random.default_rng(0), margin=0.10)
     read = tokenizer.encode_many(["the list a value.", "file names.", "the file text of a passage."])
     assert mined.titled.ids.tolist() == read.ids.tolist()
     np.testing.assert_allclose(mined.vectors, encode(model, tokenizer, read), atol=2e-3)

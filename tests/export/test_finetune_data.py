@@ -26,7 +26,7 @@ def mined(questions: int, passages: int = 40) -> Mined:
     positives = np.arange(questions, dtype=np.int32) % passages
     texts = pack([[row] for row in range(passages)])
     asked = pack([[row] for row in range(questions)])
-    found = _candidates(vectors, queries, positives, [np.array([row]) for row in positives])
+    found = _candidates(vectors, queries, positives, [np.array([row]) for row in positives], 0.10)
     return Mined(texts, texts, asked, vectors, queries, positives, found)
 
 
