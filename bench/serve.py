@@ -14,19 +14,18 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from http.client import HTTPConnection
-from typing import Any
+from typing import Any, TypeVar
 
 from ..engine import Engine, EngineError
 from .document import Cell, Document, Table, document
-from .load import Client, Outcome, closed_loop, open_loop, timed
+from .load import BareClient, Client, Outcome, closed_loop, open_loop
 from .served import HOST, Served, served
 from .spread import Spread, spread
 from .workloads import Workload, described, said
 
 MEASURES = (
     "the server at once, twice and five times its capacity: answers within the deadline, how fast the rest is refused, "
-    "memory, what HTTP adds to a search, and what others wait beside a text of a million characters"
+    "memory, what HTTP adds to a search, and what others wait beside texts of a million characters"
 )
 SEARCH, RERANK = "/v1/search", "/rerank"
 REFUSED = (429, 503)
@@ -36,8 +35,13 @@ FEWEST_ANSWERS = 30
 """Below it the capacity is a guess, and so is every multiple of it."""
 GIANT = 1_000_000
 """Characters of a huge text: the most that the server takes by default."""
+ORDINARY = 4_000
+"""Characters of a text of which the model reads as much: 512 tokens are some 2,500."""
+# Long texts a second, a third of what one client gets: without a pause the small ones would measure a queue.
+LONG_RATE = 10.0
 # Small searches a second beside huge texts: a sixth of what one client gets, so that they do not wait for each other.
 SMALL_RATE = 10.0
+Result = TypeVar("Result")
 Loads = dict[str, dict[str, Any]]
 
 
@@ -103,8 +107,8 @@ def serve_bench(
     )  # fmt: skip
 
 
-def _run(client: Client, work: Callable[[], Awaitable[list[Outcome]]]) -> list[Outcome]:
-    async def run() -> list[Outcome]:
+def _run(client: Client, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
         try:
             return await work()
         finally:
@@ -132,20 +136,17 @@ def _overhead(
     """Recall alone (reranking's noise would hide two milliseconds), one at a time: over HTTP, then in this process.
 
     `outside_engine` is what a request took beyond the total that the engine reports for it: sockets, JSON, two hops,
-    and the standard library's blocking client (one on an event loop takes a millisecond more, not the server's).
+    and a client that does nothing itself (the standard library's takes some .4 ms more, one on an event loop 1 ms).
     Returned behind the description of the workload, which an open engine knows.
     """
     names = ("device", "threads", "encoder", "reranker", "warm_up")
     chosen = {name: settings[name] for name in names if name in settings}
 
     def ask(body: bytes) -> tuple[float, float]:
-        start = time.perf_counter()
-        connection.request("POST", SEARCH, body, {"content-type": "application/json"})
-        answer = connection.getresponse().read()
-        took = (time.perf_counter() - start) * 1e3
-        return took, took - json.loads(answer)["timings"]["total"]
+        seconds, answer = connection.post(SEARCH, body)
+        return seconds * 1e3, seconds * 1e3 - json.loads(answer)["timings"]["total"]
 
-    with closing(HTTPConnection(HOST, server.port)) as connection:
+    with closing(BareClient(HOST, server.port)) as connection:
         ask(_body(asked[0], rerank=False))
         http, beyond = zip(*(ask(_body(question, rerank=False)) for question in asked), strict=True)
     # Not in turn with HTTP: of two processes that alternate each finds the caches full of the other's weights, and both
@@ -162,29 +163,42 @@ def _overhead(
 def _beside_giants(
     client: Client, questions: Sequence[str], seconds: float, seed: int, deadline_ms: float
 ) -> dict[str, Any]:
-    """Small searches (recall alone) at a steady rate, first by themselves, then while huge documents are reranked."""
+    """Small searches (recall alone) at a steady rate: by themselves, while somebody reranks a document as long as the
+    model reads, and while somebody reranks a huge one, which costs the model the same.
+
+    The two come as often, so what the second adds is what its characters cost.
+    """
     small = [_body(question, rerank=False) for question in questions]
-    alone = _open(client, small, SMALL_RATE, seconds, seed, deadline_ms)
     words = " ".join(questions)
-    huge = (words * (GIANT // max(1, len(words)) + 1))[:GIANT]
-    giant = json.dumps({"query": questions[0], "texts": [huge]}).encode()
-    sent: list[Outcome] = []
+    texts = [(words * (size // max(1, len(words)) + 1))[:size] for size in (ORDINARY, GIANT)]
+    ordinary, giant = (json.dumps({"query": questions[0], "texts": [text]}).encode() for text in texts)
 
-    async def both() -> list[Outcome]:
-        others = asyncio.create_task(
-            open_loop(client, SEARCH, small, rate=SMALL_RATE, seconds=seconds, seed=seed, deadline_ms=deadline_ms)
-        )
-        while not others.done():
-            sent.append(await timed(client, RERANK, giant, asyncio.get_running_loop().time(), deadline_ms))
-        return await others
+    def beside(other: bytes) -> tuple[list[Outcome], list[float]]:
+        async def both() -> tuple[list[Outcome], list[float]]:
+            return await asyncio.gather(
+                open_loop(client, SEARCH, small, rate=SMALL_RATE, seconds=seconds, seed=seed, deadline_ms=deadline_ms),
+                asyncio.to_thread(_paced, other, client.port, seconds),  # its megabytes are not on this event loop
+            )
 
-    beside = _run(client, both)
-    return {
-        "alone": _summary(alone, seconds, deadline_ms),
-        "beside": _summary(beside, seconds, deadline_ms),
-        "giants": _summary(sent, seconds, deadline_ms),
-        "characters": GIANT,
-    }
+        return _run(client, both)
+
+    told = {"alone": _summary(_open(client, small, SMALL_RATE, seconds, seed, deadline_ms), seconds, deadline_ms)}
+    for name, other in (("ordinary", ordinary), ("huge", giant)):
+        outcomes, others = beside(other)
+        told[f"beside_{name}"] = _summary(outcomes, seconds, deadline_ms)
+        told[name] = {"offered": round(len(others) / seconds, 2), "accepted_ms": _spread(others)}
+    return {**told, "characters": GIANT, "ordinary_characters": ORDINARY}
+
+
+def _paced(body: bytes, port: int, seconds: float) -> list[float]:
+    """Milliseconds of reranks of `body`, one after the other, LONG_RATE a second at most."""
+    took = []
+    start = time.perf_counter()
+    with closing(BareClient(HOST, port)) as client:
+        while (now := time.perf_counter() - start) < seconds:
+            took.append(client.post(RERANK, body)[0] * 1e3)
+            time.sleep(max(0.0, now + 1 / LONG_RATE - (time.perf_counter() - start)))
+    return took
 
 
 def _lasted(outcomes: Sequence[Outcome], seconds: float) -> float:
@@ -259,14 +273,20 @@ def _overhead_table(overhead: dict[str, Any]) -> Table:
 def _giant_table(giants: dict[str, Any]) -> Table:
     rows: list[list[Cell]] = [
         [words, giants[name]["offered"], *_cells(giants[name]["accepted_ms"])]
-        for name, words in (("alone", "small searches alone"), ("beside", "the same beside huge texts"),
-                            ("giants", "the huge texts"))
+        for name, words in (
+            ("alone", "small searches alone"), ("beside_ordinary", "the same beside ordinary long texts"),
+            ("beside_huge", "the same beside huge texts"), ("ordinary", "the ordinary long texts"),
+            ("huge", "the huge texts"),
+        )
     ]  # fmt: skip
     return Table(
         f"Small searches beside texts of {giants['characters']:,} characters",
         ["", "asked /s", "p50 ms", "p95", "p99"],
         rows,
-        ["small: recall alone; huge: one document to rerank, one after the other without a pause"],
+        [
+            f"small: recall alone; huge: one document of {giants['characters']:,} characters to rerank; "
+            f"ordinary: one of {giants['ordinary_characters']:,}, of which the model reads as much, as often"
+        ],
     )
 
 

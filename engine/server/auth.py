@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,6 +43,7 @@ class Auth:
         self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.bearer_keys())
         self._any_host = any_host
         self._names = frozenset({"localhost", *settings.allowed_hosts})
+        self._known = lru_cache(maxsize=64)(self._is_known)  # reading an address is a dozen calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
@@ -77,7 +79,7 @@ class Auth:
             return hashlib.sha256(key).hexdigest()[:16]
         return str((scope.get("client") or ("",))[0])
 
-    def _known(self, host: str) -> bool:
+    def _is_known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return name in self._names or loopback(name)
 

@@ -9,8 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from ..encoder import TextKind
 from ..engine import Engine
-from ..result import Embedded, RerankResult, SearchResult
+from ..result import Embedded, RerankResult
 from ..tokens import Truncate
+from .found import Found, found
 
 Answer = TypeVar("Answer", covariant=True)
 
@@ -27,14 +28,16 @@ class Call(Generic[Answer]):
 
 
 @dataclass(frozen=True, slots=True)
-class Search(Call[SearchResult]):
+class Search(Call[Found]):
     """Two-stage search; `settings` are those of `SearchSettings`."""
 
     query: str
     settings: Mapping[str, Any]
+    return_text: bool = True
 
-    async def run(self, engine: Engine) -> SearchResult:
-        return await engine.asearch(self.query, client=self.client, **self.settings)
+    async def run(self, engine: Engine) -> Found:
+        result = await engine.asearch(self.query, client=self.client, **self.settings)
+        return found(result, return_text=self.return_text)
 
 
 @dataclass(frozen=True, slots=True)

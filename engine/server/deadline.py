@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import Failure
+from .in_flight import InFlight
 from .limits import ClientGone
+from .plain import LEAVING
 from .replies import send_failure
 from .service import Service
 
@@ -16,7 +20,7 @@ HEADER = "x-request-timeout-ms"
 
 
 class Deadlines:
-    """Runs the request as a task of its own: past its deadline it gets 504, at the end of a drain 503."""
+    """Cancels a request past its deadline, which gets 504, at the end of a drain, 503, and when its client has left."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -31,36 +35,33 @@ class Deadlines:
             return await send_failure(failure, scope, send)
         loop = asyncio.get_running_loop()
         scope["state"]["deadline"] = loop.time() + seconds
-        relay = _Relay(receive)
-        started = [False]
+        relay, started = _Relay(receive), False
 
         async def noting(message: Message) -> None:
-            started[0] = True
+            nonlocal started
+            started = True
             await send(message)
 
-        task = asyncio.ensure_future(self._app(scope, relay.receive, noting))
-        self._service.in_flight.add(task)
-        task.add_done_callback(self._service.in_flight.discard)
-        watcher = asyncio.ensure_future(relay.watch())
+        request = InFlight()
+        self._service.in_flight.add(request)
+        alarm = loop.call_later(seconds, request.end, "late")
+        forget = _watch(scope, relay, request)
         try:
-            await asyncio.wait({task, watcher}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            gone, late = watcher.done() and not task.done(), not task.done()
-            task.cancel()
-            await asyncio.wait({task})
+            return await self._app(scope, relay.receive, noting)
+        except asyncio.CancelledError:
+            if not request.ended_by_itself():
+                raise
         finally:
-            task.cancel()
-            watcher.cancel()
-        if gone:
+            request.done.set_result(None)
+            self._service.in_flight.discard(request)
+            alarm.cancel()
+            forget()
+        if request.ending == "gone":
             raise ClientGone
-        if not task.cancelled():
-            return task.result()
-        ending = (
-            _late(seconds, close=not relay.is_through)
-            if late
-            else Failure("unavailable", "the server is going down", retry_after=5, close=True)
-        )
-        if not started[0]:
-            await send_failure(ending, scope, send)
+        if not started:
+            aborted = Failure("unavailable", "the server is going down", retry_after=5, close=True)
+            late = request.ending == "late"
+            await send_failure(_late(seconds, close=not relay.is_through) if late else aborted, scope, send)
 
     def _seconds(self, scope: Scope) -> float:
         limit = self._service.settings.timeout_ms / 1e3
@@ -82,11 +83,21 @@ def milliseconds(scope: Scope, header: str) -> float | None:
     return asked
 
 
-class _Relay:
-    """Passes a request's messages on; once the body is through, `watch` alone reads, and returns when the client left.
+def _watch(scope: Scope, relay: _Relay, request: InFlight) -> Callable[[], object]:
+    """End `request` when its client leaves; the function returned stops the watching.
 
-    A server delivers `http.disconnect` only to somebody who awaits `receive`.
+    A server delivers `http.disconnect` only to somebody who awaits `receive`, which takes a task; ours tells at once.
     """
+    if (tell := scope.get("extensions", {}).get(LEAVING)) is not None:
+        tell(partial(request.end, "gone"))
+        return lambda: tell(None)
+    watcher = asyncio.ensure_future(relay.watch())
+    watcher.add_done_callback(lambda done: None if done.cancelled() else request.end("gone"))
+    return watcher.cancel
+
+
+class _Relay:
+    """Passes a request's messages on; once the body is through, `watch` alone reads, until the client leaves."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

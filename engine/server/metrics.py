@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from ..result import Timings
 from .facts import Facts
+from .tallies import Counts, Observed
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -35,15 +34,9 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-
-        def histogram(name: str, what: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
-            return Histogram(name, what, labels, registry=registry, buckets=buckets)
-
-        self.requests = Counter(
-            "tandem_requests", "Answers by route and status", ("route", "status"), registry=registry
-        )
-        self.seconds = histogram("tandem_request_seconds", "Headers to answer", _SECONDS, ("route",))
-        self.stages = histogram("tandem_stage_seconds", "Time of each stage", _SECONDS, ("stage",))
+        self.requests = Counts(registry, "tandem_requests", "Answers by route and status", ("route", "status"))
+        self.seconds = Observed(registry, "tandem_request_seconds", "Headers to answer", _SECONDS, "route")
+        self.stages = Observed(registry, "tandem_stage_seconds", "Time of each stage", _SECONDS, "stage")
         self.degraded = Counter("tandem_degraded", "Searches not wholly reranked", ("reason",), registry=registry)
         self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
         self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
@@ -55,19 +48,19 @@ class Metrics:
         )
         self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
         self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
-        self._tei(registry, histogram)
-        # A metric's `labels` writes and looks up a tuple of strings under a lock; a request asks for nine.
-        self._one: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
+        self._tei(registry)
 
-    def _tei(self, registry: CollectorRegistry, histogram: Callable[..., Histogram]) -> None:
-        # Gauges, since the client library appends `_total` to a counter's name and TEI's names have none.
-        self.te_count = Gauge("te_request_count", "Requests", ("method",), registry=registry)
-        self.te_success = Gauge("te_request_success", "Answered requests", ("method",), registry=registry)
-        self.te_failure = Gauge("te_request_failure", "Failed requests", ("err",), registry=registry)
-        self.te_duration = histogram("te_request_duration", "Seconds of a request", _SECONDS)
-        self.te_tokenization = histogram("te_request_tokenization_duration", "Seconds of tokenising", _SECONDS)
-        self.te_queue = histogram("te_request_queue_duration", "Seconds of waiting", _SECONDS)
-        self.te_inference = histogram("te_request_inference_duration", "Seconds of the model", _SECONDS)
+    def _tei(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, what: str, bounds: tuple[float, ...] = _SECONDS) -> Observed:
+            return Observed(registry, name, what, bounds)
+
+        self.te_count = Counts(registry, "te_request_count", "Requests", ("method",), bare=True)
+        self.te_success = Counts(registry, "te_request_success", "Answered requests", ("method",), bare=True)
+        self.te_failure = Counts(registry, "te_request_failure", "Failed requests", ("err",), bare=True)
+        self.te_duration = histogram("te_request_duration", "Seconds of a request")
+        self.te_tokenization = histogram("te_request_tokenization_duration", "Seconds of tokenising")
+        self.te_queue = histogram("te_request_queue_duration", "Seconds of waiting")
+        self.te_inference = histogram("te_request_inference_duration", "Seconds of the model")
         self.te_length = histogram("te_request_input_length", "Tokens of a request", _TOKENS)
         self.te_batch_size = histogram("te_batch_next_size", "Sequences of a micro-batch", _SIZES)
         self.te_batch_tokens = histogram("te_batch_next_tokens", "Tokens of a micro-batch", _TOKENS)
@@ -102,7 +95,7 @@ class Metrics:
         """A request of the models was answered."""
         for stage in STAGES:
             if value := getattr(timings, stage):
-                self._one(self.stages, stage).observe(value / 1e3)
+                self.stages.observe(value / 1e3, stage)
         self.te_tokenization.observe(timings.tokenize / 1e3)
         self.te_queue.observe(timings.queue / 1e3)
         self.te_inference.observe((timings.encode + timings.recall + timings.rerank) / 1e3)
@@ -113,17 +106,17 @@ class Metrics:
         self, route: str, status: int, seconds: float, *, single: bool = False, kind: str | None = None
     ) -> None:
         """A request ended, however: `single` for one text instead of a list, `kind` of the failure if it is one."""
-        self._one(self.requests, route, status).inc()
-        self._one(self.seconds, route).observe(seconds)
+        self.requests.add(route, str(status))
+        self.seconds.observe(seconds, route)
         if route not in _TEI_COUNTED:
             return
         method = "single" if single else "batch"
-        self._one(self.te_count, method).inc()
+        self.te_count.add(method)
         if status < 400:
-            self._one(self.te_success, method).inc()
+            self.te_success.add(method)
             self.te_duration.observe(seconds)
         else:
-            self.te_failure.labels(_TEI_ERRORS.get(kind or "", kind or "disconnected")).inc()
+            self.te_failure.add(_TEI_ERRORS.get(kind or "", kind or "disconnected"))
 
     def text(self) -> bytes:
         """The exposition."""

@@ -1,4 +1,6 @@
-"""HTTP/1.1 as uvicorn reads it, with an end to what a client may hold before and after its request is ours to limit.
+"""HTTP/1.1 as uvicorn and h11 read it, with an end to what a client may hold before and after its request is ours.
+
+What nearly all clients send is read without h11 (`plain.py`), under the same alarms.
 
 Bodies and requests have limits of their own (`limits.py`, `admission.py`); here are the connection's: how many there
 are, how long a request's head may take, how large it is, and how long an answer may wait to be read. Whatever comes,
@@ -12,7 +14,6 @@ import contextlib
 import fcntl
 import logging
 import random
-import resource
 import sys
 import termios
 from collections.abc import Callable
@@ -24,16 +25,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from .bounded import HEAD_TOO_LARGE, MAX_HEADER_BYTES, MAX_HEADERS, Bounded
 from .errors import Failure
+from .plain import Exchange, read_head
 from .settings import ServerSettings
 
 log = logging.getLogger(__name__)
-# A request's line and headers. Requests have 5 to 15 headers of some hundred bytes together.
-MAX_HEADER_BYTES = 32 * 1024
-MAX_HEADERS = 100
-# A body in pieces smaller than this on average costs more to take apart than to read (a megabyte of one-byte chunks
-# .7 s of CPU); the first FREE_PIECES may be of any size.
-LEAST_PIECE, FREE_PIECES = 64, 4096
 KEEP_ALIVE_SECONDS = 30.0
 # A client that takes less than LEAST_READ bytes of its answer in so long has gone, or wants us to keep it.
 UNREAD_SECONDS, LEAST_READ = 30.0, 64 * 1024
@@ -46,9 +43,6 @@ LINGER_SECONDS = 1.0
 MOST_TOLD = 64
 # How often uvicorn looks whether it should end; the drain adds it to its own time.
 BACKSTOP_SECONDS = 5
-# Files that the process opens beside its clients' connections: shards, models, libraries, the worker's socket.
-OTHER_FILES = 256
-_HEAD_TOO_LARGE = 431
 
 
 class Config(uvicorn.Config):
@@ -65,7 +59,8 @@ class Config(uvicorn.Config):
         refused: Callable[[str], None] = lambda reason: None,
         connections: int | None = None,
     ) -> None:
-        # h11 rather than httptools, which bounds no headers.
+        # h11 rather than httptools, which bounds no headers and takes the body of a POST that offers HTTP/2 for another
+        # request.
         options: dict[str, Any] = {
             "http": Guarded, "ws": "none", "lifespan": "off", "log_config": None, "access_log": False,
             "server_header": False, "date_header": True, "proxy_headers": False, "backlog": 2048,
@@ -87,19 +82,21 @@ class Guarded(H11Protocol):
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
         self.logger = _quiet
-        self.conn: _Connection = _Connection(h11.SERVER, MAX_HEADER_BYTES)
+        self.conn: Bounded = Bounded(h11.SERVER, MAX_HEADER_BYTES)
         self._head = _Alarm(self.loop, self._head_late)
         self._idle = _Alarm(self.loop, self._idle_late)
         self._unread = _Alarm(self.loop, self._unread_late)
         self._linger = _Alarm(self.loop, self._close)
         self._unsent = self._taken = 0
+        self._held = b""
         self._patience = UNREAD_SECONDS
         self._full = False
         self._over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._bare = transport
-        super().connection_made(_Closing(transport, self._close_gently))  # type: ignore[arg-type]
+        self._counting = _Transport(transport, self._close_gently)
+        super().connection_made(self._counting)  # type: ignore[arg-type]
         # Told so when it asks something, or it would hear of a reset.
         self._full = self.config.admitted >= self.config.max_connections
         if not self._full:
@@ -116,6 +113,8 @@ class Guarded(H11Protocol):
         for alarm in (self._head, self._idle, self._unread, self._linger):
             alarm.off()
         super().connection_lost(exc)
+        if self._exchange is not None:
+            self._exchange.left()
 
     def data_received(self, data: bytes) -> None:
         if self._over or self.transport.is_closing():
@@ -123,25 +122,73 @@ class Guarded(H11Protocol):
         if self._full:
             full = "the server has as many connections as it holds"
             return self._refuse(Failure("unavailable", full, retry_after=random.randint(1, 3)), "connections")
-        super().data_received(data)
+        exchange = self._exchange
+        if exchange is not None and not exchange.response_complete:
+            self._feed(exchange, data)
+        elif not self._begin(data):
+            super().data_received(data)
         self._watch()
+
+    @property
+    def _exchange(self) -> Exchange | None:
+        """The last request where it was a plain one."""
+        return self.cycle if isinstance(self.cycle, Exchange) else None
+
+    def _begin(self, data: bytes) -> bool:
+        """Serve a plain request that `data` begins with, where h11 is in the middle of nothing."""
+        conn = self.conn
+        if conn.our_state is not h11.IDLE or conn.their_state is not h11.IDLE or conn.trailing_data[0]:
+            return False
+        head = read_head(data, MAX_HEADER_BYTES, MAX_HEADERS)
+        if head is None:
+            return False
+        path, _, query = head.target.partition(b"?")
+        scope = {
+            "type": "http", "asgi": {"version": self.asgi_version, "spec_version": "2.3"}, "http_version": "1.1",
+            "server": self.server, "client": self.client, "scheme": self.scheme, "method": "POST",
+            "root_path": self.root_path, "path": self.root_path + path.decode(),
+            "raw_path": self.root_path.encode() + path, "query_string": query, "headers": head.headers,
+            "state": self.app_state.copy(),
+        }  # fmt: skip
+        defaults = self.server_state.default_headers
+        exchange = Exchange(head, scope, self.transport, self.flow, defaults, self.on_response_complete)
+        self.cycle = exchange  # type: ignore[assignment]
+        exchange.feed(data[head.size :])
+        task = self.loop.create_task(exchange.run(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        return True
+
+    def _feed(self, exchange: Exchange, data: bytes) -> None:
+        """More of a plain request's body; what belongs to the next one waits until this one is answered."""
+        if rest := exchange.feed(data):
+            self._held += rest
+            self.flow.pause_reading()
 
     def eof_received(self) -> None:
         if self._over:
             self._close()
 
     def on_response_complete(self) -> None:
-        early = self.conn.their_state is h11.SEND_BODY  # asked before the next request, if one waits, begins
+        early = self._awaits_body  # asked before the next request, if one waits, begins
         super().on_response_complete()
         if early:
             self._end()  # the rest of the body belongs to nothing
         self._watch()
+        if self._held:
+            held, self._held = self._held, b""
+            self.data_received(held)
+
+    @property
+    def _awaits_body(self) -> bool:
+        exchange = self._exchange
+        return self.conn.their_state is h11.SEND_BODY if exchange is None else not exchange.is_whole
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is no request; h11 knows whether it was only too large."""
-        if self.conn.refused == _HEAD_TOO_LARGE:
+        if self.conn.refused == HEAD_TOO_LARGE:
             limit = f"{MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes"
-            failure = Failure("too_large", f"the request's head exceeds {limit}", status_override=_HEAD_TOO_LARGE)
+            failure = Failure("too_large", f"the request's head exceeds {limit}", status_override=HEAD_TOO_LARGE)
             self._refuse(failure)
         else:
             why = self.conn.why or "this is no HTTP/1.1 request"
@@ -187,14 +234,14 @@ class Guarded(H11Protocol):
     def _look(self) -> None:
         """Note how much of what was written the client has not taken, and look again later."""
         self._unsent = _unsent(self._bare)
-        self._taken = self.conn.sent - self._unsent
+        self._taken = self._counting.sent - self._unsent
         self._unread.set(self._patience)
 
     def _unread_late(self) -> None:
         """Abort unless the client has read some of its answer since the last look."""
         if not self._bare.get_write_buffer_size():
             return
-        taken = self.conn.sent - _unsent(self._bare) - self._taken
+        taken = self._counting.sent - _unsent(self._bare) - self._taken
         if taken < min(LEAST_READ, self._unsent):
             self.config.refused("unread")
             self._bare.abort()
@@ -233,7 +280,7 @@ class Guarded(H11Protocol):
             if self.conn.method != b"HEAD":
                 events.insert(1, h11.Data(data=body))
             try:
-                self._bare.write(b"".join(self.conn.send(event) or b"" for event in events))
+                self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
             except h11.LocalProtocolError:  # it cannot be told
                 self._bare.abort()
         self._end()
@@ -252,7 +299,7 @@ class Guarded(H11Protocol):
 
     def _close_gently(self) -> None:
         """uvicorn closes: at once, unless there is more to come that would turn it into a reset."""
-        if self.conn.their_state is h11.SEND_BODY:
+        if self._awaits_body:
             self._end()
         else:
             self._close()
@@ -262,12 +309,18 @@ class Guarded(H11Protocol):
         self._watch()
 
 
-class _Closing:
-    """A transport whose `close` is another's to decide."""
+class _Transport:
+    """A transport whose `close` is another's to decide; `sent`: bytes of all answers."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self._transport = transport
+        self.sent = 0
         self.close = close
+        self.is_closing = transport.is_closing
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -299,87 +352,12 @@ class _Alarm:
         self._do()
 
 
-class _Connection(h11.Connection):
-    """h11's, which bounds a head that is not whole yet; this one bounds those that came whole too, and tiny pieces.
-
-    method: of the request in hand; sent: bytes of all answers; refused, why: status and reason of the last error
-    """
-
-    method = b""
-    sent = 0
-    refused = 0
-    why = ""
-    _pieces = 0
-    _bytes = 0
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            event = super().next_event()
-            if isinstance(event, h11.Request):
-                self.method, self._pieces, self._bytes = event.method, 0, 0
-                _check_head(event)
-            elif isinstance(event, h11.Data):
-                self._check_piece(event)
-        except h11.RemoteProtocolError as error:
-            self.refused = error.error_status_hint
-            self.why = str(error) if isinstance(error, _Refused) else ""
-            raise
-        return event
-
-    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        data = super().send(event)
-        self.sent += len(data or b"")
-        return data
-
-    def start_next_cycle(self) -> None:
-        super().start_next_cycle()
-        self.method = b""
-
-    def _check_piece(self, data: h11.Data) -> None:
-        self._pieces += bool(data.chunk_start)  # how the network cuts a body is nobody's fault
-        self._bytes += len(data.data)
-        if self._pieces > FREE_PIECES + self._bytes // LEAST_PIECE:
-            raise _Refused("the body came in too small pieces; send it in larger ones")
-
-
-class _Refused(h11.RemoteProtocolError):
-    """What HTTP allows and this server does not."""
-
-
 def _unsent(transport: asyncio.Transport) -> int:
     """Bytes that the other side has not taken: in our buffer and in the system's, which alone may hold megabytes."""
     queued = bytearray(4)
     with contextlib.suppress(OSError):  # closed meanwhile
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
     return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
-
-
-def _check_head(request: h11.Request) -> None:
-    headers = list(request.headers)
-    size = len(request.target) + sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        raise _Refused("the head is too large", error_status_hint=_HEAD_TOO_LARGE)
-    if request.method in (b"GET", b"HEAD") and any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in headers
-    ):
-        raise _Refused("a GET has no body here")
-
-
-def make_room(connections: int) -> int:
-    """Raise the soft limit of open files, often 1,024, to what so many connections need; how many there is room for.
-
-    Without room newcomers are reset, or wait for a connection of others to end.
-    """
-    wanted = connections + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return connections
-    reachable = wanted if hard == resource.RLIM_INFINITY else max(soft, min(wanted, hard))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-    if reachable < wanted:
-        told = {"files": reachable, "connections": max(1, reachable - OTHER_FILES)}
-        log.warning("fewer files may be open than the connections allowed need", extra=told)
-    return max(1, min(connections, reachable - OTHER_FILES))
 
 
 # uvicorn warns of every packet that is no request, which the metrics count.

@@ -9,7 +9,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,19 +33,19 @@ class Remote:
 
     facts: Facts
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, on_batch: OnBatch | None) -> None:
         self.ended = asyncio.Event()
         self.reason = ""
         self.load = Load()
         self.process = process
-        self._reader, self._writer = streams
+        self._on_batch = on_batch
+        self._frames = wire.Frames(self._heard_first, self._hung_up)
+        self._first: asyncio.Future[wire.Document | None] = asyncio.get_running_loop().create_future()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Call[Any], asyncio.Future[Any]]] = {}
         self._heard = time.monotonic()
         self._busy = 0.0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def start(
@@ -72,7 +72,8 @@ class Remote:
             except OSError as error:
                 ours.close()
                 raise EngineError(f"a worker process cannot be started ({error.strerror}); see ulimit -u") from error
-        remote = cls(process, await asyncio.open_unix_connection(sock=ours, limit=2**20))
+        remote = cls(process, on_batch)
+        await asyncio.get_running_loop().create_unix_connection(lambda: remote._frames, sock=ours)
         try:
             async with asyncio.timeout(settings.open_timeout_ms / 1e3):
                 remote.facts = await remote._opened(collection, version, settings)
@@ -83,10 +84,7 @@ class Remote:
         finally:
             if not hasattr(remote, "facts"):
                 await remote.close()
-        remote._tasks = [
-            asyncio.create_task(remote._listen(on_batch)),
-            asyncio.create_task(remote._watch(settings.watchdog_ms / 1e3)),
-        ]
+        remote._spawn(remote._watch(settings.watchdog_ms / 1e3))
         return remote
 
     async def run(self, call: Call[Answer]) -> Answer:
@@ -97,11 +95,10 @@ class Remote:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (call, future)
         try:
-            self._writer.write(wire.call_frame(number, call))
+            self._frames.write(wire.call_frame(number, call))
             return await future
         except asyncio.CancelledError:
-            if not self.ended.is_set():
-                self._writer.write(wire.frame({"cancel": number}))
+            self._frames.write(wire.frame({"cancel": number}))
             raise
         finally:
             self._waiting.pop(number, None)
@@ -111,7 +108,7 @@ class Remote:
         self._finish("it was closed")
         for task in self._tasks:
             task.cancel()
-        self._writer.close()
+        self._frames.close()
         try:
             await asyncio.wait_for(self.process.wait(), 5.0)
         except TimeoutError:
@@ -130,14 +127,11 @@ class Remote:
             for name, value in settings.engine_settings().items()
         }  # fmt: skip
         pointer = None if version is None else [version.version, version.manifest_sha256]
-        self._writer.write(wire.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
-        try:
-            document, _ = await wire.read(self._reader)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        self._frames.write(wire.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
+        document = await self._first
+        if document is None:
             code = await self.process.wait()
-            raise EngineError(
-                f"the worker ended with {_ending(code)} while it opened {collection}; its log says more"
-            ) from None
+            raise EngineError(f"the worker ended with {_ending(code)} while it opened {collection}; its log says more")
         if "error" in document:
             error = wire.error_of(document["error"])
             if isinstance(error, WorkerFault):
@@ -145,30 +139,47 @@ class Remote:
             raise error
         return wire.facts_of(document["answer"])
 
-    async def _listen(self, on_batch: OnBatch | None) -> None:
-        try:
-            while True:
-                document, blob = await wire.read(self._reader)
-                self._heard = time.monotonic()
-                if "beat" in document:
-                    self._beaten(document["beat"], on_batch)
-                    continue
-                call, future = self._waiting.get(document["id"], (None, None))
-                if call is None or future is None or future.done():
-                    continue  # the caller left in the meantime
-                if "error" in document:
-                    future.set_exception(wire.error_of(document["error"]))
-                else:
-                    future.set_result(wire.answer_of(call, document["answer"], blob))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.kill(f"it ended with {_ending(await self._code())}")
+    def _heard_first(self, document: wire.Document, _: bytes) -> None:
+        self._heard = time.monotonic()
+        self._frames.on_frame = self._answered
+        if not self._first.done():
+            self._first.set_result(document)
 
-    def _beaten(self, beat: dict[str, Any], on_batch: OnBatch | None) -> None:
+    def _answered(self, document: wire.Document, blob: bytes) -> None:
+        self._heard = time.monotonic()
+        if "beat" in document:
+            return self._beaten(document["beat"])
+        call, future = self._waiting.get(document["id"], (None, None))
+        if call is None or future is None or future.done():
+            return  # the caller left in the meantime
+        if "error" in document:
+            future.set_exception(wire.error_of(document["error"]))
+        else:
+            future.set_result(wire.answer_of(call, document["answer"], blob))
+
+    def _hung_up(self) -> None:
+        if not self._first.done():
+            self._first.set_result(None)
+        elif not self.ended.is_set():
+            self._spawn(self._bury())
+
+    async def _bury(self) -> None:
+        self.kill(f"it ended with {_ending(await self._code())}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _beaten(self, beat: dict[str, Any]) -> None:
+        if not hasattr(self, "facts"):
+            return  # they came this moment
         self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
         for model, drift in zip(self.facts.models, beat["drift"], strict=True):
             model.cost.pace.drift = drift
-        for sequences, tokens in beat["batches"] if on_batch is not None else ():
-            on_batch(sequences, tokens)  # type: ignore[misc]
+        if self._on_batch is not None:
+            for sequences, tokens in beat["batches"]:
+                self._on_batch(sequences, tokens)
 
     async def _watch(self, limit: float) -> None:
         """End a worker whose micro-batch runs for longer than `limit` seconds, or of which nothing is heard so long."""

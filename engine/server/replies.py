@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Scope, Send
 
 from .errors import Failure, dialect_of
@@ -16,6 +16,12 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class Written(Response):
+    """JSON that is written already."""
+
+    media_type = "application/json"
 
 
 def failure_reply(failure: Failure, scope: Scope) -> Json:

@@ -22,8 +22,9 @@ from .app import create_admin, create_app
 from .backend import Backend, Local
 from .host import Host
 from .metrics import Metrics
-from .protocol import Config, make_room
+from .protocol import Config
 from .remote import Remote
+from .room import make_room
 from .service import Service
 from .settings import ServerSettings
 
@@ -118,7 +119,8 @@ class Serving:
         await asyncio.sleep(delay)
         service.closing = True
         if service.in_flight:
-            await asyncio.wait(set(service.in_flight), timeout=self._settings.drain_timeout_ms / 1e3)
+            ended = {request.done for request in service.in_flight}
+            await asyncio.wait(ended, timeout=self._settings.drain_timeout_ms / 1e3)
         if service.in_flight:
             log.warning("ending requests in flight", extra={"in_flight": len(service.in_flight)})
             service.abort()

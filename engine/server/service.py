@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..config import SearchSettings
 from ..encoder import TextKind
 from ..engine import Engine
-from ..result import Embedded, RerankResult, SearchResult, Timings
+from ..result import Embedded, RerankResult, Timings
 from ..tokens import Truncate
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
@@ -22,7 +22,9 @@ from .backend import Local
 from .calls import Call, Embed, Rerank, Search
 from .errors import Failure
 from .facts import Facts, ModelFacts
+from .found import Found
 from .host import Host, Lease
+from .in_flight import InFlight
 from .metrics import Metrics
 from .settings import ServerSettings
 
@@ -38,7 +40,7 @@ class Service:
         self.metrics = Metrics() if host is None else host.metrics
         self.host = host or Host(None, None, self.metrics, close_after=settings.timeout_ms / 1e3)
         self.admission = Admission(settings.max_queue_tokens, settings.max_concurrent_requests)
-        self.in_flight: set[asyncio.Future[Any]] = set()
+        self.in_flight: set[InFlight] = set()
         self.draining = False
         self.closing = False
         self._gauges()
@@ -69,16 +71,24 @@ class Service:
 
     def abort(self) -> None:
         """End every request in flight with 503."""
-        for task in list(self.in_flight):
-            task.cancel()
+        for request in list(self.in_flight):
+            request.end("aborted")
 
     async def search(
-        self, lease: Lease, queries: Sequence[str], chosen: SearchSettings, remaining: float, client: str = ""
-    ) -> list[SearchResult]:
+        self,
+        lease: Lease,
+        queries: Sequence[str],
+        chosen: SearchSettings,
+        remaining: float,
+        client: str = "",
+        *,
+        return_text: bool = True,
+    ) -> list[Found]:
         """Searches that are admitted together or not at all."""
         work = sum((self._search_work(lease.facts, query, chosen) for query in queries), Work(0, 0.0))
         with self.admission.reserve(work, remaining, client):
-            calls = [Search(client=client, query=query, settings=chosen.model_dump()) for query in queries]
+            settings = chosen.model_dump()
+            calls = [Search(client, query, settings, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
         for result in results:
             self._answered(result.timings, None, result.degraded)

@@ -2,7 +2,7 @@
 
 8 bytes     lengths of both parts, uint32 little-endian
 JSON        {"id": 7, "call": "Search", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
-bytes       vectors: float32, row by row
+bytes       vectors: float32, row by row; a search's answer, as the client gets it
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import asyncio
 import dataclasses
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 
 from .. import errors
 from ..budget import CostModel, Pace
-from ..result import Embedded, Hit, Reranked, RerankResult, SearchResult, Timings
+from ..result import Embedded, Reranked, RerankResult, Timings
 from . import calls
 from .backend import WorkerFault
 from .calls import Call
 from .facts import Facts, ModelFacts
+from .found import Found
 
 _LENGTHS = struct.Struct("<II")
 _CALLS: dict[str, type[Call[Any]]] = {
@@ -31,10 +32,50 @@ _CALLS: dict[str, type[Call[Any]]] = {
 Document = dict[str, Any]
 
 
-async def read(reader: asyncio.StreamReader) -> tuple[Document, bytes]:
-    """The next frame; raises asyncio.IncompleteReadError when the other side is gone."""
-    document, blob = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
-    return orjson.loads(await reader.readexactly(document)), await reader.readexactly(blob)
+class Frames(asyncio.Protocol):
+    """One end of the socket: each frame is handed on as soon as it is whole."""
+
+    def __init__(self, on_frame: Callable[[Document, bytes], None], on_end: Callable[[], None]) -> None:
+        """`on_frame` gets what was sent, `on_end` is called when the other side is gone."""
+        self.on_frame = on_frame
+        self._on_end = on_end
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the other side has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Send a frame's bytes; nothing where the other side is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is left, and end."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_end()
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= _LENGTHS.size:
+            document, blob = _LENGTHS.unpack_from(buffer, start)
+            first = start + _LENGTHS.size
+            second, end = first + document, first + document + blob
+            if len(buffer) < end:
+                break
+            self.on_frame(orjson.loads(buffer[first:second]), bytes(buffer[second:end]))
+            start = end
+        del buffer[:start]
 
 
 def frame(document: Document, blob: bytes = b"") -> bytes:
@@ -60,6 +101,8 @@ def answer_frame(number: int, answer: Any) -> bytes:
         fields: Document = {"tokens": answer.tokens, "truncated": answer.truncated, "timings": answer.timings}
         shape = answer.vectors.shape
         return frame({"id": number, "answer": {**fields, "shape": shape}}, answer.vectors.astype("<f4").tobytes())
+    if isinstance(answer, Found):
+        return frame({"id": number, "answer": {"timings": answer.timings, "degraded": answer.degraded}}, answer.body)
     if isinstance(answer, RerankResult):
         return frame({"id": number, "answer": _columns(answer)})
     return frame({"id": number, "answer": answer})
@@ -99,9 +142,8 @@ def _cost(document: Document) -> CostModel:
     return CostModel(**{**document, "pace": Pace(**document["pace"])})
 
 
-def _search(document: Document, _: bytes) -> SearchResult:
-    hits = [Hit(**hit) for hit in document["hits"]]
-    return SearchResult(**{**document, "hits": hits, "timings": Timings(**document["timings"])})
+def _search(document: Document, blob: bytes) -> Found:
+    return Found(blob, Timings(**document["timings"]), document["degraded"])
 
 
 def _columns(answer: RerankResult) -> Document:

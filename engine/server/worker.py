@@ -28,9 +28,8 @@ BEAT_SECONDS = 0.2
 
 
 class _Worker:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, engine: Engine) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, frames: wire.Frames, engine: Engine) -> None:
+        self._frames = frames
         self._engine = engine
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._batches: list[tuple[int, int]] = []
@@ -39,22 +38,14 @@ class _Worker:
     def _batch(self, sequences: int, tokens: int) -> None:
         self._batches.append((sequences, tokens))
 
-    async def serve(self) -> None:
-        """Answer calls until the parent is gone."""
-        beating = asyncio.create_task(self._beat())
-        try:
-            while True:
-                document, _ = await wire.read(self._reader)
-                number: int = document.get("id", -1)
-                if "cancel" in document:
-                    if (task := self._tasks.pop(document["cancel"], None)) is not None:
-                        task.cancel()
-                    continue
-                self._tasks[number] = asyncio.create_task(self._answer(number, document))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            beating.cancel()
+    def take(self, document: wire.Document, _: bytes) -> None:
+        """Begin a call, or end one that nobody waits for any more."""
+        if "cancel" in document:
+            if (task := self._tasks.pop(document["cancel"], None)) is not None:
+                task.cancel()
+        else:
+            number: int = document["id"]
+            self._tasks[number] = asyncio.create_task(self._answer(number, document))
 
     async def _answer(self, number: int, document: wire.Document) -> None:
         try:
@@ -65,9 +56,9 @@ class _Worker:
             data = wire.error_frame(number, error)
         finally:
             self._tasks.pop(number, None)
-        await self._send(data)
+        self._frames.write(data)
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
         """Say what waits, how long the micro-batch that runs has been running, and what was learnt of the costs."""
         engine, batcher = self._engine, self._engine.batcher
         while True:
@@ -75,46 +66,38 @@ class _Worker:
                 # What a broken device answers may be wrong, and only another process gets a sound one.
                 log.error("the device is broken: this worker ends", extra={"error": str(batcher.broken)})
                 os._exit(1)
-            batches, self._batches = self._batches, []
-            busy = batcher.busy_since
-            await self._send(wire.frame({
-                "beat": {
-                    "jobs": batcher.waiting_jobs,
-                    "tokens": batcher.waiting_tokens,
-                    "busy": 0.0 if busy is None else time.monotonic() - busy,
-                    "batches": batches,
-                    "drift": [model.cost.drift for model in engine.models],
-                }
-            }))  # fmt: skip
+            if not self._frames.unsent:  # a parent that does not read is not told more and more
+                batches, self._batches = self._batches, []
+                busy = batcher.busy_since
+                self._frames.write(wire.frame({
+                    "beat": {
+                        "jobs": batcher.waiting_jobs,
+                        "tokens": batcher.waiting_tokens,
+                        "busy": 0.0 if busy is None else time.monotonic() - busy,
+                        "batches": batches,
+                        "drift": [model.cost.drift for model in engine.models],
+                    }
+                }))  # fmt: skip
             await asyncio.sleep(BEAT_SECONDS)
-
-    async def _send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
 
 
 async def _run(bound: socket.socket) -> None:
-    reader, writer = await asyncio.open_unix_connection(sock=bound, limit=2**20)
-    order, _ = await wire.read(reader)
-    gone = asyncio.create_task(reader.read(1))  # nothing is sent while the models load: a read that ends is the end
-    opening = asyncio.create_task(asyncio.to_thread(_open, order))
-    await asyncio.wait({gone, opening}, return_when=asyncio.FIRST_COMPLETED)
-    if gone.done():
-        os._exit(0)
-    gone.cancel()
-    await asyncio.wait({gone})
+    order: asyncio.Future[wire.Document] = asyncio.get_running_loop().create_future()
+    # When the parent is gone nothing is left to save; the device thread may be deep in a library that never returns.
+    frames = wire.Frames(lambda document, _: order.set_result(document), lambda: os._exit(0))
+    await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=bound)
     try:
-        engine = await opening
+        engine = await asyncio.to_thread(_open, await order)
     except Exception as error:
         if not isinstance(error, TandemError):
             log.error("the engine cannot be opened", extra={"error": _where(error)})
-        writer.write(wire.error_frame(0, error))
-        await writer.drain()
-        return
-    writer.write(wire.frame({"id": 0, "answer": facts_of(engine)}))
-    await _Worker(reader, writer, engine).serve()
-    # The device thread may be deep in a library that never returns: nothing is left to save, so do not wait for it.
-    os._exit(0)
+        frames.write(wire.error_frame(0, error))
+    else:
+        worker = _Worker(frames, engine)
+        frames.on_frame = worker.take
+        frames.write(wire.frame({"id": 0, "answer": facts_of(engine)}))
+        await worker.beat()
+    await asyncio.get_running_loop().create_future()  # the parent closes the socket, which ends this process
 
 
 def _open(order: wire.Document) -> Engine:

@@ -80,7 +80,8 @@ def test_the_benchmark_end_to_end(engine: Engine):
     assert document["loads"]["1x"]["statuses"]["200"] > 0
     assert set(document["loads"]["1x"]["resident_mb"]) == {"http", "worker"}
     assert document["overhead_ms"]["outside_engine"]["p50"] > 0
-    assert set(document["giants"]["giants"]["statuses"]) == {"200"}
-    assert document["giants"]["beside"]["accepted_ms"]["p50"] > 0
-    assert [len(table["rows"]) for table in document["tables"]] == [1, 3, 3]
+    assert document["giants"]["huge"]["accepted_ms"]["n"] > 0
+    assert set(document["giants"]["beside_huge"]["statuses"]) == {"200"}
+    assert document["giants"]["beside_ordinary"]["accepted_ms"]["p50"] > 0
+    assert [len(table["rows"]) for table in document["tables"]] == [1, 3, 5]
     json.dumps(document, allow_nan=False)

@@ -193,8 +193,8 @@ def test_at_the_end_of_a_drain_what_is_left_gets_503(start: Callable[..., Runnin
 
 
 def _on_loop(service: Service) -> None:
-    task = next(iter(service.in_flight))
-    task.get_loop().call_soon_threadsafe(service.abort)
+    request = next(iter(service.in_flight))
+    request.done.get_loop().call_soon_threadsafe(service.abort)
 
 
 def test_the_process_serves_drains_and_exits_cleanly(engine: Engine, tmp_path: Path):

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from tandem.engine.server import protocol
-from tandem.engine.server.protocol import MAX_HEADER_BYTES, MAX_HEADERS, OTHER_FILES, make_room
+from tandem.engine.server.bounded import MAX_HEADER_BYTES, MAX_HEADERS
+from tandem.engine.server.room import OTHER_FILES, make_room
 
 from .conftest import KEY, Running, until
 

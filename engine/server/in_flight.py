@@ -1,0 +1,36 @@
+"""A request while it is served: what may end it before it is done."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+Ending = Literal["late", "gone", "aborted"]
+
+
+class InFlight:
+    """The current task's request. `done` is a future that is set when it has ended, however."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self.done: asyncio.Future[None] = task.get_loop().create_future()
+        self.ending: Ending | None = None
+
+    def end(self, why: Ending) -> None:
+        """Cancel it, unless it is done or being ended already."""
+        if self.ending is None and not self.done.done():
+            self.ending = why
+            self._task.cancel()
+
+    def ended_by_itself(self) -> bool:
+        """Whether a cancellation that has arrived goes no further than this request.
+
+        `end`'s is taken back; what was given up inside, as by an engine that closes, counts as aborted. False: the task
+        itself is to end.
+        """
+        if self.ending is not None:
+            return self._task.uncancel() == 0
+        self.ending = "aborted"
+        return self._task.cancelling() == 0
