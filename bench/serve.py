@@ -69,7 +69,8 @@ def serve_bench(
     with served(workload.collection, **settings) as server:
         client = Client(HOST, server.port)
         progress(0, steps, "load")
-        description, overhead = _overhead(workload, server, questions, questions[:overhead_requests], settings)
+        asked = questions[:overhead_requests]
+        description, overhead = _overhead(workload, server, questions, asked, settings, deadline_ms)
         progress(1, steps, "load")
         before = server.resident()
         closed = _run(
@@ -131,7 +132,12 @@ def _body(question: str, **fields: Any) -> bytes:
 
 
 def _overhead(
-    workload: Workload, server: Served, questions: Sequence[str], asked: Sequence[str], settings: dict[str, Any]
+    workload: Workload,
+    server: Served,
+    questions: Sequence[str],
+    asked: Sequence[str],
+    settings: dict[str, Any],
+    deadline_ms: float,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Recall alone (reranking's noise would hide two milliseconds), one at a time: over HTTP, then in this process.
 
@@ -143,10 +149,13 @@ def _overhead(
     chosen = {name: settings[name] for name in names if name in settings}
 
     def ask(body: bytes) -> tuple[float, float]:
-        seconds, answer = connection.post(SEARCH, body)
-        return seconds * 1e3, seconds * 1e3 - json.loads(answer)["timings"]["total"]
+        outcome, answer = connection.post(SEARCH, body)
+        if outcome.status != 200:
+            raise EngineError(f"a search by itself was answered with {outcome.status}: {answer.decode()[:200]}")
+        took = outcome.seconds * 1e3
+        return took, took - json.loads(answer)["timings"]["total"]
 
-    with closing(BareClient(HOST, server.port)) as connection:
+    with closing(BareClient(HOST, server.port, deadline_ms)) as connection:
         ask(_body(asked[0], rerank=False))
         http, beyond = zip(*(ask(_body(question, rerank=False)) for question in asked), strict=True)
     # Not in turn with HTTP: of two processes that alternate each finds the caches full of the other's weights, and both
@@ -166,18 +175,21 @@ def _beside_giants(
     """Small searches (recall alone) at a steady rate: by themselves, while somebody reranks a document as long as the
     model reads, and while somebody reranks a huge one, which costs the model the same.
 
-    The two come as often, so what the second adds is what its characters cost.
+    The two come as often where the machine keeps up (their rates are told), so what the second adds is what its
+    characters cost.
     """
     small = [_body(question, rerank=False) for question in questions]
     words = " ".join(questions)
     texts = [(words * (size // max(1, len(words)) + 1))[:size] for size in (ORDINARY, GIANT)]
     ordinary, giant = (json.dumps({"query": questions[0], "texts": [text]}).encode() for text in texts)
 
-    def beside(other: bytes) -> tuple[list[Outcome], list[float]]:
-        async def both() -> tuple[list[Outcome], list[float]]:
+    def beside(other: bytes) -> tuple[list[Outcome], list[Outcome]]:
+        async def both() -> tuple[list[Outcome], list[Outcome]]:
             return await asyncio.gather(
                 open_loop(client, SEARCH, small, rate=SMALL_RATE, seconds=seconds, seed=seed, deadline_ms=deadline_ms),
-                asyncio.to_thread(_paced, other, client.port, seconds),  # its megabytes are not on this event loop
+                asyncio.to_thread(
+                    _paced, other, client.port, seconds, deadline_ms
+                ),  # its megabytes are not on this event loop
             )
 
         return _run(client, both)
@@ -186,19 +198,19 @@ def _beside_giants(
     for name, other in (("ordinary", ordinary), ("huge", giant)):
         outcomes, others = beside(other)
         told[f"beside_{name}"] = _summary(outcomes, seconds, deadline_ms)
-        told[name] = {"offered": round(len(others) / seconds, 2), "accepted_ms": _spread(others)}
+        told[name] = _summary(others, seconds, deadline_ms)
     return {**told, "characters": GIANT, "ordinary_characters": ORDINARY}
 
 
-def _paced(body: bytes, port: int, seconds: float) -> list[float]:
-    """Milliseconds of reranks of `body`, one after the other, LONG_RATE a second at most."""
-    took = []
-    start = time.perf_counter()
-    with closing(BareClient(HOST, port)) as client:
-        while (now := time.perf_counter() - start) < seconds:
-            took.append(client.post(RERANK, body)[0] * 1e3)
-            time.sleep(max(0.0, now + 1 / LONG_RATE - (time.perf_counter() - start)))
-    return took
+def _paced(body: bytes, port: int, seconds: float, deadline_ms: float) -> list[Outcome]:
+    """Reranks of `body`, one after the other, LONG_RATE a second at most; raises OSError when one is not answered."""
+    outcomes = []
+    start = time.monotonic()
+    with closing(BareClient(HOST, port, deadline_ms)) as client:
+        while (now := time.monotonic() - start) < seconds:
+            outcomes.append(client.post(RERANK, body)[0])
+            time.sleep(max(0.0, now + 1 / LONG_RATE - (time.monotonic() - start)))
+    return outcomes
 
 
 def _lasted(outcomes: Sequence[Outcome], seconds: float) -> float:
@@ -285,7 +297,8 @@ def _giant_table(giants: dict[str, Any]) -> Table:
         rows,
         [
             f"small: recall alone; huge: one document of {giants['characters']:,} characters to rerank; "
-            f"ordinary: one of {giants['ordinary_characters']:,}, of which the model reads as much, as often"
+            f"ordinary: one of {giants['ordinary_characters']:,}, of which the model reads as much; "
+            f"one after the other, {LONG_RATE:g} a second at most"
         ],
     )
 

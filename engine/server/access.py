@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import telemetry
 from .errors import failure_of
 from .limits import ClientGone
+from .logs import where
 from .replies import send_failure
 from .service import Service
 
@@ -74,7 +75,7 @@ class Access:
                 raise
         except Exception as error:
             # Its message may quote what the user sent, so the log gets its type and place.
-            log.error("unexpected error", extra={"id": request_id, "error": _where(error)})
+            log.error("unexpected error", extra={"id": request_id, "error": where(error)})
             if not status:
                 await send_failure(failure_of(error), scope, marking)
         finally:
@@ -100,11 +101,3 @@ def _request_id(sent: bytes | None) -> str:
     if sent is not None and _SENT_ID.fullmatch(sent):
         return sent.decode()
     return uuid.uuid4().hex
-
-
-def _where(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-    return type(error).__name__ + place

@@ -49,7 +49,7 @@ class Deadlines:
         try:
             return await self._app(scope, relay.receive, noting)
         except asyncio.CancelledError:
-            if not request.ended_by_itself():
+            if not request.settle():
                 raise
         finally:
             request.done.set_result(None)
@@ -86,7 +86,8 @@ def milliseconds(scope: Scope, header: str) -> float | None:
 def _watch(scope: Scope, relay: _Relay, request: InFlight) -> Callable[[], object]:
     """End `request` when its client leaves; the function returned stops the watching.
 
-    A server delivers `http.disconnect` only to somebody who awaits `receive`, which takes a task; ours tells at once.
+    A server delivers `http.disconnect` only to somebody who awaits `receive`, which takes a task; ours tells at once
+    while it reads.
     """
     if (tell := scope.get("extensions", {}).get(LEAVING)) is not None:
         tell(partial(request.end, "gone"))

@@ -24,11 +24,10 @@ class InFlight:
             self.ending = why
             self._task.cancel()
 
-    def ended_by_itself(self) -> bool:
-        """Whether a cancellation that has arrived goes no further than this request.
+    def settle(self) -> bool:
+        """Take back the cancellation that has arrived where it was `end`'s; whether it goes no further than here.
 
-        `end`'s is taken back; what was given up inside, as by an engine that closes, counts as aborted. False: the task
-        itself is to end.
+        What was given up inside, as by an engine that closes, counts as aborted. False: the task itself is to end.
         """
         if self.ending is not None:
             return self._task.uncancel() == 0

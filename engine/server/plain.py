@@ -11,14 +11,18 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from .logs import where
+
 log = logging.getLogger(__name__)
 Headers = list[tuple[bytes, bytes]]
-# What h11 takes too (RFC 9112), less escapes in the target, obsolete folding and bytes beyond ASCII.
+# What h11 takes too (RFC 9112), less escapes in the target, names and values with characters that clients do not send,
+# and obsolete folding.
 _HEAD = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n((?:[0-9A-Za-z_-]+:[ -~]*\r\n)+)\r\n")
 _SPECIAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
 _LONGEST_LENGTH = 15
@@ -27,16 +31,14 @@ LEAVING = "tandem.leaving"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
+@dataclass(frozen=True, slots=True)
 class Head:
-    """A plain request's head: `target`, `headers` with names in lower case, `length` of the body, bytes of its own."""
+    """A plain request's head: `headers` with names in lower case, `length` of the body, `size` of the head in bytes."""
 
-    __slots__ = ("headers", "length", "size", "target")
-
-    def __init__(self, target: bytes, headers: Headers, length: int, size: int) -> None:
-        self.target = target
-        self.headers = headers
-        self.length = length
-        self.size = size
+    target: bytes
+    headers: Headers
+    length: int
+    size: int
 
 
 def read_head(data: bytes, most_bytes: int, most_headers: int) -> Head | None:
@@ -67,8 +69,6 @@ def read_head(data: bytes, most_bytes: int, most_headers: int) -> Head | None:
 
 class Exchange:
     """One plain request and its answer: what uvicorn calls a cycle, with the attributes that it and `Guarded` use."""
-
-    waiting_for_100_continue = False
 
     def __init__(
         self, head: Head, scope: Scope, transport: asyncio.Transport, flow: FlowControl, defaults: Headers,
@@ -101,7 +101,8 @@ class Exchange:
         self._missing -= len(part)
         if not self.response_complete:
             self._body += part
-            if len(self._body) > HIGH_WATER_LIMIT:
+            # What has come whole is bounded; while reading is paused nobody would hear of the client's going.
+            if self._missing and len(self._body) > HIGH_WATER_LIMIT:
                 self._flow.pause_reading()
             self.message_event.set()
         return data[len(part) :]
@@ -122,15 +123,18 @@ class Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # as uvicorn does: a task's exception would be nobody's
-            log.error("the application failed", extra={"error": type(error).__name__})
-        if self.response_complete or self.disconnected:
-            return
-        if self.response_started:
-            self._transport.close()
-            return
-        self.keep_alive = False
-        await self.send({"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"0")]})
-        await self.send({"type": "http.response.body"})
+            log.error("the application failed", extra={"error": where(error)})
+        try:
+            if not (self.response_started or self.disconnected):
+                self.keep_alive, self._start = False, None
+                await self.send({"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"0")]})
+                await self.send({"type": "http.response.body"})
+        finally:
+            if not self.response_complete:
+                self._transport.close()
+            # The scope knows this object and this object the scope: without a knot their memory is free at once.
+            self.scope["extensions"].clear()
+            self._body, self._start, self._leaving = bytearray(), None, None
 
     async def receive(self) -> Message:
         """What has come of the body; behind it, the client's going or the answer's end."""
@@ -160,7 +164,7 @@ class Exchange:
         if self._unsent < 0 or (self._unsent > 0 and not more):
             raise RuntimeError("the answer is not as long as its head says")
         self.response_started = True
-        self._transport.write(head + body)
+        self._transport.writelines((head, body))
         if not more:
             self.response_complete = True
             self.message_event.set()

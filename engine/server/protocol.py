@@ -10,12 +10,8 @@ a connection either has a request that is being served or an alarm that will end
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
 import random
-import sys
-import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +19,11 @@ import h11
 import orjson
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from .bounded import HEAD_TOO_LARGE, MAX_HEADER_BYTES, MAX_HEADERS, Bounded
+from .connection import Alarm, Counting, unsent
 from .errors import Failure
 from .plain import Exchange, read_head
 from .settings import ServerSettings
@@ -83,10 +81,10 @@ class Guarded(H11Protocol):
         super().__init__(config, *arguments, **named)
         self.logger = _quiet
         self.conn: Bounded = Bounded(h11.SERVER, MAX_HEADER_BYTES)
-        self._head = _Alarm(self.loop, self._head_late)
-        self._idle = _Alarm(self.loop, self._idle_late)
-        self._unread = _Alarm(self.loop, self._unread_late)
-        self._linger = _Alarm(self.loop, self._close)
+        self._head = Alarm(self.loop, self._head_late)
+        self._idle = Alarm(self.loop, self._idle_late)
+        self._unread = Alarm(self.loop, self._unread_late)
+        self._linger = Alarm(self.loop, self._close)
         self._unsent = self._taken = 0
         self._held = b""
         self._patience = UNREAD_SECONDS
@@ -95,7 +93,7 @@ class Guarded(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._bare = transport
-        self._counting = _Transport(transport, self._close_gently)
+        self._counting = Counting(transport, self._close_gently)
         super().connection_made(self._counting)  # type: ignore[arg-type]
         # Told so when it asks something, or it would hear of a reset.
         self._full = self.config.admitted >= self.config.max_connections
@@ -161,8 +159,8 @@ class Guarded(H11Protocol):
 
     def _feed(self, exchange: Exchange, data: bytes) -> None:
         """More of a plain request's body; what belongs to the next one waits until this one is answered."""
-        if rest := exchange.feed(data):
-            self._held += rest
+        self._held += exchange.feed(data)
+        if len(self._held) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
     def eof_received(self) -> None:
@@ -233,7 +231,7 @@ class Guarded(H11Protocol):
 
     def _look(self) -> None:
         """Note how much of what was written the client has not taken, and look again later."""
-        self._unsent = _unsent(self._bare)
+        self._unsent = unsent(self._bare)
         self._taken = self._counting.sent - self._unsent
         self._unread.set(self._patience)
 
@@ -241,7 +239,7 @@ class Guarded(H11Protocol):
         """Abort unless the client has read some of its answer since the last look."""
         if not self._bare.get_write_buffer_size():
             return
-        taken = self._counting.sent - _unsent(self._bare) - self._taken
+        taken = self._counting.sent - unsent(self._bare) - self._taken
         if taken < min(LEAST_READ, self._unsent):
             self.config.refused("unread")
             self._bare.abort()
@@ -307,57 +305,6 @@ class Guarded(H11Protocol):
     def _close(self) -> None:
         self._bare.close()
         self._watch()
-
-
-class _Transport:
-    """A transport whose `close` is another's to decide; `sent`: bytes of all answers."""
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.sent = 0
-        self.close = close
-        self.is_closing = transport.is_closing
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        self.sent += len(data)
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Alarm:
-    """Does `do` once, `set` so many seconds ago; setting it again while it runs changes nothing."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, do: Callable[[], None]) -> None:
-        self._loop = loop
-        self._do = do
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_set(self) -> bool:
-        return self._timer is not None
-
-    def set(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._ring)
-
-    def off(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._do()
-
-
-def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes that the other side has not taken: in our buffer and in the system's, which alone may hold megabytes."""
-    queued = bytearray(4)
-    with contextlib.suppress(OSError):  # closed meanwhile
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
 # uvicorn warns of every packet that is no request, which the metrics count.

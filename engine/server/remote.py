@@ -19,6 +19,7 @@ from . import wire
 from .backend import OnBatch, WorkerFault, WorkerLost
 from .calls import Call
 from .facts import Facts, Load
+from .logs import where
 from .settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -154,8 +155,12 @@ class Remote:
             return  # the caller left in the meantime
         if "error" in document:
             future.set_exception(wire.error_of(document["error"]))
-        else:
+            return
+        try:
             future.set_result(wire.answer_of(call, document["answer"], blob))
+        except (KeyError, TypeError, ValueError) as error:  # a fault of ours is this call's alone
+            log.error("an answer cannot be read", extra={"error": where(error)})
+            future.set_exception(WorkerFault("the worker's answer cannot be read"))
 
     def _hung_up(self) -> None:
         if not self._first.done():

@@ -1,8 +1,8 @@
 """Counts and histograms that cost one call: what a request of every kind adds to.
 
 The client library's own take a lock, check and search in Python: a dozen observations were an eighth of all the calls
-that a small search makes in the server. These belong to one thread each, as whoever adds to them does, and the library
-reads them when it is asked for the exposition.
+that a small search makes in the server. These rely on one thread adding at a time, as the event loop does and a device
+thread, and the library reads them when it is asked for the exposition.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from math import inf
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 
 class Counts(Collector):
@@ -70,7 +71,7 @@ class Observed(Collector):
             buckets, below = [], 0
             for bound, count in zip((*self._bounds, inf), row, strict=True):
                 below += count
-                buckets.append(("+Inf" if bound == inf else str(float(bound)), below))
+                buckets.append((floatToGoString(bound), below))  # type: ignore[no-untyped-call]
             family.add_metric([] if self._label is None else [label], buckets, self._sums[label])
         yield family
 

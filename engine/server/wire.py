@@ -73,7 +73,9 @@ class Frames(asyncio.Protocol):
             second, end = first + document, first + document + blob
             if len(buffer) < end:
                 break
-            self.on_frame(orjson.loads(buffer[first:second]), bytes(buffer[second:end]))
+            with memoryview(buffer) as view:
+                parsed, rest = orjson.loads(view[first:second]), bytes(view[second:end])
+            self.on_frame(parsed, rest)
             start = end
         del buffer[:start]
 

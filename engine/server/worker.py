@@ -22,6 +22,7 @@ from ..engine import Engine
 from ..errors import TandemError
 from . import logs, wire
 from .facts import facts_of
+from .logs import where
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 0.2
@@ -52,7 +53,7 @@ class _Worker:
             data = wire.answer_frame(number, await wire.call_of(document).run(self._engine))
         except Exception as error:  # whatever it is, it belongs to this call, and its caller must hear of it
             if not isinstance(error, TandemError):
-                log.error("unexpected error", extra={"error": _where(error)})
+                log.error("unexpected error", extra={"error": where(error)})
             data = wire.error_frame(number, error)
         finally:
             self._tasks.pop(number, None)
@@ -90,7 +91,7 @@ async def _run(bound: socket.socket) -> None:
         engine = await asyncio.to_thread(_open, await order)
     except Exception as error:
         if not isinstance(error, TandemError):
-            log.error("the engine cannot be opened", extra={"error": _where(error)})
+            log.error("the engine cannot be opened", extra={"error": where(error)})
         frames.write(wire.error_frame(0, error))
     else:
         worker = _Worker(frames, engine)
@@ -104,14 +105,6 @@ def _open(order: wire.Document) -> Engine:
     version = None if order["version"] is None else Pointer(*order["version"])
     settings: dict[str, Any] = order["settings"]
     return Engine.open(order["collection"], version=version, **settings)
-
-
-def _where(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-    return type(error).__name__ + place
 
 
 def main() -> None:

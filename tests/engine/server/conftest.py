@@ -53,17 +53,23 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 @contextlib.contextmanager
 def running(service: Service) -> Iterator[Running]:
+    headers = {"authorization": f"Bearer {KEY}"}
+    with serving(Config(create_app(service), service.settings, service.metrics.refused)) as (host, port):
+        url = f"http://{host}:{port}"
+        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+            yield Running(url, service, client)
+
+
+@contextlib.contextmanager
+def serving(config: Config) -> Iterator[tuple[str, int]]:
+    """The address of a server of `config`'s application, in a thread."""
     bound = socket.create_server(("127.0.0.1", 0))
-    config = Config(create_app(service), service.settings, service.metrics.refused)
     config.timeout_graceful_shutdown = 5
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    headers = {"authorization": f"Bearer {KEY}"}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-            yield Running(url, service, client)
+        yield bound.getsockname()
     finally:
         server.should_exit = True
         thread.join()
@@ -87,3 +93,18 @@ def start(engine: Engine) -> Iterator[Callable[..., Running]]:
             return stack.enter_context(running(service))
 
         yield begin
+
+
+@pytest.fixture
+def held(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The cross-encoder waits until the event is set."""
+    release = threading.Event()
+    compute = engine.reranker.compute
+
+    def wait(batch, stop=None):
+        release.wait(60)
+        return compute(batch, stop)
+
+    monkeypatch.setattr(engine.reranker, "compute", wait)
+    yield release
+    release.set()

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from tandem.engine import Engine
 from tandem.engine.result import Embedded, Reranked, RerankResult, SearchResult, Timings
 from tandem.engine.server import wire
+from tandem.engine.server.backend import WorkerFault
 from tandem.engine.server.calls import Decode, Embed, Rerank, Search, Tokenize
 from tandem.engine.server.found import Found, found, together
+from tandem.engine.server.remote import Remote
 
 DOCUMENTS = st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers(-9, 9)), st.binary(max_size=40)))
 TIMINGS = Timings(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 21.0)
@@ -99,6 +101,22 @@ def test_vectors_survive():
     read = wire.answer_of(CALLS[3], document["answer"], blob)
     assert np.array_equal(read.vectors, vectors)
     assert (read.tokens, read.truncated, read.timings) == (9, 1, TIMINGS)
+
+
+def test_an_answer_that_cannot_be_read_is_one_calls_fault():
+    """The others on the socket are answered, and the worker lives."""
+
+    async def answered() -> tuple[BaseException | None, Found, bool]:
+        remote = Remote(None, None)
+        futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        remote._waiting = {number: (CALLS[0], future) for number, future in enumerate(futures)}
+        remote._answered({"id": 0, "answer": {"degraded": None}}, b"")
+        remote._answered({"id": 1, "answer": {"timings": {}, "degraded": None}}, b"{}")
+        return futures[0].exception(), futures[1].result(), remote.ended.is_set()
+
+    fault, other, ended = asyncio.run(answered())
+    assert isinstance(fault, WorkerFault)
+    assert (other, ended) == (Found(b"{}", Timings(), None), False)
 
 
 def test_an_answer_is_written_as_it_is(engine: Engine):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,21 +29,6 @@ from .conftest import KEY, Running, until
 from .test_app import BODIES, message_of
 
 PAIR = {"query": "q", "documents": ["one passage", "another"]}
-
-
-@pytest.fixture
-def held(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The cross-encoder waits until the event is set."""
-    release = threading.Event()
-    compute = engine.reranker.compute
-
-    def wait(batch, stop=None):
-        release.wait(60)
-        return compute(batch, stop)
-
-    monkeypatch.setattr(engine.reranker, "compute", wait)
-    yield release
-    release.set()
 
 
 def test_work_is_reserved_whole_and_given_back():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -13,11 +15,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tandem.engine.server import ServerSettings, protocol
 from tandem.engine.server.bounded import MAX_HEADER_BYTES, MAX_HEADERS
-from tandem.engine.server.plain import read_head
+from tandem.engine.server.plain import Exchange, read_head
+from tandem.engine.server.protocol import Config
 
-from .conftest import KEY, Running, until
-from .test_protocol import GET, body_of, connect, one_answer, post, until_closed
+from .conftest import KEY, Running, serving, until
+from .test_protocol import GET, body_of, connect, connect_small, one_answer, post, refusals, until_closed
 
 NAMES = [b"Host", b"host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"Expect", b"TE", b"X-A"]
 ODD_NAMES = [b"", b"X A", b"X_A", b"X\x00", "Ü".encode(), b"Content-Length "]
@@ -199,13 +203,97 @@ def test_garbage_behind_a_plain_request_is_refused_after_its_answer(server: Runn
     assert body_of(answer[answer.index(b"HTTP/1.1 400 ") :])["error"]["type"] == "validation"
 
 
-def test_a_client_that_leaves_is_noticed(server: Running):
-    before = server.service.metrics.registry.get_sample_value("tandem_cancelled_total")
+def cancelled(server: Running) -> float:
+    return server.service.metrics.registry.get_sample_value("tandem_cancelled_total") or 0.0
+
+
+def rerank(characters: int) -> tuple[bytes, bytes]:
+    """A request's head and body."""
+    body = json.dumps({"query": "q", "texts": ["word " * (characters // 5)]}).encode()
+    return post(f"Content-Length: {len(body)}\r\n").replace(b"/tokenize", b"/rerank"), body
+
+
+@pytest.mark.parametrize("characters", [100, 100_000, 900_000])
+@pytest.mark.parametrize("behind", [b"", b"\r\n", RIGHT], ids=["alone", "blank line", "another"])
+def test_a_client_that_leaves_is_noticed(server: Running, held: threading.Event, characters: int, behind: bytes):
+    before = cancelled(server)
+    head, body = rerank(characters)
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head)
+        time.sleep(0.05)
+        connection.sendall(body + behind)
+        until(lambda: server.service.admission.requests == 1)
+    until(lambda: cancelled(server) == before + 1, 5)
+    assert not server.service.in_flight
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_noticed(server: Running):
+    before = cancelled(server)
     with connect(server) as connection:
         connection.sendall(RIGHT[:-1])
         until(lambda: len(server.service.in_flight) == 1)
-    until(lambda: server.service.metrics.registry.get_sample_value("tandem_cancelled_total") == before + 1)
+    until(lambda: cancelled(server) == before + 1)
     assert not server.service.in_flight
+
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
+BODY_OF_4 = {"type": "http.response.body", "body": b"four"}
+FAULTS = {
+    "raises at once": [],
+    "raises before the body": [START],
+    "says no length": [{**START, "headers": []}, BODY_OF_4],
+    "says too much": [START, {**BODY_OF_4, "body": b"one"}],
+    "says too little": [START, {**BODY_OF_4, "body": b"a dozen"}],
+    "breaks a line": [{**START, "headers": [*START["headers"], (b"x", b"a\r\nb: c")]}, BODY_OF_4],
+    "has a status of its own": [{**START, "status": 299}, BODY_OF_4],
+    "begins twice": [START, START],
+    "stops in the middle": [START, {**BODY_OF_4, "body": b"fo", "more_body": True}],
+}
+
+
+@pytest.mark.parametrize("sent", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("how", ["raises", "returns"])
+def test_an_application_at_fault_holds_no_connection(sent: list[dict], how: str):
+    async def application(scope, receive, send):
+        for message in sent:
+            await send(message)
+        if how == "raises":
+            raise RuntimeError("at fault")
+
+    config = Config(application, ServerSettings())
+    with serving(config) as url, socket.create_connection(url, timeout=20) as connection:
+        connection.sendall(RIGHT)
+        answer = until_closed(connection)
+    if sent == FAULTS["stops in the middle"]:
+        assert answer.endswith(b"\r\n\r\nfo")
+    else:
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_an_exchange_leaves_nothing_behind(server: Running):
+    with connect(server) as connection:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                connection.sendall(RIGHT)
+                one_answer(connection)
+            assert sum(type(each) is Exchange for each in gc.get_objects()) <= 2, "the connection's last one"
+        finally:
+            gc.enable()
+
+
+def test_an_answer_that_nobody_reads_ends_the_connection(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    server = start()
+    texts = json.dumps({"inputs": ["word " * 400] * 130}).encode()
+    with connect_small(server) as connection:
+        connection.sendall(post(f"Content-Length: {len(texts)}\r\n") + texts)
+        until(lambda: refusals(server, "unread") == 1)
 
 
 def test_a_head_that_is_slow_or_too_large_is_refused_as_ever(start: Callable[..., Running]):
