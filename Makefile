@@ -41,7 +41,7 @@ clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema f
 # Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.
 DATA ?= $(wildcard ../shared/data/squad-dev)
 RIVALS ?=
-# What is kept in bench/results was measured with QUESTIONS=8 and RIVALS="--rival all", in half an hour.
+# What is kept in bench/results took half an hour, with all rivals and more questions: each result names its command.
 QUESTIONS ?= 6
 BENCH = $(BIN)/tandem bench
 KEEP = $(if $(DATA),--questions $(DATA)) --save
