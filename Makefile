@@ -42,7 +42,7 @@ clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema f
 DATA ?= $(wildcard ../shared/data/squad-dev)
 RIVALS ?=
 # What is kept in bench/results took half an hour, with all rivals and more questions: each result names its command.
-QUESTIONS ?= 6
+QUESTIONS ?= 5
 BENCH = $(BIN)/tandem bench
 KEEP = $(if $(DATA),--questions $(DATA)) --save
 
@@ -51,7 +51,7 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores, write b
 	$(BENCH) throughput $(KEEP) --sample 3 --repeats 2 $(RIVALS) >/dev/null
 	$(BENCH) quality $(KEEP) --sample $$((5 * $(QUESTIONS))) --timed 5 --tokens 64 --tokens 128 >/dev/null
 	$(BENCH) recall $(KEEP) --rows 50000 >/dev/null
-	$(BENCH) index $(KEEP) --passages 150 --repeats 2 $(RIVALS) >/dev/null
+	$(BENCH) index $(KEEP) --passages 100 --repeats 2 $(RIVALS) >/dev/null
 	$(BENCH) export --save >/dev/null
 	$(BENCH) serve $(KEEP) --seconds 15 >/dev/null
 	$(BENCH) rivals $(KEEP) >/dev/null

@@ -3,7 +3,7 @@
 Capacity is measured first, by clients that wait for their answers. Then requests come at a multiple of it whether they
 are answered or not. Goodput counts the answers within the deadline; at five times the capacity it should be what it is
 at one, since what cannot be done in time is refused at once. The floor of the overhead is the same search in this
-process, asked the same questions. Last, what small searches wait while somebody sends huge texts.
+process, asked the same questions. Last, what small searches wait while somebody sends long texts and huge ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..engine import Engine, EngineError
 from .document import Cell, Document, Table, document
-from .load import BareClient, Client, Outcome, closed_loop, open_loop
+from .load import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
 from .served import HOST, Served, served
 from .spread import Spread, spread
 from .workloads import Workload, described, said
@@ -36,7 +36,7 @@ FEWEST_ANSWERS = 30
 GIANT = 1_000_000
 """Characters of a huge text: the most that the server takes by default."""
 ORDINARY = 4_000
-"""Characters of a text of which the model reads as much: 512 tokens are some 2,500."""
+"""Characters of a long text, of which the model reads as much: 512 tokens are some 2,500."""
 # Long texts a second, a third of what one client gets: without a pause the small ones would measure a queue.
 LONG_RATE = 10.0
 # Small searches a second beside huge texts: a sixth of what one client gets, so that they do not wait for each other.
@@ -172,8 +172,8 @@ def _overhead(
 def _beside_giants(
     client: Client, questions: Sequence[str], seconds: float, seed: int, deadline_ms: float
 ) -> dict[str, Any]:
-    """Small searches (recall alone) at a steady rate: by themselves, while somebody reranks a document as long as the
-    model reads, and while somebody reranks a huge one, which costs the model the same.
+    """Small searches (recall alone) at a steady rate: by themselves, while somebody reranks a document longer than
+    the model reads, and while somebody reranks a huge one, which costs the model the same.
 
     The two come as often where the machine keeps up (their rates are told), so what the second adds is what its
     characters cost.
@@ -187,9 +187,8 @@ def _beside_giants(
         async def both() -> tuple[list[Outcome], list[Outcome]]:
             return await asyncio.gather(
                 open_loop(client, SEARCH, small, rate=SMALL_RATE, seconds=seconds, seed=seed, deadline_ms=deadline_ms),
-                asyncio.to_thread(
-                    _paced, other, client.port, seconds, deadline_ms
-                ),  # its megabytes are not on this event loop
+                # Its megabytes are not this event loop's.
+                asyncio.to_thread(_paced, other, client.port, seconds, deadline_ms),
             )
 
         return _run(client, both)
@@ -203,13 +202,23 @@ def _beside_giants(
 
 
 def _paced(body: bytes, port: int, seconds: float, deadline_ms: float) -> list[Outcome]:
-    """Reranks of `body`, one after the other, LONG_RATE a second at most; raises OSError when one is not answered."""
-    outcomes = []
+    """Reranks of `body`, one after the other, LONG_RATE a second at most."""
+    outcomes: list[Outcome] = []
     start = time.monotonic()
-    with closing(BareClient(HOST, port, deadline_ms)) as client:
-        while (now := time.monotonic() - start) < seconds:
+    client: BareClient | None = None
+    while (begun := time.monotonic() - start) < seconds:
+        try:
+            client = client or BareClient(HOST, port, deadline_ms)
             outcomes.append(client.post(RERANK, body)[0])
-            time.sleep(max(0.0, now + 1 / LONG_RATE - (time.monotonic() - start)))
+        except OSError:
+            now = time.monotonic()
+            outcomes.append(Outcome(NO_ANSWER, now - start - begun, 0.0, now))
+            if client is not None:
+                client.close()
+                client = None
+        time.sleep(max(0.0, begun + 1 / LONG_RATE - (time.monotonic() - start)))
+    if client is not None:
+        client.close()
     return outcomes
 
 

@@ -29,7 +29,7 @@ class Call(Generic[Answer]):
 
 @dataclass(frozen=True, slots=True)
 class Search(Call[Found]):
-    """Two-stage search; `settings` are those of `SearchSettings`."""
+    """Two-stage search; `settings` are those of `SearchSettings`, `return_text` is whether hits have their texts."""
 
     query: str
     settings: Mapping[str, Any]

@@ -39,8 +39,8 @@ class Deadlines:
 
         async def noting(message: Message) -> None:
             nonlocal started
+            await send(message)  # it waits, and may be cancelled, only before it writes
             started = True
-            await send(message)
 
         request = InFlight()
         self._service.in_flight.add(request)
@@ -87,7 +87,7 @@ def _watch(scope: Scope, relay: _Relay, request: InFlight) -> Callable[[], objec
     """End `request` when its client leaves; the function returned stops the watching.
 
     A server delivers `http.disconnect` only to somebody who awaits `receive`, which takes a task; ours tells at once
-    while it reads.
+    while it reads, and it reads unless more than 64 KiB of further requests wait behind this one.
     """
     if (tell := scope.get("extensions", {}).get(LEAVING)) is not None:
         tell(partial(request.end, "gone"))

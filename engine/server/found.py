@@ -1,6 +1,6 @@
 """A search's answer as the client gets it: written once, where the engine is.
 
-Only the worker looks at the hits; the HTTP process passes their bytes on.
+Where that is a worker, the HTTP process passes the bytes on and never looks at a hit.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Ending = Literal["late", "gone", "aborted"]
 
 
 class InFlight:
-    """The current task's request. `done` is a future that is set when it has ended, however."""
+    """The current task's request. `done` is set when its work is over, however; its answer may be on its way still."""
 
     def __init__(self) -> None:
         task = asyncio.current_task()

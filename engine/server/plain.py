@@ -1,8 +1,9 @@
 """The requests that nearly all clients send, read and answered without h11.
 
-A plain request is a POST whose whole head comes in one piece, with one Host, a Content-Length and nothing that has a
-meaning between two ends of a connection beyond keeping or closing it. h11, in Python, makes a third of the calls of a
-small search's way through the server; whatever is not plain is its business, and so is everything that is wrong.
+A plain request is a POST whose whole head comes in one piece, with no other request behind it there, one Host, a
+Content-Length and nothing that has a meaning between two ends of a connection beyond keeping or closing it. h11, in
+Python, makes a third of the calls of a small search's way through the server; whatever is not plain is its business,
+and so is everything that is wrong.
 """
 
 from __future__ import annotations
@@ -99,12 +100,11 @@ class Exchange:
         """Take what `data` holds of the body; what is left belongs to another request."""
         part = data[: self._missing]
         self._missing -= len(part)
-        if not self.response_complete:
-            self._body += part
-            # What has come whole is bounded; while reading is paused nobody would hear of the client's going.
-            if self._missing and len(self._body) > HIGH_WATER_LIMIT:
-                self._flow.pause_reading()
-            self.message_event.set()
+        self._body += part
+        # What has come whole is bounded; while reading is paused nobody would hear of the client's going.
+        if self._missing and len(self._body) > HIGH_WATER_LIMIT:
+            self._flow.pause_reading()
+        self.message_event.set()
         return data[len(part) :]
 
     def tell_leaving(self, do: Callable[[], None] | None) -> None:
@@ -124,6 +124,9 @@ class Exchange:
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # as uvicorn does: a task's exception would be nobody's
             log.error("the application failed", extra={"error": where(error)})
+        else:
+            if not (self.response_complete or self.disconnected):
+                log.error("the application did not answer whole")
         try:
             if not (self.response_started or self.disconnected):
                 self.keep_alive, self._start = False, None

@@ -28,7 +28,6 @@ from .errors import Failure
 from .plain import Exchange, read_head
 from .settings import ServerSettings
 
-log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 30.0
 # A client that takes less than LEAST_READ bytes of its answer in so long has gone, or wants us to keep it.
 UNREAD_SECONDS, LEAST_READ = 30.0, 64 * 1024
@@ -296,7 +295,7 @@ class Guarded(H11Protocol):
         self._watch()
 
     def _close_gently(self) -> None:
-        """uvicorn closes: at once, unless there is more to come that would turn it into a reset."""
+        """The answer's end closes: at once, unless there is more to come that would turn it into a reset."""
         if self._awaits_body:
             self._end()
         else:

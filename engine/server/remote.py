@@ -178,7 +178,7 @@ class Remote:
 
     def _beaten(self, beat: dict[str, Any]) -> None:
         if not hasattr(self, "facts"):
-            return  # they came this moment
+            return  # they came in the same read as this, and `start` has not taken them yet
         self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
         for model, drift in zip(self.facts.models, beat["drift"], strict=True):
             model.cost.pace.drift = drift

@@ -2,6 +2,7 @@
 
 8 bytes     lengths of both parts, uint32 little-endian
 JSON        {"id": 7, "call": "Search", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
+            {"cancel": 7}   {"beat": {…}}
 bytes       vectors: float32, row by row; a search's answer, as the client gets it
 """
 
