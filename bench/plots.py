@@ -90,6 +90,8 @@ def _recall(axes: Axes, result: Document) -> None:
     axes.set(xscale="log", xlabel="milliseconds of one query, median", ylabel="recall@100",
              title="The 100 nearest vectors")  # fmt: skip
     axes.margins(x=0.2)
+    found = [each["recall"] for systems in result["sizes"].values() for each in systems.values()]
+    axes.set_ylim(min(0.95, min(found) - 0.01), 1.005)  # there is no recall above 1
     _plain_ticks(axes)
 
 
