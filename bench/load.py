@@ -44,8 +44,7 @@ class Client:
 
     def __init__(self, host: str, port: int, headers: Mapping[str, str] | None = None) -> None:
         """Raises InputError for a host that is not this machine."""
-        if not loopback(host):
-            raise InputError(f"{host} is not this machine: load is only put on 127.0.0.1")
+        _check_here(host)
         self._host = host
         self.port = port
         self._headers = {"host": f"{host}:{port}", "content-type": "application/json", **(headers or {})}
@@ -69,6 +68,11 @@ class Client:
         """Close every idle connection."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _check_here(host: str) -> None:
+    if not loopback(host):
+        raise InputError(f"{host} is not this machine: load is only put on 127.0.0.1")
 
 
 class _Connection:
@@ -117,6 +121,8 @@ class BareClient:
     """
 
     def __init__(self, host: str, port: int, deadline_ms: float) -> None:
+        """Raises InputError for a host that is not this machine, OSError where nobody listens."""
+        _check_here(host)
         self._headers = f"host: {host}\r\ncontent-type: application/json\r\nx-request-timeout-ms: {deadline_ms:.0f}"
         self._socket = socket.create_connection((host, port), timeout=deadline_ms / 1e3 + 5.0)
 

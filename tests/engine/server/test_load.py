@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 
 import pytest
 
-from tandem.bench.load import NO_ANSWER, Client, Outcome, closed_loop, open_loop
+from tandem.bench.load import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
 from tandem.bench.serve import _summary, serve_bench
 from tandem.bench.workloads import Workload
 from tandem.engine import Engine, InputError
@@ -27,6 +28,18 @@ def test_only_this_machine_is_loaded():
     for host in ("example.org", "10.0.0.1", "0.0.0.0"):
         with pytest.raises(InputError, match="not this machine"):
             Client(host, 80)
+        with pytest.raises(InputError, match="not this machine"):
+            BareClient(host, 80, 1000.0)
+
+
+def test_a_bare_client_reads_an_answer_whole_and_tells_of_none(server: Running):
+    host, port = server.url.removeprefix("http://").split(":")
+    with closing(BareClient(host, int(port), 30_000)) as client:
+        outcome, body = client.post("/v1/search", BODY)  # without a key
+        assert (outcome.status, json.loads(body)["error"]["type"]) == (401, "unauthorized")
+        assert 0 < outcome.seconds < 30
+        with pytest.raises(ConnectionError):
+            client.post("/v1/search", BODY)  # a refusal ends its connection
 
 
 def test_arrivals_do_not_wait_for_answers(server: Running):
