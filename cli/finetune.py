@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import typer
@@ -33,6 +34,10 @@ def command(
     margin: float = typer.Option(
         0.10, help="Passages with a cosine this far above the answer's are no negatives: likely unlabelled answers."
     ),
+    share: list[str] = typer.Option(
+        [], help="SOURCE=PART, the part of the training questions that a source asks; repeat for several."
+    ),
+    whole: list[str] = typer.Option([], help="A source to read every document of, however large; repeat for several."),
     mix: str | None = typer.Option(
         None, help="Write the mean of the trained weights and this adapter's, which the training goes back to."
     ),
@@ -63,6 +68,8 @@ def command(
         questions=questions,
         max_length=length,
         margin=margin,
+        shares=dict(map(_part, share)),
+        whole=whole,
         mix=mix,
         mix_share=mix_share,
     )
@@ -71,3 +78,14 @@ def command(
         line = f"  {name:<20} nDCG@10  recall {row['recall']:.3f}  rerank {row['rerank']:.3f}  fused {row['fused']:.3f}"
         out().print(line)
     out().print(f"export it with: tandem export {base} --as cross-encoder --adapter {output} --out FOLDER")
+
+
+def _part(text: str) -> tuple[str, float]:
+    name, sign, part = text.rpartition("=")
+    try:
+        value = float(part)
+    except ValueError:
+        value = math.nan
+    if not (sign and name and 0.0 <= value < math.inf):
+        raise typer.BadParameter(f"{text!r} is no share; write a source's name and a number, as squad-train=0.5")
+    return name, value

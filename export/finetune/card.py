@@ -92,6 +92,8 @@ def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
     words += [f"--{key} {settings[key]:g}" for key in ("minutes", "rate")]
     words += [f"--{key} {settings[key]}" for key in ("seed", "rank", "questions")]
     words += [f"--length {settings['max_length']}", f"--margin {settings.get('margin', 0.1):g}"]
+    words += [f"--share {name}={share:g}" for name, share in settings.get("shares", {}).items()]
+    words += [f"--whole {name}" for name in settings.get("whole", ())]
     words += ["--judge JUDGE"] if settings.get("judge") else []
     before = f"{out}-BEFORE"
     if mixed := trained.get("mixed"):

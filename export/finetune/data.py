@@ -59,12 +59,19 @@ def read_beir(folder: Path, split: str | None = None) -> Dataset:
     return Dataset(folder.name, passages, questions)
 
 
-def thin(dataset: Dataset, passages: int, rng: np.random.Generator) -> Dataset:
-    """Whole documents of `dataset`, drawn until they hold about `passages` passages."""
+def thin(dataset: Dataset, passages: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+    """Whole documents of `dataset`, drawn until they hold about `passages` passages, and the documents left."""
     if len(dataset.passages) <= passages:
-        return dataset
-    kept, _ = _draw(dataset, passages, rng)
-    return _subset(dataset, kept, dataset.name)
+        return dataset, Dataset(dataset.name, [], [])
+    kept, left = _draw(dataset, passages, rng)
+    return _subset(dataset, kept, dataset.name), _subset(dataset, left, dataset.name)
+
+
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """The passages and questions of both, under the name of the first."""
+    shift = len(first.passages)
+    moved = [Question(question.text, tuple(row + shift for row in question.positives)) for question in second.questions]
+    return Dataset(first.name, first.passages + second.passages, first.questions + moved)
 
 
 def hold_out(dataset: Dataset, passages: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:

@@ -35,7 +35,8 @@ class Mined:
     vectors:           float16 [p, hidden], of the passages with their titles
     questions:         q sequences                                  question_vectors: float16 [q, hidden]
     positives:         int32 [q], a row of passages
-    candidates:        int32 [q, DEPTH], rows by falling cosine, -1 where there are fewer
+    candidates:        int32 [q, DEPTH], the rows with the highest cosines, -1 where there are fewer; for training by
+                       falling evidence, what the engine has a reranker read first, else by falling cosine
     """
 
     passages: TokenBatch
@@ -113,7 +114,7 @@ def mine(
     question_vectors = encode(model, tokenizer, queries, advance)
     positives = np.array([int(rng.choice(question.positives)) for question in asked], dtype=np.int32)
     labelled = [np.array(question.positives) for question in asked]
-    return Mined(
+    mined = Mined(
         passages=passages,
         titles=titles,
         questions=queries,
@@ -122,6 +123,20 @@ def mine(
         positives=positives,
         candidates=_candidates(vectors, question_vectors, positives, labelled if clean else None, margin),
     )
+    return by_evidence(mined) if clean else mined
+
+
+def by_evidence(mined: Mined) -> Mined:
+    """`mined` with each question's candidates by falling evidence.
+
+    Words in common put other paragraphs first than the cosine does, and of those with the best evidence a dozen hold
+    all that the reranker confuses (bench/LOG.md).
+    """
+    candidates = np.full_like(mined.candidates, -1)
+    for question, found in enumerate(mined.candidates):
+        rows = found[found >= 0]
+        candidates[question, : len(rows)] = rows[np.argsort(-mined.evidence(question, rows), kind="stable")]
+    return replace(mined, candidates=candidates)
 
 
 def among(asked: Mined, others: Mined) -> Mined:

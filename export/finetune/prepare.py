@@ -15,7 +15,7 @@ from transformers import BertModel
 from ...engine.errors import ExportError, InputError
 from ...engine.files import sha256
 from ...engine.tokenizer import Tokenizer
-from .data import Dataset, hold_out, read_beir, thin
+from .data import Dataset, hold_out, joined, read_beir, thin
 from .forward import Workers
 from .harder import Judge, harden
 from .lists import Source
@@ -28,10 +28,13 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 # Settings that change how long a training takes or what is measured after it, but not its course.
 COURSELESS = {"threads", "checkpoint_every", "final_questions", "final_candidates"}
-MINING = {"seed", "start", "mining_length", "passages", "questions", "held_out", "pseudo", "weights", "margin"}
+MINING = {
+    *("seed", "start", "mining_length", "passages", "questions", "held_out", "pseudo", "weights", "margin"),
+    *("shares", "whole"),
+}
 PSEUDO = ("python", "cloze")
-# Rises when what mining keeps has another meaning. 2: vectors of passages with their titles.
-FORMAT = 2
+# Rises when what mining keeps has another meaning. 2: vectors of passages with their titles. 3: negatives by evidence.
+FORMAT = 3
 # More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
 VALIDATION_QUESTIONS = 150
 
@@ -75,7 +78,7 @@ def prepare(
 
         for split, datasets in (("train", trains), ("held", held)):
             for index, dataset in enumerate(datasets):
-                asked = _share(settings, dataset.name, settings.questions) if split == "train" else VALIDATION_QUESTIONS
+                asked = _questions(settings, dataset.name) if split == "train" else VALIDATION_QUESTIONS
                 total += len(dataset.passages) + min(asked, len(dataset.questions))
                 jobs.append((f"{split}-{dataset.name}", _job(dataset, model, tokenizer, asked, settings, split, index)))
         shown.update(task, total=total)
@@ -88,7 +91,7 @@ def prepare(
             return Mined.load(path)
 
         mined = dict(zip((name for name, _ in jobs), workers.map(one, jobs), strict=True))
-    sources = [Source(d.name, mined[f"train-{d.name}"], _weight(settings, d.name)) for d in trains]
+    sources = [Source(d.name, mined[f"train-{d.name}"], _asked(settings, d.name)) for d in trains]
     beside = {source.name: source.mined for source in sources}
     own = {d.name: mined[f"held-{d.name}"] for d in held}
     return sources, {name: among(each, beside[name]) if name in beside else each for name, each in own.items()}
@@ -140,20 +143,23 @@ def _datasets(data: list[Path], settings: Settings) -> tuple[list[Dataset], list
     unknown = set(settings.pseudo) - set(PSEUDO)
     if unknown:
         raise InputError(f"unknown pseudo-questions {', '.join(sorted(unknown))}; there are {', '.join(PSEUDO)}")
+    names = [*(folder.name for folder in data), *settings.pseudo]
+    if unknown := (set(settings.whole) | set(settings.shares)) - set(names):
+        raise InputError(f"unknown sources {', '.join(sorted(unknown))}; this training has {', '.join(names)}")
     rng = np.random.default_rng((settings.seed, 0))
     whole = [read_beir(folder) for folder in data]
     if "python" in settings.pseudo:
         whole.append(python_docs(_passages(settings, "python") + settings.held_out, rng))
     trains, held = [], []
     for dataset in whole:
-        thinned = thin(dataset, _passages(settings, dataset.name) + settings.held_out, rng)
+        thinned, left = thin(dataset, _passages(settings, dataset.name) + settings.held_out, rng)
         train, out = hold_out(thinned, min(settings.held_out, len(thinned.passages) // 5), rng)
-        trains.append(train)
+        trains.append(joined(train, left) if dataset.name in settings.whole else train)
         held.append(out)
     if "cloze" in settings.pseudo:
         wanted = max(1, _passages(settings, "cloze") // max(1, len(whole)))
-        trains.append(inverse_cloze([thin(dataset, wanted, rng) for dataset in trains], rng))
-        held.append(inverse_cloze([thin(dataset, wanted // 8, rng) for dataset in held], rng))
+        trains.append(inverse_cloze([thin(dataset, wanted, rng)[0] for dataset in trains], rng))
+        held.append(inverse_cloze([thin(dataset, wanted // 8, rng)[0] for dataset in held], rng))
     trains = [dataset for dataset in trains if dataset.questions and len(dataset.passages) > DEPTH // 16]
     held = [dataset for dataset in held if dataset.questions]
     if not trains:
@@ -167,10 +173,15 @@ def _weight(settings: Settings, name: str) -> float:
     return settings.weights.get(name, 0.15 if name in PSEUDO else 0.3)
 
 
-def _share(settings: Settings, name: str, of: int) -> int:
-    heaviest = max([*settings.weights.values(), _weight(settings, name)])
-    return max(1, round(of * _weight(settings, name) / heaviest))
+def _asked(settings: Settings, name: str) -> float:
+    return settings.shares.get(name, _weight(settings, name))
+
+
+def _questions(settings: Settings, name: str) -> int:
+    heaviest = max([*(settings.weights | settings.shares).values(), _asked(settings, name)])
+    return max(1, round(settings.questions * _asked(settings, name) / heaviest))
 
 
 def _passages(settings: Settings, name: str) -> int:
-    return max(settings.passages // 2, _share(settings, name, settings.passages))
+    heaviest = max([*settings.weights.values(), _weight(settings, name)])
+    return max(settings.passages // 2, round(settings.passages * _weight(settings, name) / heaviest))

@@ -65,4 +65,9 @@ class Settings(BaseModel):
     weights: dict[str, float] = Field(
         default_factory=lambda: {"squad-train": 0.4, "nq-qed-train": 0.28, "medquad": 0.1, "python": 0.1, "cloze": 0.12}
     )
-    """Share of the training examples by source; a source not named gets 0.3 (labelled) or 0.15 (pseudo)."""
+    """Share of the training examples by source; a source not named gets 0.3 (labelled) or 0.15 (pseudo). It decides
+    too how many passages of a source are read, and so which documents are held back."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """In place of `weights` for questions alone: what is held back stays held back."""
+    whole: tuple[str, ...] = ()
+    """Sources of which every document but those held back is trained on, however few `passages` are read of others."""

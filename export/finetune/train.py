@@ -38,6 +38,9 @@ WORK = "work"
 # As many pairs a step in shorter lists, three negatives of the six hardest and one of all: the hardest should have most
 # of a list's loss (not measured apart from the rest; see bench/LOG.md).
 JUDGED: dict[str, Any] = {"lists": 6, "negatives": 4, "close": 6, "close_share": 0.75}
+# A reranker that goes on has most lists right: as many pairs a step in more questions, all negatives of the dozen with
+# the best evidence, which hold what it confuses (bench/LOG.md).
+AGAIN: dict[str, Any] = {"lists": 8, "negatives": 3, "close": 12, "close_share": 1.0}
 # So much nDCG@10 on held-back questions of the training's own sources is given for unseen collections. With .005, and
 # validation among a few hundred passages, it chose 64 where 16 to 24 is best among thousands (bench/LOG.md).
 CAUTION = 0.002
@@ -62,6 +65,8 @@ def finetune(
     questions: int = 9000,
     max_length: int = 224,
     margin: float = 0.10,
+    shares: dict[str, float] | None = None,
+    whole: Sequence[str] = (),
     mix: str | Path | None = None,
     mix_share: float = 0.5,
 ) -> AdapterRecord:
@@ -72,10 +77,13 @@ def finetune(
     tests:  BEIR folders that are only measured, with up to `test_questions` questions each
     resume: continue what `out/work` holds of a training with the same settings; else begin anew
     settings: everything at once, in place of the single ones
-    start:  an adapter on `base` to go on from (a bundled name or a folder); its rank and exits are kept
+    start:  an adapter on `base` to go on from (a bundled name or a folder); its rank and exits are kept, and unless
+            `settings` are given lists have the sizes AGAIN
     judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
             puts highest are the negatives (see `harden`), in lists of the sizes JUDGED, whatever `settings` say
     questions: training questions of the heaviest source     max_length: tokens of a training pair
+    shares: of the questions by source, where they are not to be as `Settings.weights` has them
+    whole:  sources of which all documents are trained on but those held back; of others some `Settings.passages`
     margin: a passage whose cosine is this far above the answer's is no negative but a likely answer nobody labelled
     mix:    an adapter of the same line (what this training began with, or what that began with); what is written is the
             mean of both, `mix_share` of it the trained weights. A finished training may be mixed again otherwise
@@ -92,6 +100,8 @@ def finetune(
         questions=questions,
         max_length=max_length,
         margin=margin,
+        shares=shares or {},
+        whole=tuple(whole),
     )
     folders, name, path = [Path(folder) for folder in data], *_base(base)
     if not folders and not chosen.pseudo:
@@ -99,7 +109,8 @@ def finetune(
     begun = None if start is None else find_start(start, path)
     if begun is not None:
         rank, exits = begun[1].trained["settings"]["rank"], begun[1].exits
-        chosen = chosen.model_copy(update={"start": fingerprint(begun[0]), "rank": rank, "exits": exits})
+        lists = AGAIN if settings is None else {}
+        chosen = chosen.model_copy(update={"start": fingerprint(begun[0]), "rank": rank, "exits": exits, **lists})
     judging = None if judge is None else Judge.open(judge, path, chosen.threads)
     if judging is not None:
         chosen = chosen.model_copy(update={"judge": judging.model.artifact.fingerprint, **JUDGED})

@@ -30,6 +30,7 @@ from tandem.export.finetune.forward import Workers, score_pairs
 from tandem.export.finetune.harder import Judge
 from tandem.export.finetune.model import Reranker
 from tandem.export.finetune.negatives import mine
+from tandem.export.finetune.prepare import _datasets, _questions
 from tandem.export.finetune.record import read_record
 from tandem.export.finetune.scorer import Scorer
 from tandem.export.finetune.settings import Settings
@@ -364,6 +365,32 @@ def test_held_out_documents_share_nothing_with_training(data: Path) -> None:
         for question in side.questions:
             assert all(side.passages[row].text.startswith(question.text) for row in question.positives)
     assert len(train.questions) + len(held.questions) == 30
+
+
+def test_a_whole_source_is_read_but_for_what_was_held_back_anyway(data: Path) -> None:
+    some = SETTINGS.model_copy(update={"passages": 12, "held_out": 5, "pseudo": ("cloze",)})
+    (few, *_), (held, *_) = _datasets([data], some)
+    (all_others, *_), (still, *_) = _datasets([data], some.model_copy(update={"whole": ("words",)}))
+    assert [passage.title for passage in still.passages] == [passage.title for passage in held.passages]
+    assert len(few.passages) < len(all_others.passages)
+    titles = {passage.title for passage in all_others.passages}
+    assert titles == {f"Title {number}" for number in range(30)} - {passage.title for passage in held.passages}
+    for question in all_others.questions:
+        answer = all_others.passages[question.positives[0]].text
+        assert answer.startswith(question.text), "questions still name their own passages"
+
+
+def test_shares_decide_how_many_questions_a_source_asks() -> None:
+    settings = SETTINGS.model_copy(update={"questions": 1000, "weights": {"a": 0.4, "b": 0.2}})
+    assert (_questions(settings, "a"), _questions(settings, "b")) == (1000, 500)
+    other = settings.model_copy(update={"shares": {"a": 0.5, "b": 0.05}})
+    assert (_questions(other, "a"), _questions(other, "b")) == (1000, 100)
+
+
+@pytest.mark.parametrize("named", [{"whole": ("word",)}, {"shares": {"word": 0.5}}], ids=["whole", "share"])
+def test_a_share_of_no_source_is_refused(base: Path, data: Path, tmp_path: Path, named: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="unknown sources word; this training has words"):
+        finetune(base, [data], tmp_path / "x", settings=SETTINGS.model_copy(update=named))
 
 
 def test_training_reads_a_title_as_an_index_does(base: Path) -> None:

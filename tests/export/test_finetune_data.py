@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve
 from tandem.export.finetune.harder import CEILING, READ, Judge, harden
 from tandem.export.finetune.lists import Source, _rows, schedule
-from tandem.export.finetune.negatives import DEPTH, Mined, _candidates, among
+from tandem.export.finetune.negatives import DEPTH, Mined, _candidates, among, by_evidence
 from tandem.export.finetune.pseudo import inverse_cloze, python_docs
 from tandem.export.finetune.validate import _likeliest
 
@@ -67,6 +69,20 @@ def test_validation_is_told_from_what_is_trained_on_too() -> None:
         assert sorted(wide.evidence(question, best)) == pytest.approx(sorted(np.sort(evidence)[::-1][:8]))
         places = [wide.candidates[question].tolist().index(row) for row in best]
         assert places == sorted(places), "in recall's order"
+
+
+def test_negatives_are_ordered_by_evidence() -> None:
+    words = pack([[row + 50] for row in range(20)])  # each is the only word of a passage that is not the answer
+    data = replace(mined(20, passages=100), questions=words)
+    ordered = by_evidence(data)
+    for question in range(20):
+        before, after = data.candidates[question], ordered.candidates[question]
+        assert sorted(before) == sorted(after)
+        found = after[after >= 0]
+        assert (after[len(found) :] == -1).all()
+        evidence = data.evidence(question, found)
+        assert (np.diff(evidence) <= 0).all()
+    assert any(not np.array_equal(a, b) for a, b in zip(data.candidates, ordered.candidates, strict=True))
 
 
 def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
