@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test check micro bench accuracy rivals soak clients clean
+.PHONY: help install demo test check micro bench accuracy rivals soak clients offline clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -75,5 +75,12 @@ accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=1000 questions of ea
 rivals: $(INSTALLED)  ## Make the environments of rivals that need their own (7 GB), and check what they compute.
 	$(BENCH) rivals --install --save
 
+OFFLINE_PYTHON ?= 3.12
+offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU machine without network of Python OFFLINE_PYTHON=3.12.
+	rm -rf .offline
+	$(PYTHON) -m pip install --quiet --target .offline --no-deps --only-binary=:all: --constraint constraints.txt \
+	  --implementation cp --python-version $(OFFLINE_PYTHON) --platform manylinux2014_x86_64 \
+	  pydantic pydantic-core annotated-types typing-inspection
+
 clean:  ## Remove what the targets made (the collections of the demo and the benchmarks too).
-	rm -rf $(VENV) .demo .bench .rivals .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
