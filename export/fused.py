@@ -18,6 +18,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 
 from ..engine.errors import ExportError
 from .quiet import quiet
+from .row_starts import add_row_starts
 
 Target = Literal["cpu", "gpu"]
 COUNTED = frozenset(
@@ -28,14 +29,16 @@ COUNTED = frozenset(
 def fuse(traced: Path, config: Any, target: Target) -> onnx.ModelProto:
     """The traced graph with the operators fused that are fast on `target`.
 
-    Raises ExportError when a layer did not fuse. ModernBERT, for which ONNX Runtime has no fusion, stays as traced but
-    for its normalisations.
+    Raises ExportError when a layer did not fuse, or its attention's mask is another than fusion leaves. ModernBERT, for
+    which ONNX Runtime has no fusion, stays as traced but for its normalisations.
     """
     if config.model_type == "modernbert":
         model = onnx.load(traced)
     else:
         model = _optimize(traced, config, target)
         _check(counts(model), config.num_hidden_layers, target)
+        if target == "gpu":
+            add_row_starts(model)
     if target == "cpu":
         _keep_norms_apart(model)
     return model
