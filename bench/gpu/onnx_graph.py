@@ -23,12 +23,17 @@ MICROSOFT = "com.microsoft"
 EPSILON = 1e-12
 
 
-def write_graph(path: Path, tensors: Mapping[str, Any], shape: ModelShape, kind: Kind, *, half: bool) -> None:
-    """Write the graph of `tensors` (see `models.weights`) to `path`; logits or hidden states leave it in FP32."""
+def write_graph(
+    path: Path, tensors: Mapping[str, Any], shape: ModelShape, kind: Kind, *, half: bool, starts: bool = True
+) -> None:
+    """Write the graph of `tensors` (see `models.weights`) to `path`; logits or hidden states leave it in FP32.
+
+    starts: the attention's mask has the rows' starts beside their lengths, as exported graphs have it
+    """
     graph = _Graph(np.float16 if half else np.float32)
     root = "" if kind == "bi-encoder" else "bert."
     take = {name.removeprefix(root): tensor.numpy() for name, tensor in tensors.items()}
-    hidden, mask = _embed(graph, take)
+    hidden, mask = _embed(graph, take, starts)
     for number in range(shape.layers):
         hidden = _layer(graph, take, f"encoder.layer.{number}", hidden, mask, shape.heads)
     if kind == "cross-encoder":
@@ -41,8 +46,8 @@ def write_graph(path: Path, tensors: Mapping[str, Any], shape: ModelShape, kind:
     path.write_bytes(graph.model(output, width))
 
 
-def _embed(graph: _Graph, take: Mapping[str, Any]) -> tuple[str, str]:
-    """Hidden states, and each row's number of real tokens: the form of mask that the fused attention takes."""
+def _embed(graph: _Graph, take: Mapping[str, Any], starts: bool) -> tuple[str, str]:
+    """Hidden states, and each row's number of real tokens, with where the rows start or without."""
     ids, segments, mask = (
         graph.node("Cast", [name], to=INT32) for name in ("input_ids", "token_type_ids", "attention_mask")
     )
@@ -50,7 +55,21 @@ def _embed(graph: _Graph, take: Mapping[str, Any]) -> tuple[str, str]:
         graph.constant(take[f"embeddings.{table}_embeddings.weight"]) for table in ("word", "position", "token_type")
     ]
     norms = [graph.constant(take[f"embeddings.LayerNorm.{part}"]) for part in ("weight", "bias")]
-    return graph.node_pair("EmbedLayerNormalization", [ids, segments, *tables, *norms, mask], epsilon=EPSILON)
+    read = [ids, segments, *tables, *norms, mask]
+    hidden, lengths = graph.node_pair("EmbedLayerNormalization", read, epsilon=EPSILON)
+    return hidden, _with_starts(graph, lengths, mask) if starts else lengths
+
+
+def _with_starts(graph: _Graph, lengths: str, mask: str) -> str:
+    """int32 [3 · batch + 2], as `export/row_starts.py` makes it and says why."""
+    zeros = graph.node("Mul", [mask, graph.constant(np.array(0, np.int32))])
+    ones = graph.node("Add", [zeros, graph.constant(np.array(1, np.int32))])
+    counted = graph.node("CumSum", [ones, graph.constant(np.array(1, np.int64))])
+    widths = graph.node("Gather", [counted, graph.constant(np.array(-1, np.int64))], axis=1)
+    ends = graph.node("CumSum", [widths, graph.constant(np.array(0, np.int64))])
+    starts = graph.node("Sub", [ends, widths])
+    end = graph.node("Gather", [ends, graph.constant(np.array([-1], np.int64))], axis=0)
+    return graph.node("Concat", [lengths, starts, end, starts, end], axis=0)
 
 
 def _layer(graph: _Graph, take: Mapping[str, Any], name: str, hidden: str, mask: str, heads: int) -> str:
