@@ -214,7 +214,8 @@ def _open(graph: Path, providers: list[Any], *, fallback: bool) -> Any:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         with translated(f"the graph {graph}"):
-            session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+            # Its own fallback would say so on stdout, try again on the CPU, and there hide what the GPU lacked.
+            session = onnxruntime.InferenceSession(graph, settings, providers=providers, enable_fallback=0)
     except TandemError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no public base class

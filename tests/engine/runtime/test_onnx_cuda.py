@@ -95,7 +95,7 @@ def test_nodes_go_to_the_cpu_only_where_onnx_runtime_asks_for_it(
 ):
     asked: list[Any] = []
 
-    def refuse(graph: Path, settings: Any, providers: list[Any]) -> Any:
+    def refuse(graph: Path, settings: Any, providers: list[Any], **_: Any) -> Any:
         asked.append(providers)
         raise RuntimeError(said)
 
@@ -103,3 +103,22 @@ def test_nodes_go_to_the_cpu_only_where_onnx_runtime_asks_for_it(
     with pytest.raises(OutOfMemory if "memory" in said else DeviceError):
         onnx_cuda._session(tmp_path / "graph.onnx", Device("cuda", "a test", 1), onnx_cuda.CudaOptions())
     assert len(asked) == tried
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_onnx_runtime_does_not_retry_on_the_cpu_by_itself(
+    tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fallback: bool
+):
+    """Its Python class would: then out of memory is no longer said, and a benchmark's stdout is no longer JSON."""
+    create = onnx_cuda.onnxruntime.InferenceSession._create_inference_session
+
+    def without_memory(self: Any, providers: list[Any], *others: Any) -> None:
+        if any("CUDAExecutionProvider" in provider for provider in providers):
+            raise RuntimeError("CUDA failure 2: out of memory")
+        create(self, providers, *others)
+
+    monkeypatch.setattr(onnx_cuda.onnxruntime.InferenceSession, "_create_inference_session", without_memory)
+    providers = [("CUDAExecutionProvider", CudaOptions().provider()), "CPUExecutionProvider"]
+    with pytest.raises(OutOfMemory, match="CUDA failure 2"):
+        onnx_cuda._open(Artifact.open(tiny_cross_encoder).graph("fp32"), providers, fallback=fallback)
+    assert capfd.readouterr().out == ""
