@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_capturing = threading.Lock()
+from .device_wide import capturing
 
 
 def captured(forward: Callable[[], Any], pool: Any) -> Callable[[], Any]:
@@ -18,7 +17,7 @@ def captured(forward: Callable[[], Any], pool: Any) -> Callable[[], Any]:
 
     One at a time in the process: a capture begins by waiting for the whole device, which ends another's.
     """
-    with _capturing:
+    with capturing:
         side = _side()
         # Compiles kernels and lets cuBLAS choose and allocate, neither of which may happen while capturing.
         side.wait_stream(torch.cuda.current_stream())

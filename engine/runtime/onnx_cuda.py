@@ -14,6 +14,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from ..device import Device
 from ..errors import DeviceError, TandemError
 from ..tokens import TokenBatch
 from .buckets import Bucket, Buckets
+from .device_wide import capturing
 from .face import Head, Rows, RuntimeName, Stop
 from .faults import translated
 from .pooling import mean_pool
@@ -35,6 +39,11 @@ LOGIT_TOKENS = 16_384
 # Hidden states come back whole ([batch, length, width] float32, 12 MB at 384), so fewer at a time.
 HIDDEN_TOKENS = 8192
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# The first runs of a shape: two to settle, one to capture.
+CAPTURE_RUNS = 3
+# ONNX Runtime captures in CUDA's global mode: another thread's allocation or waiting copy then fails with error 900,
+# and the capture with it. So the sessions of an engine that is being replaced do not run meanwhile.
+_running = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +103,12 @@ class OnnxCudaRuntime:
         return self.run(batch)
 
     def warm_up(self) -> None:
-        """Run every shape, the largest first, as often as capturing takes: twice to settle, once to capture."""
+        """Run every shape, the largest first, as often as capturing takes."""
         for bucket in self.buckets.largest_first():
             with translated(f"warming up {bucket.batch} sequences of {bucket.length} tokens"):
-                for _ in range(3 if self.captured else 1):
-                    self._slot(bucket).run(self._session)
+                for _ in range(CAPTURE_RUNS if self.captured else 1):
+                    with self._turn(bucket):
+                        self._slot(bucket).run(self._session)
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] or [n]: the outputs of the n sequences of `batch`, in its order."""
@@ -109,14 +119,23 @@ class OnnxCudaRuntime:
         return outputs
 
     def _run(self, batch: TokenBatch, bucket: Bucket) -> Rows:
-        slot = self._slot(bucket)
-        mask = slot.fill(batch, self._pad_id)
-        output = slot.run(self._session)[: len(batch)]
+        with self._turn(bucket):
+            slot = self._slot(bucket)
+            mask = slot.fill(batch, self._pad_id)
+            output = slot.run(self._session)[: len(batch)]
         if self._head == "logit":
             return np.asarray(output[:, 0], dtype=np.float32)
         if self._head == "cls":
             return np.asarray(output[:, 0, :], dtype=np.float32)
         return mean_pool(output, mask[: len(batch)])
+
+    @contextmanager
+    def _turn(self, bucket: Bucket) -> Iterator[None]:
+        """The device for one run of this shape, against every other capture of the process while it may capture."""
+        slot = self._slots.get(bucket)
+        captures = self.captured and (slot is None or slot.runs < CAPTURE_RUNS)
+        with capturing if captures else nullcontext(), _running:
+            yield
 
     def _slot(self, bucket: Bucket) -> _Slot:
         if bucket not in self._slots:
@@ -133,6 +152,7 @@ class _Slot:
         self, session: Any, bucket: Bucket, inputs: list[str], output: str, shape: tuple[int, ...], place: str,
         graph_id: int,
     ) -> None:  # fmt: skip
+        self.runs = 0
         self._bucket = bucket
         self._binding = session.io_binding()
         self._values = {
@@ -170,9 +190,13 @@ class _Slot:
         return written["attention_mask"]
 
     def run(self, session: Any) -> Any:
-        """Run the graph on what is in the buffers; the output, copied to the host."""
+        """Run the graph on what is in the buffers; the output, copied to the host.
+
+        A run, captured or replayed, ends when its stream has. The binding's `synchronize_outputs` would wait for the
+        whole device, which another thread's capture forbids.
+        """
         session.run_with_iobinding(self._binding, self._options)
-        self._binding.synchronize_outputs()
+        self.runs += 1
         return self._result.numpy()
 
 
@@ -185,6 +209,11 @@ def _session(graph: Path, device: Device, options: CudaOptions) -> tuple[Any, bo
     if device.kind == "cpu":
         return _open(graph, ["CPUExecutionProvider"], fallback=True), False
     _find_libraries()
+    with capturing:  # the provider begins by waiting for the whole device
+        return _cuda_session(graph, options)
+
+
+def _cuda_session(graph: Path, options: CudaOptions) -> tuple[Any, bool]:
     provider: list[Any] = [("CUDAExecutionProvider", options.provider())]
     try:
         return _open(graph, provider, fallback=False), options.graphs

@@ -14,6 +14,7 @@ from tandem.engine.device import Device
 from tandem.engine.encoder import BiEncoder
 from tandem.engine.errors import DeviceError, OutOfMemory
 from tandem.engine.runtime import onnx_cuda
+from tandem.engine.runtime.device_wide import capturing
 from tandem.engine.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
 from tandem.engine.tokens import TokenBatch
 
@@ -103,6 +104,49 @@ def test_nodes_go_to_the_cpu_only_where_onnx_runtime_asks_for_it(
     with pytest.raises(OutOfMemory if "memory" in said else DeviceError):
         onnx_cuda._session(tmp_path / "graph.onnx", Device("cuda", "a test", 1), onnx_cuda.CudaOptions())
     assert len(asked) == tried
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_no_other_capture_begins_while_a_shape_may_capture(
+    tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch, captured: bool
+):
+    oracle = CrossEncoder(Artifact.open(tiny_cross_encoder), CPU, "fp32")
+    ours = runtime(oracle.artifact, "logit")
+    ours.captured = captured
+    run, held = onnx_cuda._Slot.run, list[tuple[bool, bool]]()
+
+    def watched(slot: Any, session: Any) -> Any:
+        held.append((capturing.locked(), onnx_cuda._running.locked()))
+        return run(slot, session)
+
+    monkeypatch.setattr(onnx_cuda._Slot, "run", watched)
+    batch = oracle.tokenizer.pairs(oracle.tokenizer.encode("sort"), oracle.tokenizer.encode_many(TEXTS[:1]))
+    for _ in range(5):
+        ours.run(batch)
+    assert held == [(captured and number < 3, True) for number in range(5)]
+    assert not capturing.locked()
+    assert not onnx_cuda._running.locked()
+
+
+def test_a_run_waits_for_its_own_stream_alone(tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch):
+    """`synchronize_outputs` waits for the whole device, and fails with error 900 while another thread captures."""
+
+    def everything(self: Any) -> None:
+        raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+
+    ours = runtime(Artifact.open(tiny_cross_encoder), "logit")
+    monkeypatch.setattr(onnx_cuda.onnxruntime.IOBinding, "synchronize_outputs", everything)
+    batch = TokenBatch(np.array([2, 5, 3], dtype=np.int32), np.array([0, 3]))
+    assert np.isfinite(ours.run(batch)).all()
+
+
+def test_a_session_opens_while_nothing_is_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The CUDA provider's constructor waits for the whole device too."""
+    held: list[bool] = []
+    monkeypatch.setattr(onnx_cuda, "_open", lambda *_, **__: held.append(capturing.locked()))
+    onnx_cuda._session(tmp_path / "graph.onnx", Device("cuda", "a test", 1), CudaOptions())
+    assert held == [True]
+    assert not capturing.locked()
 
 
 @pytest.mark.parametrize("fallback", [False, True])
