@@ -13,7 +13,7 @@ _MEMORY = ("out of memory", "failed to allocate memory", "cudaerrormemoryallocat
 # it still gives may be wrong.
 _BROKEN = (
     "cuda error", "cuda failure", "cudnn failure", "cublas failure", "cublas_status", "cudnn_status", "cudaerror",
-    "illegal memory access", "device-side assert", "unspecified launch failure", "cuda_error",
+    "illegal memory access", "device-side assert", "unspecified launch failure", "cuda_error", "triton error [cuda]",
 )  # fmt: skip
 
 

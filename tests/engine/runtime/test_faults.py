@@ -20,6 +20,8 @@ class AcceleratorError(RuntimeError):
         (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceError),
         (RuntimeError("CUDNN_STATUS_EXECUTION_FAILED"), DeviceError),
         (AcceleratorError("something"), DeviceError),
+        (RuntimeError("Triton Error [CUDA]: unknown error"), DeviceError),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), OutOfMemory),
         (InputError("mine"), InputError),
         (ValueError("of the request"), ValueError),
     ],
