@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from ..collection import Pointer, read_pointer
 from ..errors import TandemError
+from ..runtime.device_wide import release_unused
 from .backend import Backend, WorkerFault, WorkerLost
 from .calls import Call, Search
 from .errors import Failure
@@ -302,8 +303,10 @@ class Host:
 
 def _give_back() -> None:
     """Return a closed engine's memory to the system: models that were here leave glibc's heap in pieces, which grew by
-    some 2 MB a swap (RSS after eight engines, opened and closed, 186 MB; given back, 92, and 92 after sixteen)."""
+    some 2 MB a swap (RSS after eight engines, opened and closed, 186 MB; given back, 92, and 92 after sixteen). The
+    card's too, which PyTorch keeps."""
     gc.collect()
+    release_unused()
     with suppress(OSError, AttributeError):  # no glibc
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -201,6 +203,21 @@ def test_a_replaced_backend_stays_open_until_its_last_lease_is_back(monkeypatch:
         assert host.restarts == 0  # closing what was replaced is no death
 
     run(work, Row(first, second, third), monkeypatch)
+
+
+def test_what_a_replaced_engine_leaves_on_the_card_is_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, emptied = Fake("first"), list[bool]()
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: emptied.append(first.closed))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is True
+        await until(lambda: bool(emptied))
+        assert emptied == [True]  # once it is closed, or there is nothing to give
+
+    run(work, Row(first, Fake("second")), monkeypatch)
 
 
 def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
