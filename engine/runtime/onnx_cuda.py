@@ -31,12 +31,12 @@ from .buckets import Bucket, Buckets
 from .device_wide import capturing
 from .face import Head, Rows, RuntimeName, Stop
 from .faults import translated
-from .pooling import mean_pool
+from .onnx_output import Mask, Output, output_for
 
 log = logging.getLogger(__name__)
 # Padded tokens of a batch. 16k tokens of a 384-wide model are 0.15 TFLOP, 0.3 ms of an H100: launches no longer count.
 LOGIT_TOKENS = 16_384
-# Hidden states come back whole ([batch, length, width] float32, 12 MB at 384), so fewer at a time.
+# Hidden states are kept whole ([batch, length, width] float32, 12 MB at 384) for each shape, so fewer at a time.
 HIDDEN_TOKENS = 8192
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # The first runs of a shape: two to settle, one to capture.
@@ -105,10 +105,11 @@ class OnnxCudaRuntime:
     def warm_up(self) -> None:
         """Run every shape, the largest first, as often as capturing takes."""
         for bucket in self.buckets.largest_first():
+            mask = np.ones((bucket.batch, bucket.length), dtype=np.int64)
             with translated(f"warming up {bucket.batch} sequences of {bucket.length} tokens"):
                 for _ in range(CAPTURE_RUNS if self.captured else 1):
                     with self._turn(bucket):
-                        self._slot(bucket).run(self._session)
+                        self._slot(bucket).run(self._session, mask)
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] or [n]: the outputs of the n sequences of `batch`, in its order."""
@@ -122,12 +123,7 @@ class OnnxCudaRuntime:
         with self._turn(bucket):
             slot = self._slot(bucket)
             mask = slot.fill(batch, self._pad_id)
-            output = slot.run(self._session)[: len(batch)]
-        if self._head == "logit":
-            return np.asarray(output[:, 0], dtype=np.float32)
-        if self._head == "cls":
-            return np.asarray(output[:, 0, :], dtype=np.float32)
-        return mean_pool(output, mask[: len(batch)])
+            return slot.run(self._session, mask[: len(batch)])
 
     @contextmanager
     def _turn(self, bucket: Bucket) -> Iterator[None]:
@@ -141,7 +137,10 @@ class OnnxCudaRuntime:
         if bucket not in self._slots:
             shape = (bucket.batch, 1) if self._head == "logit" else (bucket.batch, bucket.length, self._width)
             graph_id = len(self._slots) + 1 if self.captured else -1
-            self._slots[bucket] = _Slot(self._session, bucket, self._inputs, self._output, shape, self._place, graph_id)
+            output = output_for(self._head, shape, self._place)
+            self._slots[bucket] = _Slot(
+                self._session, bucket, self._inputs, self._output, output, self._place, graph_id
+            )
         return self._slots[bucket]
 
 
@@ -149,25 +148,24 @@ class _Slot:
     """The buffers of one shape on the device, bound to the session's inputs and output."""
 
     def __init__(
-        self, session: Any, bucket: Bucket, inputs: list[str], output: str, shape: tuple[int, ...], place: str,
-        graph_id: int,
+        self, session: Any, bucket: Bucket, inputs: list[str], name: str, output: Output, place: str, graph_id: int
     ) -> None:  # fmt: skip
         self.runs = 0
         self._bucket = bucket
         self._binding = session.io_binding()
         self._values = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ones((bucket.batch, bucket.length), np.int64), place, 0)
-            for name in inputs
+            entry: onnxruntime.OrtValue.ortvalue_from_numpy(np.ones((bucket.batch, bucket.length), np.int64), place, 0)
+            for entry in inputs
         }
-        for name, value in self._values.items():
-            self._binding.bind_ortvalue_input(name, value)
-        self._result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, place, 0)
-        self._binding.bind_ortvalue_output(output, self._result)
+        for entry, value in self._values.items():
+            self._binding.bind_ortvalue_input(entry, value)
+        self._output = output
+        output.bind(self._binding, name)
         self._options = onnxruntime.RunOptions()
         if place == "cuda":
             self._options.add_run_config_entry("gpu_graph_id", str(graph_id))
 
-    def fill(self, batch: TokenBatch, pad_id: int) -> Any:
+    def fill(self, batch: TokenBatch, pad_id: int) -> Mask:
         """Write `batch` to the device, padded to the shape; int64 [batch, length], the mask that was written.
 
         Places without a sequence read one padding token: a row that is masked altogether would be a softmax over
@@ -189,15 +187,15 @@ class _Slot:
             value.update_inplace(written[name])
         return written["attention_mask"]
 
-    def run(self, session: Any) -> Any:
-        """Run the graph on what is in the buffers; the output, copied to the host.
+    def run(self, session: Any, mask: Mask) -> Rows:
+        """Run the graph on what is in the buffers; the rows of the first places, whose `mask` [n, length] it is.
 
         A run, captured or replayed, ends when its stream has. The binding's `synchronize_outputs` would wait for the
         whole device, which another thread's capture forbids.
         """
         session.run_with_iobinding(self._binding, self._options)
         self.runs += 1
-        return self._result.numpy()
+        return self._output.rows(mask)
 
 
 # What ONNX Runtime says of a graph that needs the CPU where that was forbidden.

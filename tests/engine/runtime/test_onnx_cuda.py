@@ -13,7 +13,7 @@ from tandem.engine.cross_encoder import CrossEncoder
 from tandem.engine.device import Device
 from tandem.engine.encoder import BiEncoder
 from tandem.engine.errors import DeviceError, OutOfMemory
-from tandem.engine.runtime import onnx_cuda
+from tandem.engine.runtime import onnx_cuda, onnx_output
 from tandem.engine.runtime.device_wide import capturing
 from tandem.engine.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
 from tandem.engine.tokens import TokenBatch
@@ -39,11 +39,21 @@ def test_logits_are_those_of_the_cpu_runtime(tiny_cross_encoder: Path):
     np.testing.assert_allclose(ours.run(batch), expected, atol=1e-5)  # buffers that hold another batch's rest
 
 
+@pytest.mark.parametrize("where", [onnx_output.PooledOutput, onnx_output.WholeOutput])
 @pytest.mark.parametrize("head", ["mean", "cls"])
-def test_pooled_states_are_those_of_the_cpu_runtime(tiny_bi_encoder: Path, head: Any):
+def test_pooled_states_are_those_of_the_cpu_runtime(
+    tiny_bi_encoder: Path, monkeypatch: pytest.MonkeyPatch, head: Any, where: type
+):
+    if where is onnx_output.PooledOutput:
+        pytest.importorskip("torch")
+    monkeypatch.setattr(onnx_output, "torch_reaches", lambda place: where is onnx_output.PooledOutput)
+    made: list[onnx_output.Output] = []
+    bind = where.bind
+    monkeypatch.setattr(where, "bind", lambda self, *names: (made.append(self), bind(self, *names))[1])
     model = BiEncoder(Artifact.open(tiny_bi_encoder), CPU, "fp32")
     batch = model.tokenizer.single(model.tokenizer.encode_many(TEXTS))
     rows = runtime(model.artifact, head).run(batch)
+    assert made, "the other kind of output was bound"
     if head == "mean":
         np.testing.assert_allclose(rows, model.compute(batch), atol=1e-5)
     alone = np.concatenate([runtime(model.artifact, head).run(batch.select([row])) for row in range(5)])
@@ -61,8 +71,8 @@ def test_places_without_a_sequence_are_never_nan(tiny_cross_encoder: Path):
     ours = runtime(Artifact.open(tiny_cross_encoder), "logit")
     batch = TokenBatch(np.array([2, 5, 3], dtype=np.int32), np.array([0, 3]))
     slot = ours._slot(next(bucket for bucket in ours.buckets.largest_first() if bucket.batch == 4))
-    slot.fill(batch, 0)
-    assert np.isfinite(slot.run(ours._session)).all()
+    mask = slot.fill(batch, 0)
+    assert np.isfinite(slot.run(ours._session, mask)).all()
 
 
 def test_the_options_bound_the_arena_and_name_the_stream():
@@ -115,9 +125,9 @@ def test_no_other_capture_begins_while_a_shape_may_capture(
     ours.captured = captured
     run, held = onnx_cuda._Slot.run, list[tuple[bool, bool]]()
 
-    def watched(slot: Any, session: Any) -> Any:
+    def watched(slot: Any, session: Any, mask: Any) -> Any:
         held.append((capturing.locked(), onnx_cuda._running.locked()))
-        return run(slot, session)
+        return run(slot, session, mask)
 
     monkeypatch.setattr(onnx_cuda._Slot, "run", watched)
     batch = oracle.tokenizer.pairs(oracle.tokenizer.encode("sort"), oracle.tokenizer.encode_many(TEXTS[:1]))
