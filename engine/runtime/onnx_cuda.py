@@ -51,12 +51,10 @@ class CudaOptions:
     """What ONNX Runtime may use of the card.
 
     memory: bytes of its arena, None for no limit
-    stream: the address of a CUDA stream that its work is put on, None for its own
     graphs: capture each shape
     """
 
     memory: int | None = None
-    stream: int | None = None
     graphs: bool = True
 
     def provider(self) -> dict[str, str]:
@@ -70,8 +68,6 @@ class CudaOptions:
         }
         if self.memory is not None:
             options["gpu_mem_limit"] = str(self.memory)
-        if self.stream is not None:
-            options |= {"user_compute_stream": str(self.stream), "has_user_compute_stream": "1"}
         return options
 
 
@@ -219,7 +215,7 @@ def _cuda_session(graph: Path, options: CudaOptions) -> tuple[Any, bool]:
         if _FALLBACK not in str(refused):
             raise
         # A graph with nodes that only the CPU has (shape arithmetic of families without fusion) cannot be captured.
-        plain = CudaOptions(options.memory, options.stream, graphs=False).provider()
+        plain = CudaOptions(options.memory, graphs=False).provider()
         session = _open(graph, [("CUDAExecutionProvider", plain), "CPUExecutionProvider"], fallback=True)
         log.warning("%s runs without CUDA graphs and with some nodes on the CPU: %s", graph, refused)
         return session, False
