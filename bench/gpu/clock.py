@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 WARM_UP = 10
+# torch.compile with CUDA graphs compiles at the first call, warms up at the second, records at the third.
+LEAST_WARM_UP = 3
+P99_SAMPLES = 200
 
 
 def device_ms(run: Callable[[], Any], repeats: int, device: str) -> float:
@@ -31,13 +34,14 @@ def device_ms(run: Callable[[], Any], repeats: int, device: str) -> float:
     return float(np.median([start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]))
 
 
-def wall_ms(run: Callable[[], Any], repeats: int, seconds: float = 12.0) -> dict[str, float]:
-    """p50, p95, p99 of milliseconds as a caller sees them; `run` ends with its result on the host.
+def wall_ms(run: Callable[[], Any], repeats: int, seconds: float = 12.0) -> dict[str, float | int | None]:
+    """`percentiles` of milliseconds as a caller sees them; `run` ends with its result on the host.
 
     `seconds`: after so many, and three runs, the slow ones are left at what they have.
     """
-    first = _wall(run)  # what is compiled, captured or allocated
-    for _ in range(min(WARM_UP, repeats, int(seconds / 4 / max(first / 1e3, 1e-6)))):
+    run()  # what is compiled or allocated; how long that takes says nothing of the next
+    second = _wall(run)
+    for _ in range(max(LEAST_WARM_UP, min(WARM_UP, repeats, int(seconds / 4 / max(second / 1e3, 1e-6))))):
         run()
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -46,10 +50,12 @@ def wall_ms(run: Callable[[], Any], repeats: int, seconds: float = 12.0) -> dict
     return percentiles(times)
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and p99."""
-    found = np.percentile(values, (50, 95, 99)).tolist()
-    return {name: round(value, 4) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
+def percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Columns p50, p95, p99 in ms and how many samples; p99 None of fewer than 200, two of which would be it."""
+    p50, p95, p99 = (round(value, 4) for value in np.percentile(values, (50, 95, 99)).tolist())
+    return {
+        "p50 ms": p50, "p95 ms": p95, "p99 ms": p99 if len(values) >= P99_SAMPLES else None, "samples": len(values),
+    }  # fmt: skip
 
 
 def _wall(run: Callable[[], Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def make(
         pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
     )  # fmt: skip
     (folder / "manifest.json").write_text(manifest.model_dump_json())
+    return Artifact.open(folder, kind=kind)
+
+
+def made(
+    folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
+) -> Artifact:
+    """`make`, unless an earlier process has made it; of one that died at it nothing is kept."""
+    if not (folder / "manifest.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        make(folder, shape, kind, seed=seed, graphs=graphs)
     return Artifact.open(folder, kind=kind)
 
 

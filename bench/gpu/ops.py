@@ -3,36 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from .cases import Case, Row, Task
 from .floors import rates
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..kernel_cases import Case as Kernel
+    from ..kernel_cases import Sizes
+    from ..kernel_rivals import Rival
+
+OURS = "ours"
+SCAN = "scan"
+COMPILED = "torch.compile"
+"""Of the rivals the one that takes seconds to start: last."""
 
 
-def ops(settings: Settings, floors: list[dict[str, Any]] | None) -> Iterator[dict[str, Any]]:
-    """A row a case: microseconds of ours and of the best rival, and the share of the floor that ours reaches."""
+def ops(task: Task) -> Iterator[Case]:
+    """A row for each op, size and contestant: microseconds, and the share of the floor that it reaches.
+
+    First the scan that a target is about, then all others, last torch.compile of each.
+    """
     import torch
 
-    from ..kernel_cases import TINY, WHOLE, cases
+    from ..kernel_cases import cases
     from ..kernel_rivals import Rival
-    from ..kernel_timing import each_of, seconds
 
-    device = torch.device(settings.device)
-    dtype = torch.float32 if settings.dry else torch.float16
-    measured = rates(floors)
-    for case in cases(TINY if settings.dry else WHOLE, device, dtype):
-        row: dict[str, Any] = {"op": case.name}
+    device = torch.device(task.settings.device)
+    dtype = torch.float32 if task.settings.dry else torch.float16
+    seen: set[str] = set()
+    for name, sizes, start in _groups(task):
         try:
-            ours = seconds(Rival(case.ours), device)
-        except Exception as error:  # one kernel that fails is a row, and the others are worth their numbers
-            yield {**row, "error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
-            continue
-        row |= {"us": ours * 1e6, "GB/s": case.moved / ours / 1e9, "TFLOP/s": case.flops / ours / 1e12}
-        if measured is not None:
-            row["share of floor"] = max(case.moved / measured[0], case.flops / measured[1]) / ours
-        timed, failed = each_of(case.rivals, device)
-        best = min(timed, key=lambda name: timed[name], default=None)
-        row["best rival"] = best
-        row["rival's us"] = None if best is None else timed[best] * 1e6
-        row["times faster"] = None if best is None else timed[best] / ours
-        yield {**row, "failed rivals": "; ".join(f"{name}: {why}" for name, why in failed.items()) or None}
+            for kernel in cases(sizes, device, dtype):
+                if kernel.name in seen or not kernel.name.startswith(start):
+                    continue
+                seen.add(kernel.name)
+                contestants = {OURS: Rival(kernel.ours), **kernel.rivals}
+                for who, rival in contestants.items():
+                    if (who == COMPILED) == (task.turn == "last"):
+                        yield Case({"op": kernel.name, "who": who}, partial(_timed, kernel, rival, task))
+        except Exception as error:  # of a case that could not be made: the other groups are worth their numbers
+            yield Case({"op": f"the cases of {name}", "who": OURS}, partial(_raise, error))
+
+
+def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:
+    """Name, sizes and the start of the ops' names, of cases that are made one after the other.
+
+    Apart from each other, so that sizes that do not fit cost their own group.
+    """
+    from ..kernel_cases import TINY, WHOLE
+
+    whole = TINY if task.settings.dry else WHOLE
+    scans = [
+        (f"{SCAN} {count:,}", replace(TINY, vectors=(count,), models=whole.models), SCAN)
+        for count in sorted(whole.vectors, reverse=True)
+    ]
+    models = [
+        (name, replace(whole, vectors=(), models={name: sizes}), "") for name, sizes in whole.models.items()
+    ]  # fmt: skip
+    yield from {"first": scans[:1], "then": [*models, *scans[1:]], "last": [*models, *scans]}[task.turn]
+
+
+def _timed(kernel: Kernel, rival: Rival, task: Task) -> Iterator[Row]:
+    import torch
+
+    from ..kernel_timing import seconds
+
+    took = seconds(rival, torch.device(task.settings.device))
+    row: dict[str, Any] = {"us": took * 1e6, "GB/s": kernel.moved / took / 1e9, "TFLOP/s": kernel.flops / took / 1e12}
+    if (measured := rates(task.floors)) is not None:
+        row["share of floor"] = max(kernel.moved / measured[0], kernel.flops / measured[1]) / took
+    yield row
+
+
+def _raise(error: Exception) -> Iterator[Row]:
+    raise error

@@ -2,14 +2,15 @@
 
 Ours are the packed runtime and ONNX Runtime as the engine drives it. Theirs: sentence-transformers in FP16, once with
 PyTorch's attention and once with FlashAttention where that is installed; ONNX Runtime in FP16 as most people write it,
-all pairs padded to the longest; torch.compile over the Hugging Face model. Host work counts where a contestant does
-any: sentence-transformers is given texts, as its users give it, all others token ids.
+all pairs padded to the longest; torch.compile over the Hugging Face model. What each is given is in `GIVEN`: who is
+given texts tokenises them in the time that is measured, and is compared with ours that does so too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,95 +20,144 @@ from ...engine.device import Device
 from ...engine.errors import DeviceError
 from ...engine.tokens import TokenBatch
 from . import data
+from .cases import Case, Row, Task, Turn
 from .clock import wall_ms
 from .floors import rates
-from .models import make, texts
-from .searches import reset_memory
+from .memory import let_go
+from .models import made, texts
 from .settings import ModelShape, Settings
 
-Contestant = Callable[[], Callable[[], Any]]
-OURS = "tandem packed"
+OURS, FROM_TEXTS, OURS_ONNX = "tandem packed", "tandem packed, from texts", "tandem ONNX Runtime"
+THEIRS, FLASH = "sentence-transformers FP16", "sentence-transformers FP16, FlashAttention"
+PLAIN_ONNX, COMPILED = "plain ONNX Runtime", "torch.compile"
+RACED = (OURS, FROM_TEXTS, THEIRS, OURS_ONNX, PLAIN_ONNX)
+"""Those whom targets are about."""
+THEIR_BATCHES = (128, 512)
+"""Pairs of a batch of sentence-transformers; its best counts."""
+LARGER = 1024
+"""Pairs at once of the models that are not the smallest."""
+SECONDS = 8.0
 
 
-def rivals(settings: Settings, floors: list[dict[str, Any]] | None, scratch: Path) -> Iterator[dict[str, Any]]:
-    """A row for each model, size and contestant: milliseconds, pairs a second, how much slower than ours."""
-    for shape in settings.models:
-        artifact = make(
-            scratch / f"rivals-{shape.name}", shape, "cross-encoder", seed=settings.seed, graphs=_graphs(settings)
-        )
-        sizes = [settings.candidates, settings.throughput_pairs if shape is settings.models[0] else 1024]
-        for count in dict.fromkeys(min(size, settings.throughput_pairs) for size in sizes):
-            yield from _compared(shape, artifact, count, settings, floors)
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """A model and the pairs to score, as texts and as ids."""
+
+    artifact: Any
+    query: str
+    passages: list[str]
+    batch: TokenBatch
+    settings: Settings
 
 
-def _graphs(settings: Settings) -> tuple[Any, ...]:
-    return ("fp32",) if settings.dry else ("fp16",)
+# Ways to run, by name: of several the fastest counts.
+Ways = dict[str, Callable[[], Any]]
 
 
-def _compared(
-    shape: ModelShape, artifact: Any, count: int, settings: Settings, floors: list[dict[str, Any]] | None
-) -> Iterator[dict[str, Any]]:
+def rivals(task: Task) -> Iterator[Case]:
+    """A row for each model, size and contestant: milliseconds, pairs a second, share of the matrix products' rate."""
+    settings = task.settings
+
+    @cache
+    def lot(shape: ModelShape, count: int) -> Lot:
+        return _lot(shape, count, task)
+
+    field = [(shape, count, who) for shape in settings.models for count in _sizes(shape, settings) for who in WAYS]
+    for shape, count, who in sorted(field, key=lambda each: each[2] == COMPILED):
+        if _turn(shape, count, who, settings) == task.turn:
+            about = {"model": shape.name, "pairs": count, "who": who}
+            yield Case(about, partial(_timed, partial(lot, shape, count), who, shape, task))
+
+
+def _sizes(shape: ModelShape, settings: Settings) -> list[int]:
+    """Pairs at once, most first: as many as fill a card, and a search's."""
+    most = settings.throughput_pairs if shape is settings.models[0] else min(LARGER, settings.throughput_pairs)
+    return sorted({most, min(settings.candidates, settings.throughput_pairs)}, reverse=True)
+
+
+def _turn(shape: ModelShape, count: int, who: str, settings: Settings) -> Turn:
+    place = settings.models.index(shape)
+    if who == COMPILED or place > 1:
+        return "last"
+    raced = RACED if place == 0 else (OURS,)
+    return "first" if who in raced and count == _sizes(shape, settings)[0] else "then"
+
+
+def _lot(shape: ModelShape, count: int, task: Task) -> Lot:
+    settings = task.settings
+    folder = task.scratch / f"rivals-{shape.name}"
+    graphs: tuple[Any, ...] = ("fp32",) if settings.dry else ("fp16",)
+    artifact = made(folder, shape, "cross-encoder", seed=settings.seed, graphs=graphs)
     random = np.random.default_rng(settings.seed)
-    tokenizer = artifact.tokenizer()
     mean = max(2, settings.base_tokens - data.PAIR_SPECIAL - settings.query_tokens)
-    lengths = random.integers(mean * 3 // 4, mean * 5 // 4 + 1, count)
-    passages = texts(shape, lengths.tolist(), random)
+    passages = texts(shape, random.integers(mean * 3 // 4, mean * 5 // 4 + 1, count).tolist(), random)
     (query,) = texts(shape, [settings.query_tokens], random)
+    tokenizer = artifact.tokenizer()
     batch = tokenizer.pairs(tokenizer.encode(query), tokenizer.encode_many(passages))
-    contestants: dict[str, Contestant] = {
-        OURS: lambda: _ours(artifact, batch, "packed", settings),
-        "tandem ONNX Runtime": lambda: _ours(artifact, batch, "onnx", settings),
-        "sentence-transformers FP16": lambda: _sentence_transformers(artifact, query, passages, "sdpa", settings),
-        "sentence-transformers FP16, FlashAttention": lambda: _sentence_transformers(
-            artifact, query, passages, "flash_attention_2", settings
-        ),
-        "plain ONNX Runtime": lambda: _plain_onnx(artifact, batch, settings),
-        "torch.compile": lambda: _compiled(artifact, batch, settings),
-    }
-    ours: float | None = None
-    for name, contestant in contestants.items():
-        reset_memory(settings)
-        row: dict[str, Any] = {"model": shape.name, "pairs": count, "tokens": float(batch.lengths.mean()), "who": name}
-        try:
-            times = wall_ms(contestant(), max(3, settings.repeats // (10 if count > 1000 else 3)))
-        except Exception as error:  # a rival that is not installed or fails is a row with its reason
-            first = (str(error).splitlines() or [""])[0][:200]
-            yield {**row, "error": f"{type(error).__name__}: {first}"}
-            continue
-        ours = times["p50"] if name == OURS else ours
-        row |= {f"{key} ms": value for key, value in times.items()} | {"pairs/s": count / times["p50"] * 1e3}
-        row["times slower than packed"] = None if ours is None else times["p50"] / ours
-        if (measured := rates(floors)) is not None:
-            done = data.flops(batch.lengths, shape, first_only=True) / (times["p50"] / 1e3)
-            row["share of matmul rate"] = done / measured[1]
-        yield row
+    return Lot(artifact, query, passages, batch, settings)
 
 
-def _ours(artifact: Any, batch: TokenBatch, runtime: Any, settings: Settings) -> Callable[[], Any]:
-    device = Device("cpu" if settings.dry else "cuda", "a benchmark", 4)
+def _timed(make: Callable[[], Lot], who: str, shape: ModelShape, task: Task) -> Iterator[Row]:
+    let_go(task.settings)
+    lot = make()
+    count = len(lot.batch)
+    ways = WAYS[who](lot)
+    repeats = max(3, task.settings.repeats // (10 if count > LARGER else 3))
+    times = {name: wall_ms(run, repeats, SECONDS / len(ways)) for name, run in ways.items()}
+    best = min(times, key=lambda name: times[name]["p50 ms"] or 0.0)
+    row: Row = {"tokens": float(lot.batch.lengths.mean()), "way": best or None, **times[best]}
+    row["pairs/s"] = count / row["p50 ms"] * 1e3
+    if (measured := rates(task.floors)) is not None:
+        done = data.flops(lot.batch.lengths, shape, first_only=True) / (row["p50 ms"] / 1e3)
+        row["share of matmul rate"] = done / measured[1]
+    yield row
+
+
+def _ours(lot: Lot, runtime: Any) -> CrossEncoder:
+    dry = lot.settings.dry
+    device = Device("cpu" if dry else "cuda", "a benchmark", 4)
     if runtime == "onnx" and device.onnx_problem is not None:
         raise DeviceError(device.onnx_problem)
-    model = CrossEncoder(artifact, device, "fp32" if settings.dry else "fp16", runtime=runtime)
-    if not settings.dry:
+    model = CrossEncoder(lot.artifact, device, "fp32" if dry else "fp16", runtime=runtime)
+    if not dry:
         model.warm_up()
-    return lambda: model.compute_all(batch)
+    return model
 
 
-def _sentence_transformers(
-    artifact: Any, query: str, passages: list[str], attention: str, settings: Settings
-) -> Callable[[], Any]:
+def _from_ids(lot: Lot, runtime: Any) -> Ways:
+    model = _ours(lot, runtime)
+    return {"": lambda: model.compute_all(lot.batch)}
+
+
+def _from_texts(lot: Lot) -> Ways:
+    model, tokenizer = _ours(lot, "packed"), lot.artifact.tokenizer()
+
+    def run() -> Any:
+        return model.compute_all(tokenizer.pairs(tokenizer.encode(lot.query), tokenizer.encode_many(lot.passages)))
+
+    return {"": run}
+
+
+def _sentence_transformers(lot: Lot, attention: str) -> Ways:
     import torch
     from sentence_transformers import CrossEncoder as Theirs
 
+    settings = lot.settings
     kwargs = {"dtype": torch.float32 if settings.dry else torch.float16, "attn_implementation": attention}
-    model = Theirs(str(artifact.path), max_length=512, device=settings.device, model_kwargs=kwargs)
-    pairs = [(query, passage) for passage in passages]
-    return lambda: model.predict(pairs, batch_size=128, show_progress_bar=False)
+    model = Theirs(str(lot.artifact.path), max_length=512, device=settings.device, model_kwargs=kwargs)
+    pairs = [(lot.query, passage) for passage in lot.passages]
+
+    def run(size: int) -> Any:
+        return model.predict(pairs, batch_size=size, show_progress_bar=False)
+
+    sizes = dict.fromkeys(min(size, len(pairs)) for size in THEIR_BATCHES)
+    return {f"batches of {size}": partial(run, size) for size in sizes}
 
 
-def _plain_onnx(artifact: Any, batch: TokenBatch, settings: Settings) -> Callable[[], Any]:
+def _plain_onnx(lot: Lot) -> Ways:
     import onnxruntime
 
+    artifact, batch, settings = lot.artifact, lot.batch, lot.settings
     device = Device("cpu" if settings.dry else "cuda", "a benchmark", 4)
     if device.onnx_problem is not None:
         raise DeviceError(device.onnx_problem)
@@ -125,13 +175,14 @@ def _plain_onnx(artifact: Any, batch: TokenBatch, settings: Settings) -> Callabl
             outputs.append(session.run(None, feeds)[0])
         return outputs
 
-    return run
+    return {"": run}
 
 
-def _compiled(artifact: Any, batch: TokenBatch, settings: Settings) -> Callable[[], Any]:
+def _compiled(lot: Lot) -> Ways:
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    artifact, batch, settings = lot.artifact, lot.batch, lot.settings
     dtype = torch.float32 if settings.dry else torch.float16
     model = AutoModelForSequenceClassification.from_pretrained(str(artifact.path)).to(settings.device, dtype).eval()
     # On a CPU compiling takes a C++ compiler and half a minute; the dry run shows that the rest works.
@@ -150,4 +201,15 @@ def _compiled(artifact: Any, batch: TokenBatch, settings: Settings) -> Callable[
             outputs.append(forward(**on).logits.float().cpu())
         return outputs
 
-    return run
+    return {"": run}
+
+
+WAYS: dict[str, Callable[[Lot], Ways]] = {
+    OURS: partial(_from_ids, runtime="packed"),
+    FROM_TEXTS: _from_texts,
+    THEIRS: partial(_sentence_transformers, attention="sdpa"),
+    FLASH: partial(_sentence_transformers, attention="flash_attention_2"),
+    OURS_ONNX: partial(_from_ids, runtime="onnx"),
+    PLAIN_ONNX: _plain_onnx,
+    COMPILED: _compiled,
+}

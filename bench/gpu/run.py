@@ -1,24 +1,27 @@
-"""Sections one after the other: what one raises ends that one, and what it had measured until then is kept."""
+"""Part by part, each in processes of its own, within the minutes given; what was measured is in the files at once."""
 
 from __future__ import annotations
 
-import json
-import logging
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ...engine import gpu
 from ...engine.errors import DeviceError
-from ...engine.files import write_durably
+from ...engine.files import storage
 from ..environment import card
-from .report import markdown, tabled
+from .cases import Row, Task
+from .children import WORKER, work_apart
+from .record import Record
+from .sections import PLAN, chosen
 from .settings import Settings
-
-log = logging.getLogger(__name__)
-Rows = Iterable[dict[str, Any]]
+from .work import OVER, Tell, work
 
 
 def run(
@@ -26,105 +29,106 @@ def run(
     out: Path,
     *,
     collection: Path | None = None,
+    sections: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    apart: bool = True,
+    command: Sequence[str] = WORKER,
 ) -> dict[str, Any]:
-    """Measure, write `gpu-<card>.md` and `.json` into the folder `out`, and return the document.
+    """Measure, keep `gpu-<card>.md` and `.json` in the folder `out` up to date, and return the document.
 
-    `collection`: one with its own models, for the section `engine`; without it that section says so.
-    Raises DeviceError when there is no GPU and this is not a dry run.
+    collection: one with its own models, for the section `engine`; without it that section says so
+    sections:   those to measure (None: all); others of a file of the same card and commit stay
+    apart:      in child processes that `command` starts (see `children`), or all in this one, as a test has it
+
+    SIGTERM ends it as SystemExit, Ctrl-C as KeyboardInterrupt: the files then have what was measured until then.
+    Raises DeviceError when there is no GPU and this is not a dry run, InputError for an unknown section.
     """
-    found = gpu.find()
-    if not settings.dry and isinstance(found, str):
-        raise DeviceError(f"a GPU benchmark needs a GPU, and {found}; --dry-run shows on a CPU that everything runs")
-    name = "dry run" if settings.dry or isinstance(found, str) else found.name
-    document: dict[str, Any] = {
-        "benchmark": "gpu", "dry_run": settings.dry, "environment": {"gpu": name, **card(), **_torch()}, "sections": {},
-    }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
+    wanted = chosen(sections)
+    name = _card(settings)
+    with storage(out):
+        out.mkdir(parents=True, exist_ok=True)
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
-    end = time.monotonic() + settings.minutes * 60
-    with tempfile.TemporaryDirectory() as scratch:
-        for section, rows in _sections(settings, document["sections"], Path(scratch), collection).items():
-            progress(section)
-            document["sections"][section] = _measured(rows, end)
-            _write(base, document)  # after each, so that a run that is cut short leaves what it had
-    document["checks_passed"] = _passed(document["sections"]["checks"])
-    _write(base, document)
-    return tabled(document)
+    environment = card()
+    # The driver's name for the card; nvidia-smi's line has the driver's version too.
+    record = Record(
+        base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"], **_torch()}
+    )
+    if record.note is not None:
+        progress(record.note)
+    log, end = base.with_suffix(".log"), time.monotonic() + settings.minutes * 60
 
+    def do(task: Task, tell: Tell, seconds: float) -> None:
+        if apart:
+            work_apart(task, tell, seconds=seconds, log=log, command=command)
+        else:
+            work(task, tell, seconds=seconds)
 
-def _sections(
-    settings: Settings, done: dict[str, Any], scratch: Path, collection: Path | None
-) -> dict[str, Callable[[], Rows]]:
-    """What is measured, in order; each imports what it needs when it runs."""
-
-    def floors() -> list[dict[str, Any]] | None:
-        rows: list[dict[str, Any]] | None = done.get("floors", {}).get("rows")
-        return rows
-
-    def checks() -> Rows:
-        from .checks import checks
-
-        return checks(settings, scratch)
-
-    def floor_rates() -> Rows:
-        from .floors import floors
-
-        return floors(settings)
-
-    def kernels() -> Rows:
-        from .ops import ops
-
-        return ops(settings, floors())
-
-    def latency() -> Rows:
-        from .searches import latency
-
-        return latency(settings, floors())
-
-    def throughput() -> Rows:
-        from .searches import throughput
-
-        return throughput(settings, floors())
-
-    def engine() -> Rows:
-        from .engine import engine
-
-        return engine(settings, collection)
-
-    def rivals() -> Rows:
-        from .rivals import rivals
-
-        return rivals(settings, floors(), scratch)
-
-    return {
-        "checks": checks, "floors": floor_rates, "kernels": kernels, "latency": latency, "throughput": throughput,
-        "engine": engine, "rivals": rivals,
-    }  # fmt: skip
-
-
-def _measured(rows: Callable[[], Rows], end: float) -> dict[str, Any]:
-    """A section's rows as far as it got by `end` (time.monotonic), and why it got no further."""
-    start = time.monotonic()
-    section: dict[str, Any] = {"seconds": 0.0, "error": None, "rows": []}
-    try:
-        if start > end:
-            raise TimeoutError("the minutes given were over; give more with --minutes")
-        for row in rows():
-            section["rows"].append(row)
+    # Without care for what stays: a process that hangs in the driver may still write there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _terminable():
+        for section, turn in PLAN:
+            if section not in wanted:
+                continue
+            task = Task(section, turn, settings, Path(scratch), collection, _floors(record))
             if time.monotonic() > end:
-                section["error"] = "stopped when the minutes given were over; give more with --minutes"
-                break
-    except Exception as error:  # the next section is worth measuring whatever went wrong in this one
-        log.exception("a section of the benchmark failed")
-        section["error"] = f"{type(error).__name__}: {error}"
-    section["seconds"] = round(time.monotonic() - start, 2)
-    return section
+                record.left_out(section, OVER)
+                continue
+            progress(f"{section} ({turn})")
+            _measure(task, record, end, do, progress)
+    return record.document()
 
 
-def _passed(checks: dict[str, Any]) -> bool:
-    """Whether no check failed. One that could not run (`passed` None) is no failure, and no proof: its row says so."""
-    return not checks["error"] and bool(checks["rows"]) and all(row["passed"] is not False for row in checks["rows"])
+def _measure(
+    task: Task, record: Record, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
+) -> None:
+    """One part: its rows into the record, and how it ended, however it ended."""
+    start = time.monotonic()
+    error: str | None = "interrupted"
+    record.begin(task.section)
+
+    def tell(message: Row) -> None:
+        nonlocal error
+        if "row" in message:
+            record.row(task.section, message["row"])
+            if "error" in message["row"]:
+                progress(", ".join(str(value) for value in message["row"].values()))
+        elif "end" in message:
+            error = message["end"]
+
+    try:
+        do(task, tell, end - start)
+    finally:
+        record.end(task.section, time.monotonic() - start, error)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises SystemExit here, so that children are ended and files written; only a main thread may ask so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _card(settings: Settings) -> str:
+    found = gpu.find()
+    if settings.dry:
+        return "dry run"
+    if isinstance(found, str):
+        raise DeviceError(f"a GPU benchmark needs a GPU, and {found}; --dry-run shows on a CPU that everything runs")
+    return found.name
+
+
+def _floors(record: Record) -> list[Row] | None:
+    rows: list[Row] | None = record.sections.get("floors", {}).get("rows")
+    return rows
 
 
 def _torch() -> dict[str, Any]:
@@ -132,10 +136,4 @@ def _torch() -> dict[str, Any]:
         import torch
     except ImportError as error:
         return {"torch": f"missing: {error}"}
-    return {"torch": torch.__version__, "cuda": torch.version.cuda}
-
-
-def _write(base: Path, document: dict[str, Any]) -> None:
-    document = tabled(document)
-    write_durably(base.with_suffix(".md"), markdown(document).encode())
-    write_durably(base.with_suffix(".json"), (json.dumps(document, indent=2) + "\n").encode())
+    return {"torch": str(torch.__version__), "cuda": torch.version.cuda}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -14,11 +15,14 @@ from ...engine.batcher import Batcher
 from ...engine.jobs import Job
 from ...engine.tokens import concatenate
 from . import data
+from .cases import Case, Row, Task, Turn, said
 from .clock import percentiles, wall_ms
 from .floors import rates
+from .memory import let_go
 from .settings import ModelShape, Settings
 
-Floors = list[dict[str, Any]] | None
+QUERIES_EACH = 64
+"""Of a caller: others' are different, since the batcher scores queries that wait together and are the same once."""
 
 
 def random_pipeline(
@@ -59,74 +63,95 @@ def random_pipeline(
     return Pipeline(parts), stored
 
 
-def latency(settings: Settings, floors: Floors) -> Iterator[dict[str, Any]]:
+def latency(task: Task) -> Iterator[Case]:
     """A row for each model, number of passages and length of pairs: one query at a time, ids up to rows down."""
-    base, first = (settings.base_passages, settings.base_tokens), settings.models[0]
-    cases = [(first, base[0], tokens) for tokens in settings.tokens]
-    cases += [(first, passages, base[1]) for passages in settings.passages]
+    settings = task.settings
+    base, small = (settings.base_passages, settings.base_tokens), settings.models[0]
+    cases = [(small, *base)]
+    cases += [(small, base[0], tokens) for tokens in settings.tokens]
+    cases += [(small, passages, base[1]) for passages in settings.passages]
     cases += [(shape, *base) for shape in settings.models[1:]]
-    for shape, passages, tokens in dict.fromkeys(cases):
-        yield _latency(shape, passages, tokens, settings, floors)
+    for place, (shape, passages, tokens) in enumerate(dict.fromkeys(cases)):
+        turn: Turn = "first" if place == 0 else "last" if shape in settings.models[2:] else "then"
+        if turn == task.turn:
+            about = {"model": shape.name, "passages": passages, "tokens": tokens, "candidates": settings.candidates}
+            yield Case(about, partial(_latency, shape, passages, tokens, task))
 
 
-def _latency(shape: ModelShape, passages: int, tokens: int, settings: Settings, floors: Floors) -> dict[str, Any]:
-    reset_memory(settings)
+def _latency(shape: ModelShape, passages: int, tokens: int, task: Task) -> Iterator[Row]:
+    settings = task.settings
+    let_go(settings)
     random = np.random.default_rng(settings.seed)
     pipeline, stored = random_pipeline(shape, passages, tokens, settings)
     asked = cycle([data.queries(1, shape, settings, random) for _ in range(64)])
     k = settings.candidates
-    times = wall_ms(lambda: pipeline.search(next(asked), k, 10), settings.repeats)
-    row: dict[str, Any] = {
-        "model": shape.name, "passages": passages, "tokens": tokens, "candidates": k,
-        **{f"{name} ms": value for name, value in times.items()},
-    }  # fmt: skip
-    if (measured := rates(floors)) is not None:
+    row: Row = {**wall_ms(lambda: pipeline.search(next(asked), k, 10), settings.searches)}
+    if (measured := rates(task.floors)) is not None:
         arithmetic = data.flops(np.full(k, tokens), shape, first_only=True) / measured[1]
         scan = stored.vectors.numel() * stored.vectors.element_size() / measured[0]
         row["floor ms"] = 1e3 * (arithmetic + scan)
-        row["times the floor"] = times["p50"] / row["floor ms"]
-    return {**row, "peak GiB": peak_memory(settings)}
+        row["times the floor"] = row["p50 ms"] / row["floor ms"]
+    yield row
 
 
-def throughput(settings: Settings, floors: Floors) -> Iterator[dict[str, Any]]:
+def throughput(task: Task) -> Iterator[Case]:
     """Searches a second by offered concurrency: so many callers, each asking again as soon as it is answered."""
     from ...engine.resident.stage import Search, joined
 
+    settings, most = task.settings, max(task.settings.concurrency)
+    let_go(settings)
     shape = settings.models[0]
     pipeline, _ = random_pipeline(shape, settings.base_passages, settings.base_tokens, settings)
-    random = np.random.default_rng(settings.seed)
-    asked = data.queries(256, shape, settings, random)
+    asked = data.queries(most * QUERIES_EACH, shape, settings, np.random.default_rng(settings.seed))
     jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
     search = Search(pipeline, settings.candidates, 10)
-    for callers in settings.concurrency * 3:  # captures what batches of these sizes need, before anything is timed
-        search.run(concatenate([jobs[place] for place in random.integers(0, len(jobs), callers)]))
+    for start in (0, most):  # twice, since lengths differ: what batches of any size need is captured before the clock
+        for size in range(most, 0, -1):
+            search.run(concatenate(jobs[start : start + size]))
     for callers in settings.concurrency:
-        batcher = Batcher(queue_tokens=10_000_000)
-        try:
-            times, seconds = _offered(batcher, search, jobs, callers, settings.concurrency_seconds)
-        finally:
-            batcher.close()
-        rate = len(times) / seconds
-        row: dict[str, Any] = {
-            "callers": callers, "searches/s": rate, "pairs/s": rate * settings.candidates,
-            **{f"{name} ms": value for name, value in percentiles(times).items()},
-        }  # fmt: skip
-        if (measured := rates(floors)) is not None:
-            tokens = np.full(settings.candidates, settings.base_tokens)
-            row["share of matmul rate"] = rate * data.flops(tokens, shape, first_only=True) / measured[1]
-        yield row
+        yield Case({"callers": callers}, partial(_throughput, search, jobs, callers, task))
 
 
-def _offered(batcher: Any, search: Any, jobs: list[Any], callers: int, seconds: float) -> tuple[list[float], float]:
+def _throughput(search: Any, jobs: list[Any], callers: int, task: Task) -> Iterator[Row]:
+    settings = task.settings
+    batcher = Batcher(queue_tokens=10_000_000)
+    try:
+        times, seconds, errors = offered(batcher, search, jobs, callers, settings.concurrency_seconds)
+    finally:
+        batcher.close()
+    if not times:
+        raise errors[0]
+    rate = len(times) / seconds
+    row: Row = {"searches/s": rate, "pairs/s": rate * settings.candidates, **percentiles(times)}
+    if (measured := rates(task.floors)) is not None:
+        tokens = np.full(settings.candidates, settings.base_tokens)
+        work = data.flops(tokens, settings.models[0], first_only=True)
+        row["share of matmul rate"] = rate * work / measured[1]
+    if errors:
+        row["error"] = f"{len(errors)} of {callers} callers ended early: {said(errors[0])}"
+    yield row
+
+
+def offered(
+    batcher: Any, search: Any, jobs: list[Any], callers: int, seconds: float
+) -> tuple[list[float], float, list[Exception]]:
+    """Milliseconds of each answer to `callers` who ask queries of their own, the seconds that took, and what ended a
+    caller before the others."""
     times: list[list[float]] = [[] for _ in range(callers)]
+    errors: list[Exception] = []
+    each = len(jobs) // callers
     end = time.perf_counter() + seconds
 
     def ask(caller: int) -> None:
-        place = caller * 17
-        while (start := time.perf_counter()) < end:
-            batcher.submit(Job(search, jobs[place % len(jobs)], urgent=True)).result()
-            times[caller].append((time.perf_counter() - start) * 1e3)
-            place += 1
+        own = cycle(jobs[caller * each : (caller + 1) * each])
+        try:
+            while (start := time.perf_counter()) < end:
+                (result,) = batcher.submit(Job(search, next(own), urgent=True)).result().results
+                if isinstance(result, Exception) or result is None:
+                    raise result or ValueError("a search gave no answer")
+                times[caller].append((time.perf_counter() - start) * 1e3)
+        except Exception as error:  # of a thread, where nobody would see it
+            errors.append(error)
 
     threads = [threading.Thread(target=ask, args=(caller,)) for caller in range(callers)]
     started = time.perf_counter()
@@ -134,23 +159,4 @@ def _offered(batcher: Any, search: Any, jobs: list[Any], callers: int, seconds: 
         thread.start()
     for thread in threads:
         thread.join()
-    return [value for own in times for value in own], time.perf_counter() - started
-
-
-def reset_memory(settings: Settings) -> None:
-    """Forget the peak, and let go of what earlier cases held."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if not settings.dry:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_memory(settings: Settings) -> float | None:
-    """GiB that PyTorch held at most since `reset_memory`."""
-    import torch
-
-    return None if settings.dry else torch.cuda.max_memory_reserved() / 2**30
+    return [value for own in times for value in own], time.perf_counter() - started, errors

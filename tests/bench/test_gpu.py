@@ -15,7 +15,9 @@ pytest.importorskip("safetensors")
 from tandem.bench.gpu import data  # noqa: E402
 from tandem.bench.gpu import run as running  # noqa: E402
 from tandem.bench.gpu.models import make, texts  # noqa: E402
+from tandem.bench.gpu.rivals import COMPILED, WAYS  # noqa: E402
 from tandem.bench.gpu.settings import TINY, Settings, dry_run  # noqa: E402
+from tandem.bench.report import report  # noqa: E402
 from tandem.engine import gpu  # noqa: E402
 from tandem.engine.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.device import Device  # noqa: E402
@@ -33,11 +35,13 @@ def document(tmp_path_factory: pytest.TempPathFactory, packable_bi_encoder: Path
     collection = tmp_path_factory.mktemp("collection") / "c"
     index_corpus("python:json", collection, encoder=packable_bi_encoder, reranker=packable_cross_encoder, device="cpu")
     settings = replace(dry_run(), passages=(300,), base_passages=300, concurrency=(2,), concurrency_seconds=0.05)
-    document = running.run(settings, out, collection=collection)
+    document = running.run(settings, out, collection=collection, apart=False)
     assert json.loads((out / "gpu-dry-run.json").read_text()) == document
     text = (out / "gpu-dry-run.md").read_text()
+    assert text.startswith("# tandem bench gpu: dry run\n")
     assert "no number here means anything" in text
-    assert all(f"**{name} (" in text for name in SECTIONS)
+    places = [text.index(f"**{name}") for name in ["targets", *(f"{name} (" for name in SECTIONS)]]
+    assert places == sorted(places)
     return document
 
 
@@ -48,41 +52,48 @@ def test_every_section_runs_and_every_check_that_can_run_passes(document: dict):
         assert document["sections"][name]["rows"], name
     assert document["checks_passed"] is True
     passed = {row["check"]: row["passed"] for row in document["sections"]["checks"]["rows"]}
-    assert sum(value is True for value in passed.values()) >= 6
+    assert sum(value is True for value in passed.values()) >= 7
     assert passed["FAISS against numpy"] is None or gpu.faiss_problem() is None
+
+
+def test_every_rival_of_a_kernel_is_a_row_with_its_ratio(document: dict):
+    rows = document["sections"]["kernels"]["rows"]
+    padded = [row for row in rows if row["op"].startswith("attention") and row["who"] != "ours"]
+    assert padded
+    assert {row["who"] for row in rows} >= {"ours", "pytorch", "matmul and topk"}
+    assert all(row["times slower than ours"] > 0 for row in rows if "error" not in row)
+    assert all(row["times slower than ours"] == 1 for row in rows if row["who"] == "ours")
+    assert len({(row["op"], row["who"]) for row in rows}) == len(rows)
+
+
+def test_a_dry_run_reaches_no_target(document: dict):
+    assert len(document["targets"]) == 7
+    assert all(row["passed"] is None for row in document["targets"])
+
+
+def test_the_report_of_all_benchmarks_has_its_tables(document: dict, tmp_path: Path):
+    (tmp_path / "gpu.json").write_text(json.dumps(document))
+    words = report(tmp_path, tmp_path / "RESULTS.md").read_text()
+    assert "## gpu: dry run" in words
+    assert all(f"**{table['title']}**" in words for table in document["tables"])
 
 
 def test_a_real_collection_gives_the_hits_of_the_cpu(document: dict):
     (row,) = document["sections"]["engine"]["rows"]
     assert row["overlap@10"] >= row["wanted"]
+    assert row["passed"] is True
     assert row["pipeline"].startswith("resident")
-
-
-def test_without_a_collection_that_section_says_so():
-    from tandem.bench.gpu.engine import engine
-
-    assert "--collection" in running._measured(lambda: engine(dry_run(), None), float("inf"))["error"]
+    assert row["collection"] == "c"
 
 
 def test_rivals_are_rows_with_times_or_reasons(document: dict):
     rows = document["sections"]["rivals"]["rows"]
-    assert {row["who"] for row in rows} >= {"tandem packed", "plain ONNX Runtime", "sentence-transformers FP16"}
+    assert {row["who"] for row in rows} == set(WAYS)
     assert all(("error" in row) != ("p50 ms" in row) for row in rows)
-    assert all(row["p50 ms"] > 0 for row in rows if row["who"] == "tandem packed")
-
-
-def test_a_section_that_fails_keeps_what_it_had_and_ends_alone():
-    def rows():
-        yield {"a": 1}
-        raise ValueError("broken")
-
-    section = running._measured(rows, float("inf"))
-    assert section["rows"] == [{"a": 1}]
-    assert section["error"] == "ValueError: broken"
-
-
-def test_a_section_without_time_left_says_so():
-    assert "minutes given were over" in running._measured(lambda: [{"a": 1}], 0.0)["error"]
+    ours = [row for row in rows if row["who"].startswith("tandem packed")]
+    assert len(ours) == 4, "from ids and from texts, at a search's size and at a larger one"
+    assert all(row["times slower than packed"] > 0 for row in ours)
+    assert rows[-1]["who"] == COMPILED, "what is slow to start is last"
 
 
 def test_without_a_gpu_it_is_refused(tmp_path: Path):
