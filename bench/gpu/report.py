@@ -63,4 +63,9 @@ def _table(name: str, section: dict[str, Any]) -> Table:
 def _grid(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Columns as they first occur, and the cells."""
     columns = list(dict.fromkeys(column for row in rows for column in row)) or ["nothing was measured"]
-    return columns, [[row.get(column) for column in columns] for row in rows]
+    return columns, [[_cell(row.get(column)) for column in columns] for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    """Yes and no, which a table would show as 1 and 0."""
+    return ("no", "yes")[value] if isinstance(value, bool) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -88,9 +89,10 @@ def _measure(
     def tell(message: Row) -> None:
         nonlocal error
         if "row" in message:
-            record.row(task.section, message["row"])
-            if "error" in message["row"]:
-                progress(", ".join(str(value) for value in message["row"].values()))
+            row = _placeless(message["row"], task)
+            record.row(task.section, row)
+            if "error" in row:
+                progress(", ".join(str(value) for value in row.values()))
         elif "end" in message:
             error = message["end"]
 
@@ -98,6 +100,16 @@ def _measure(
         do(task, tell, end - start)
     finally:
         record.end(task.section, time.monotonic() - start, error)
+
+
+def _placeless(row: Row, task: Task) -> Row:
+    """Without the folders of models and collection: a saved result must not tell where somebody's files lie."""
+    if "error" not in row:
+        return row
+    error = row["error"].replace(f"{task.scratch}{os.sep}", "")
+    if task.collection is not None:
+        error = error.replace(str(task.collection), task.collection.name)
+    return {**row, "error": error}
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def document(tmp_path_factory: pytest.TempPathFactory, packable_bi_encoder: Path
     text = (out / "gpu-dry-run.md").read_text()
     assert text.startswith("# tandem bench gpu: dry run\n")
     assert "no number here means anything" in text
+    assert "| scan against numpy | yes |" in text
     places = [text.index(f"**{name}") for name in ["targets", *(f"{name} (" for name in SECTIONS)]]
     assert places == sorted(places)
     return document

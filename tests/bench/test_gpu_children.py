@@ -191,6 +191,19 @@ Path({str(tmp_path / 'child')!r}).write_text(str(os.getpid()))
         os.kill(int((tmp_path / "child").read_text()), 0)
 
 
+def test_an_error_does_not_tell_where_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def cases(task: Task) -> list[Case]:
+        def fail() -> Any:
+            raise ValueError(f"{task.scratch}/rivals-tiny and {task.collection} do not fit")
+
+        return [Case({"op": "x"}, fail)]
+
+    monkeypatch.setitem(working.SECTIONS, "kernels", cases)
+    collection = tmp_path / "somebody" / "c"
+    document = run(dry_run(), tmp_path, collection=collection, sections=["kernels"], apart=False)
+    assert document["sections"]["kernels"]["rows"][0]["error"] == "ValueError: rivals-tiny and c do not fit"
+
+
 def test_an_unknown_section_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="unknown section 'kernel'; there are checks, floors"):
         run(dry_run(), tmp_path, sections=["kernel"])

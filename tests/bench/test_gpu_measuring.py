@@ -18,8 +18,10 @@ pytest.importorskip("safetensors")
 
 from tandem.bench.gpu import checks as checking  # noqa: E402
 from tandem.bench.gpu import clock, engine, searches  # noqa: E402
+from tandem.bench.gpu import work as working  # noqa: E402
 from tandem.bench.gpu.cases import Task  # noqa: E402
 from tandem.bench.gpu.floors import rates  # noqa: E402
+from tandem.bench.gpu.memory import used  # noqa: E402
 from tandem.bench.gpu.models import made  # noqa: E402
 from tandem.bench.gpu.ops import ops  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
@@ -240,3 +242,31 @@ def test_a_model_that_an_earlier_process_made_is_opened(tmp_path: Path):
 def test_settings_survive_json():
     for settings in (Settings(), replace(dry_run(), seed=3)):
         assert restored(json.loads(json.dumps(asdict(settings)))) == settings
+
+
+def test_a_row_tells_what_is_taken_of_the_card(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 * 2**30, 10 * 2**30))
+    assert used(Settings()) == {"device GiB": 7.0}
+    assert used(dry_run()) == {}
+
+    def broken() -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", broken)
+    assert used(Settings()) == {}
+
+
+def test_a_broken_context_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def broken() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(working.gpu, "torch_problem", lambda: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    there = replace(Settings(), device="meta")
+    monkeypatch.setattr(torch, "ones", lambda *args, **kwargs: torch.full((8,), 1.0))
+    assert working.works(there)
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    assert not working.works(there)
+    monkeypatch.setattr(working.gpu, "torch_problem", lambda: "torch is not installed")
+    assert working.works(there), "nothing is known of it, so the next case may try"
