@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from ..kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
 from ..kernels.layout import Layout, empty_layout, layout
 from ..kernels.layout import reference as layout_reference
-from .kernel_rivals import Call, Rival, padded_attention, pytorch, varlen
+from .kernel_rivals import Call, Rival, padded_attention, padded_first_attention, pytorch, varlen
 
 EPS = 1e-12
 
@@ -57,7 +58,7 @@ class Template:
 
 
 def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Case]:
-    """Every case, made when it is reached so that the memory of one is free before the next.
+    """Every case, made when it is reached; who has let go of the one before has its memory free.
 
     On `meta` the tensors have shapes and no values, which is enough to record the launches.
     """
@@ -167,7 +168,10 @@ def _attention(
     yield Case(
         f"first_attention {model}",
         lambda: attention.first_attention(q, kv, where, out=first),
-        {"all tokens, ours": Rival(lambda: attention.attention(qkv, where, out=out))},
+        {
+            "padded sdpa": Rival(lambda: padded_first_attention(q, kv, where, longest)),
+            "all tokens, ours": Rival(lambda: attention.attention(qkv, where, out=out)),
+        },
         moved=kv.nbytes,
         flops=sum(4 * length * width for length in lengths),
     )
@@ -204,7 +208,7 @@ def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: to
     return Case(
         f"pool {model}",
         lambda: pool.pool(hidden, where.cu_seqlens, "mean", normalize=True, out=out),
-        {"pytorch": Rival(lambda: pool.reference(hidden, where.cu_seqlens, "mean", normalize=True))},
+        pytorch(partial(pool.reference, normalize=True), device, hidden, where.cu_seqlens, "mean"),
         moved=hidden.nbytes + out.nbytes,
     )
 
@@ -216,7 +220,7 @@ def _topk(sizes: Sizes, device: torch.device) -> Case:
     return Case(
         f"topk {k} of {sizes.candidates}",
         lambda: topk.topk(logits, recall, 5.0, k, out=out),
-        {"pytorch": Rival(lambda: topk.reference(logits, recall, 5.0, k), captured=False)},
+        pytorch(topk.reference, device, logits, recall, 5.0, k, captured=False),
         moved=2 * logits.nbytes,
     )
 
@@ -227,13 +231,13 @@ def _scan(n: int, width: int, queries: int, device: torch.device) -> Case:
     scratch = scan.workspace(n, queries, k, device)
     out = scan.empty_result(queries, k, device)
 
-    def plain() -> Any:
+    def plain(asked: torch.Tensor, vectors: torch.Tensor) -> Any:
         return (asked @ vectors.T).float().topk(k, dim=1)
 
     return Case(
         f"scan {n:,} × {width}, {queries} queries",
         lambda: scan.scan(vectors, asked, k, scratch=scratch, out=out),
-        {"matmul and topk": Rival(plain)},
+        pytorch(plain, device, asked, vectors),
         moved=vectors.nbytes,
         flops=2 * n * width * queries,
     )

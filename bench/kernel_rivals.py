@@ -21,28 +21,44 @@ class Rival:
     captured: bool = True
 
 
-def pytorch(function: Callable[..., Any], device: torch.device, *args: Any) -> dict[str, Rival]:
+def pytorch(function: Callable[..., Any], device: torch.device, *args: Any, captured: bool = True) -> dict[str, Rival]:
     """`function` as it is and, on a GPU, through torch.compile, which compiles at its first call."""
-    rivals = {"pytorch": Rival(lambda: function(*args))}
+    rivals = {"pytorch": Rival(lambda: function(*args), captured)}
     if device.type == "cuda":
         compiled = torch.compile(function, dynamic=False)
-        rivals["torch.compile"] = Rival(lambda: compiled(*args))
+        rivals["torch.compile"] = Rival(lambda: compiled(*args), captured)
     return rivals
 
 
 def padded_attention(qkv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
     """`kernels.attention.attention` by padding every sequence to `width` and masking: what packing saves."""
-    sequence = sequence_of(layout.cu_seqlens, layout.capacity)
-    place = torch.arange(layout.capacity, device=qkv.device) - layout.cu_seqlens[sequence]
-    padded = qkv.new_zeros(layout.sequences + 1, width, *qkv.shape[1:])
-    place = place.clamp(max=width - 1)
-    padded[sequence, place] = qkv
-    lengths = torch.diff(layout.cu_seqlens)
-    mask = torch.arange(width, device=qkv.device) < lengths[:, None].clamp(min=1)
+    padded, mask, (sequence, place) = _padded(qkv, layout, width)
     q, k, v = padded[:-1].permute(2, 0, 3, 1, 4)
-    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     read = torch.cat([read.transpose(1, 2), torch.zeros_like(padded[-1:, :, 0])])
     return read[sequence, place]
+
+
+def padded_first_attention(q: torch.Tensor, kv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
+    """`kernels.attention.first_attention` in the same way: one query a sequence."""
+    padded, mask, _ = _padded(kv, layout, width)
+    k, v = padded[:-1].permute(2, 0, 3, 1, 4)
+    return torch.nn.functional.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=mask)[:, :, 0]
+
+
+def _padded(
+    rows: torch.Tensor, layout: Layout, width: int
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """`rows` [capacity, …] as [sequences + 1, width, …], the tail in the last; bool [sequences, 1, 1, width] where a
+    token is; and each row's place there."""
+    sequence = sequence_of(layout.cu_seqlens, layout.capacity)
+    place = torch.arange(layout.capacity, device=rows.device) - layout.cu_seqlens[sequence]
+    place = place.clamp(max=width - 1)
+    padded = rows.new_zeros(layout.sequences + 1, width, *rows.shape[1:])
+    padded[sequence, place] = rows
+    lengths = torch.diff(layout.cu_seqlens)
+    mask = torch.arange(width, device=rows.device) < lengths[:, None].clamp(min=1)
+    return padded, mask[:, None, None], (sequence, place)
 
 
 def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:

@@ -46,13 +46,13 @@ def seconds(rival: Rival, device: torch.device) -> float:
 
 
 def each_of(rivals: Mapping[str, Rival], device: torch.device) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds of each rival that runs here, and why the others do not."""
+    """Seconds of each contestant that runs here, and why the others do not."""
     timed: dict[str, float] = {}
     failed: dict[str, str] = {}
     for name, rival in rivals.items():
         try:
             timed[name] = seconds(rival, device)
-        except Exception as error:  # a rival that is missing here is no reason to stop
+        except Exception as error:  # one that is missing or fails here is no reason to stop
             failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
     return timed, failed
 

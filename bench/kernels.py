@@ -3,12 +3,15 @@
 Peaks are measured in the same run: a copy of 1 GiB, an 8192³ product. An op's floor is the larger of its bytes over the
 copy rate and its FLOPs over the product rate; `share` is floor over time. Calls are captured ten to a CUDA graph and
 replayed, as they run in a search, so launches cost what a graph's nodes cost, and what fits the L2 cache is found
-there: an op on activations may beat a floor that counts memory traffic. Without a GPU the references run on tiny sizes
+there: an op on activations may beat a floor that counts memory traffic. A rival that no graph can hold (it waits for
+the host) is called by itself, and so are we beside it: its ratio is of the two so called. What fails is told, and the
+others are measured. Without a GPU the references run on tiny sizes
 to show that everything is in place, and the document says `dry_run`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,7 +23,7 @@ from .environment import card
 from .kernel_cases import TINY, WHOLE, Case, cases
 from .kernel_rivals import Rival
 from .kernel_timing import each_of, measured_peaks, seconds
-from .kernel_tuning import tried
+from .kernel_tuning import OURS, tried
 
 MEASURES = (
     "each kernel's time at a search's sizes as a share of what this machine can move and multiply, beside PyTorch: "
@@ -49,10 +52,12 @@ def kernels(
     where = torch.device("cuda" if cuda else "cpu")
     peaks = measured_peaks(where)
     results = []
-    for case in cases(WHOLE if cuda else TINY, where, torch.float16 if cuda else torch.float32):
+    made = cases(WHOLE if cuda else TINY, where, torch.float16 if cuda else torch.float32)
+    while (case := next(made, None)) is not None:
         if only in case.name:
-            results.append(_result(case, peaks, where) | ({"tried": tried(case, where)} if tune else {}))
+            results.append(_result(case, peaks, where, tune=tune))
             progress(len(results), None, case.name)
+        del case  # and its tensors, before the next are made
     name = torch.cuda.get_device_name(where) if cuda else None
     rounded = {unit: _rounded(value) for unit, value in peaks.items()}
     return document(
@@ -82,7 +87,8 @@ def compile_report(only: str = "") -> Document:
 def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool) -> list[Table]:
     rows: list[list[Any]] = [
         [case["case"], case["us"], case["gb_s"], case["tflop_s"] or None, f"{case['share']:.0%} ({case['bound']})",
-         ", ".join(f"{name} {rival['slower']:.3g}x" for name, rival in case["rivals"].items())] for case in results
+         ", ".join(f"{name} {rival['slower']:.3g}x" for name, rival in case["rivals"].items())]
+        for case in results if case["us"] is not None
     ]  # fmt: skip
     notes = [
         f"measured peaks: copy {peaks['gb_s']:g} GB/s, matrix product {peaks['tflop_s']:g} TFLOP/s",
@@ -90,29 +96,44 @@ def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool
         *(f"{case['case']}: {name} is faster" for case in results for name, rival in case["rivals"].items()
           if rival["slower"] < 1 and not dry),
         *(f"{case['case']}: {name} is not here: {why}" for case in results for name, why in case["failed"].items()),
+        *(f"{case['case']}: {name} and ours called by themselves, not in a graph" for case in results
+          for name, rival in case["rivals"].items() if not rival["captured"]),
         *(["dry run: no GPU here, so the PyTorch references ran at tiny sizes; these times say nothing of the kernels"]
           if dry else []),
     ]  # fmt: skip
     columns = ["case", "µs", "GB/s", "TFLOP/s", "share of peak", "slower than ours"]
     tried = [[case["case"], rule, us] for case in results
-             for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1])]  # fmt: skip
+             for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1] or math.inf)]  # fmt: skip
     found = [Table("Kernels", columns, rows, notes)]
     return [*found, Table("Launch rules", ["case", "rule", "µs"], tried)] if tried else found
 
 
-def _result(case: Case, peaks: dict[str, float], device: torch.device) -> dict[str, Any]:
-    ours = seconds(Rival(case.ours), device)
+def _result(case: Case, peaks: dict[str, float], device: torch.device, *, tune: bool) -> dict[str, Any]:
+    timed, failed = each_of({OURS: Rival(case.ours), **case.rivals}, device)
+    ours = timed.pop(OURS, None)
     moving, multiplying = case.moved / peaks["gb_s"] / 1e9, case.flops / peaks["tflop_s"] / 1e12
-    rivals, failed = each_of(case.rivals, device)
-    return {
+    result: dict[str, Any] = {
         "case": case.name,
+        "us": None,
+        "bound": "memory" if moving >= multiplying else "arithmetic",
+        "rivals": {},
+        "failed": failed,
+    }
+    if ours is None:
+        return result
+    beside = {True: ours}
+    if not all(case.rivals[name].captured for name in timed):
+        beside[False] = seconds(Rival(case.ours, captured=False), device)
+    for name, took in timed.items():
+        captured = case.rivals[name].captured
+        slower = _rounded(took / beside[captured])
+        result["rivals"][name] = {"us": _rounded(took * 1e6), "slower": slower, "captured": captured}
+    return result | {
         "us": _rounded(ours * 1e6),
         "gb_s": _rounded(case.moved / ours / 1e9),
         "tflop_s": _rounded(case.flops / ours / 1e12),
-        "bound": "memory" if moving >= multiplying else "arithmetic",
         "share": _rounded(max(moving, multiplying) / ours),
-        "rivals": {name: {"us": _rounded(t * 1e6), "slower": _rounded(t / ours)} for name, t in rivals.items()},
-        "failed": failed,
+        **({"tried": tried(case, device)} if tune else {}),
     }
 
 

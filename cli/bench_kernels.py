@@ -33,6 +33,8 @@ def command(
     with progress_bar() as progress:
         document = kernels(_device(device), only=only, tune=tune, progress=progress)
     finish(document, save, results, document["workload"]["name"])
+    if any(case["us"] is None for case in document["cases"]):
+        raise typer.Exit(1)  # a kernel failed: its note says how
 
 
 def _device(name: str) -> Literal["auto", "cpu", "cuda"]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OURS = "ours"
 SCAN = "scan"
+IN_GRAPH, ALONE = "in a graph", "alone"
 COMPILED = "torch.compile"
 """Of the rivals the one that takes seconds to start: last."""
 
@@ -29,7 +30,6 @@ def ops(task: Task) -> Iterator[Case]:
     import torch
 
     from ..kernel_cases import cases
-    from ..kernel_rivals import Rival
 
     device = torch.device(task.settings.device)
     dtype = torch.float32 if task.settings.dry else torch.float16
@@ -40,12 +40,22 @@ def ops(task: Task) -> Iterator[Case]:
                 if kernel.name in seen or not kernel.name.startswith(start):
                     continue
                 seen.add(kernel.name)
-                contestants = {OURS: Rival(kernel.ours), **kernel.rivals}
-                for who, rival in contestants.items():
+                for who, rival in _contestants(kernel):
                     if (who == COMPILED) == (task.turn == "last"):
-                        yield Case({"op": kernel.name, "who": who}, partial(_timed, kernel, rival, task))
+                        about = {"op": kernel.name, "who": who, "called": IN_GRAPH if rival.captured else ALONE}
+                        yield Case(about, partial(_timed, kernel, rival, task))
         except Exception as error:  # of a case that could not be made: the other groups are worth their numbers
             yield Case({"op": f"the cases of {name}", "who": OURS}, partial(_raise, error))
+
+
+def _contestants(kernel: Kernel) -> Iterator[tuple[str, Rival]]:
+    """Ours and the rivals; ours called alone too, beside rivals that no graph can hold."""
+    from ..kernel_rivals import Rival
+
+    yield OURS, Rival(kernel.ours)
+    if not all(rival.captured for rival in kernel.rivals.values()):
+        yield OURS, Rival(kernel.ours, captured=False)
+    yield from kernel.rivals.items()
 
 
 def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:

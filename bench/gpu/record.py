@@ -19,7 +19,7 @@ CHECKED = ("checks", "engine")
 """Sections whose rows can fail a run."""
 # Of which section which column is compared with whose, among rows that share the other columns named.
 RATIOS = {
-    "kernels": ("us", "ours", ("op",), "times slower than ours"),
+    "kernels": ("us", "ours", ("op", "called"), "times slower than ours"),
     "rivals": ("p50 ms", "tandem packed", ("model", "pairs"), "times slower than packed"),
 }
 
@@ -135,7 +135,9 @@ def passed(sections: dict[str, Any]) -> bool | None:
 def _compare(rows: Iterable[Row], column: str, ours: str, keys: tuple[str, ...], ratio: str) -> None:
     """Write into each row of `rows` how many times the time of ours it took."""
     rows = list(rows)
-    times = {tuple(row[key] for key in keys): row[column] for row in rows if row.get("who") == ours and row.get(column)}
+    times = {
+        tuple(row.get(key) for key in keys): row[column] for row in rows if row.get("who") == ours and row.get(column)
+    }
     for row in rows:
-        if row.get(column) and (own := times.get(tuple(row[key] for key in keys))) is not None:
+        if row.get(column) and (own := times.get(tuple(row.get(key) for key in keys))) is not None:
             row[ratio] = row[column] / own

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from tandem.bench import kernel_tuning, kernels
+from tandem.bench import kernel_timing, kernel_tuning, kernels
+from tandem.bench.kernel_cases import Case
 from tandem.bench.kernel_compile import recording
 from tandem.bench.kernel_rivals import Rival
 from tandem.bench.kernel_timing import each_of
@@ -65,21 +68,65 @@ def test_our_results_are_the_rivals_results() -> None:
         if case.name.startswith(("embed_norm", "add_norm", "linear_gelu", "pool")):
             for rival in case.rivals.values():
                 torch.testing.assert_close(case.ours(), rival.call())
-        if case.name.startswith("attention"):
+        if case.name.startswith(("attention", "first_attention")):
             torch.testing.assert_close(case.ours(), case.rivals["padded sdpa"].call())
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first case's kernel fails, as one that does not fit the card's shared memory would."""
+
+    def fails() -> None:
+        raise RuntimeError("out of resource: shared memory")
+
+    def made(*sizes: object) -> Iterator[Case]:
+        yield Case("add_norm that fails", fails, {"pytorch": Rival(lambda: None)}, moved=1)
+        yield Case("topk", lambda: time.sleep(0.002), {"alone": Rival(lambda: time.sleep(0.004), False)}, moved=1)
+
+    monkeypatch.setattr(kernels, "cases", made)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_kernel_that_fails_costs_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--device", "cpu") == 1
+    told = capsys.readouterr()
+    failed, timed = json.loads(told.out.splitlines()[-1])["cases"]
+    assert failed["us"] is None
+    assert failed["failed"] == {"ours": "RuntimeError: out of resource: shared memory"}
+    assert timed["us"] > 1000
+    assert timed["rivals"]["alone"]["captured"] is False
+    assert 1 < timed["rivals"]["alone"]["slower"] < 4
+    assert "shared memory" in told.err
+    assert "called by themselves" in told.err
 
 
 @needs_triton
 def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tuning, "seconds", lambda rival, device: rival.call() is None or 1.0)
+    monkeypatch.setattr(kernel_timing, "seconds", lambda rival, device: rival.call() is None or 1.0)
     meta = torch.device("meta")
     for case in kernels.cases(kernels.TINY, meta, torch.float16):
         with recording() as launches:
             times = kernel_tuning.tried(case, meta)
         rule = kernel_tuning.RULES.get(case.name.split()[0])
         assert len(times) == (len(rule.candidates) if rule else 0)
+        assert None not in times.values()
         configurations = {(str(launch.options), str(launch.arguments)) for launch in launches}
         assert len(configurations) >= len(times)
+
+
+def test_a_launch_rule_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([None, RuntimeError("out of resource"), *[None] * 100])
+
+    def call(rival: Rival, device: torch.device) -> float:
+        if error := next(calls):
+            raise error
+        return 1.0
+
+    monkeypatch.setattr(kernel_timing, "seconds", call)
+    times = kernel_tuning.tried(Case("attention", lambda: None, {}, moved=1), torch.device("cpu"))
+    assert [took is None for took in times.values()] == [number == 1 for number in range(len(times))]
 
 
 @needs_triton

@@ -6,7 +6,6 @@ import sys
 import threading
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from tandem.engine.recall import Allowed, codes, exact
 from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss, _set_probes, _stored, build
 from tandem.engine.recall.gpu_planning import GpuPlan, inverted_plan, plan_gpu
 
+faiss = pytest.importorskip("faiss", reason="FAISS is not installed")
 GB = 10**9
 
 
