@@ -49,8 +49,11 @@ class MemoryPlan:
 
     @property
     def problem(self) -> str | None:
-        """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory."""
-        if self.available is None or (self.total <= self.available and not isinstance(self.recall, str)):
+        """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory.
+
+        Where neither our kernels nor FAISS run there, recall stays on the host and takes nothing of the card.
+        """
+        if self.available is None or self.total <= self.available:
             return None
         why = f"; {self.recall}" if isinstance(self.recall, str) else ""
         return (

@@ -67,8 +67,7 @@ def plan_memory(
     planned = plan(
         collection, encoder, reranker, available=available, runtime=settings.runtime, kernels=kernels, faiss=faiss
     )
-    if kernels or faiss:
-        planned.check()
+    planned.check()
     return planned
 
 

@@ -172,6 +172,21 @@ def test_info_tells_how_a_collection_would_lie_on_a_gpu(tandem, collection: Path
     assert "use a" in plan["problem"]
 
 
+def test_info_plans_with_what_the_engine_would_find_on_the_card(
+    tandem, collection: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu, "find", lambda: gpu.Gpu("a card", 80 * 2**30, (9, 0)))
+    monkeypatch.setattr(gpu, "torch_problem", lambda: "triton is not installed")
+    for faiss, recall in ((None, "flat: "), ("a build without GPU support", "neither our kernels nor FAISS")):
+        monkeypatch.setattr(gpu, "faiss_problem", lambda faiss=faiss: faiss)
+        code, out, err = tandem("info", collection, "--device", "cuda", "--json")
+        assert code == 0, err
+        plan = json.loads(out)
+        assert plan["gpu"] == "a card"
+        assert plan["recall"].startswith(recall)
+        assert plan["fits"] is True
+
+
 def test_verify_finds_a_flipped_byte(tandem, collection: Path):
     texts = next(collection.rglob("texts.npy"))
     data = bytearray(texts.read_bytes())
