@@ -64,11 +64,11 @@ def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: floa
     second = None if models.reranker is None else artifact_of(collection, models.reranker, reranker, "cross-encoder")
     card = gpu.find()
     kind: Literal["cpu", "cuda"] = "cpu" if isinstance(card, str) else "cuda"
-    available = available_memory(Device(kind, "planned", 1), gib)
+    available, capacity = available_memory(Device(kind, "planned", 1), gib)
     # Without a card here, the plan is for one where everything is installed.
     here = kind == "cuda"
     kernels, faiss = not here or gpu.torch_problem() is None, not here or gpu.faiss_problem() is None
-    planned = plan(collection, first, second, available=available, kernels=kernels, faiss=faiss)
+    planned = plan(collection, first, second, available=available, capacity=capacity, kernels=kernels, faiss=faiss)
     return {"gpu": card if isinstance(card, str) else card.name, **planned.to_dict()}
 
 

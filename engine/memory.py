@@ -37,11 +37,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Everything an engine will put on the device; `available` bytes there are, None where there is no GPU to ask."""
+    """Everything an engine will put on the device.
+
+    available, capacity: bytes that are free and that the card has (see `available_memory`); None where there is no GPU
+                         to ask
+    """
 
     items: tuple[Item, ...]
     recall: GpuPlan | str
     available: int | None
+    capacity: int | None
 
     @property
     def total(self) -> int:
@@ -58,7 +63,17 @@ class MemoryPlan:
         why = f"; {self.recall}" if isinstance(self.recall, str) else ""
         return (
             f"the engine needs {self.total / GIB:.2f} GiB of GPU memory and {self.available / GIB:.2f} GiB are there"
-            f"{why}; {self.advice}"
+            f"{why}{self._others}; {self.advice}"
+        )
+
+    @property
+    def _others(self) -> str:
+        """Who else has the memory, where the card alone would suffice; else nothing."""
+        if self.available is None or self.capacity is None or not self.available < self.total <= self.capacity:
+            return ""
+        return (
+            f": {(self.capacity - self.available) / GIB:.2f} GiB of the card are taken by others, perhaps by the "
+            "version being served, so restart, or set gpu_memory_gib to at most half the card, so that two versions fit"
         )
 
     @property
@@ -101,11 +116,17 @@ def plan(
     reranker: Artifact | None,
     *,
     available: int | None,
+    capacity: int | None = None,
     runtime: RuntimeWish = "auto",
     kernels: bool = True,
     faiss: bool = True,
 ) -> MemoryPlan:
-    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`)."""
+    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`).
+
+    The vectors take the form that is best for `capacity` (None: that is `available`), whoever has a part of it at the
+    moment: a new version that opens beside the one being served takes the same form, or is refused.
+    """
+    capacity = available if capacity is None else capacity
     items = [
         Item("the CUDA context", CONTEXT, ""),
         Item("CUDA graphs", GRAPHS, ""),
@@ -116,7 +137,7 @@ def plan(
         ids, offsets = collection.token_arrays()
         items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
     rows, dimension = len(collection), collection.manifest.dimension
-    room = None if available is None else max(0, available - sum(item.nbytes for item in items))
+    room = None if capacity is None else max(0, capacity - sum(item.nbytes for item in items))
     recall = plan_gpu(rows, dimension, room, kernels=kernels, faiss=faiss)
     wanted = plan_gpu(rows, dimension, None, kernels=kernels, faiss=faiss) if isinstance(recall, str) else recall
     if not isinstance(wanted, str):
@@ -124,7 +145,7 @@ def plan(
         items.append(Item(f"vectors ({wanted.kind})", wanted.nbytes, shrink))
         scratch = wanted.scratch or scan_scratch(rows)
         items.append(Item("recall's scratch memory", scratch, ""))
-    return MemoryPlan(tuple(items), recall, available)
+    return MemoryPlan(tuple(items), recall, available, capacity)
 
 
 def scan_scratch(rows: int) -> int:
@@ -138,16 +159,18 @@ def scan_scratch(rows: int) -> int:
     return 64 * (4 * groups + 8 * 256 * 64 + 2 * 8 * 256 * chunks)
 
 
-def available_memory(device: Device, gib: float | None) -> int | None:
-    """Bytes that may be planned with: `gib` where given, else what is free, else nearly all that the card has."""
+def available_memory(device: Device, gib: float | None) -> tuple[int, int] | tuple[None, None]:
+    """Bytes that are free to plan with, and bytes that nobody else can take for long: `gib` for both where given.
+
+    Else nearly all that the card has, and as much of that as is free now; None without a card.
+    """
     if gib is not None:
-        return int(gib * GIB)
-    if device.kind != "cuda":
-        return None
-    if (free := gpu.free_memory()) is not None:
-        return free
-    card = gpu.find()
-    return None if isinstance(card, str) else int(card.memory * 0.95)
+        return int(gib * GIB), int(gib * GIB)
+    if device.kind != "cuda" or isinstance(card := gpu.find(), str):
+        return None, None
+    capacity = int(card.memory * 0.95)
+    free = gpu.free_memory()
+    return capacity if free is None else min(free, capacity), capacity
 
 
 def _model(what: str, artifact: Artifact, runtime: RuntimeWish) -> list[Item]:

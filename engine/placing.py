@@ -59,13 +59,19 @@ class Placed:
 def plan_memory(
     collection: Collection, encoder: Artifact, reranker: Artifact | None, device: Device, settings: EngineSettings
 ) -> MemoryPlan | None:
-    """The memory plan, checked; None on a CPU. Raises DeviceError when the engine does not fit."""
+    """The memory plan, checked; None on a CPU. Raises DeviceError when the engine does not fit beside what is there."""
     if device.kind == "cpu":
         return None
-    available = available_memory(device, settings.gpu_memory_gib)
-    kernels, faiss = gpu.torch_problem() is None, gpu.faiss_problem() is None
+    available, capacity = available_memory(device, settings.gpu_memory_gib)
     planned = plan(
-        collection, encoder, reranker, available=available, runtime=settings.runtime, kernels=kernels, faiss=faiss
+        collection,
+        encoder,
+        reranker,
+        available=available,
+        capacity=capacity,
+        runtime=settings.runtime,
+        kernels=gpu.torch_problem() is None,
+        faiss=gpu.faiss_problem() is None,
     )
     planned.check()
     return planned

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tandem.engine import gpu
 from tandem.engine.artifact import Artifact
 from tandem.engine.collection import Collection
 from tandem.engine.device import Device
@@ -65,6 +67,47 @@ def test_nothing_is_refused_where_nothing_is_known(parts):
     assert unknown.to_dict()["fits"] is None
 
 
-def test_the_memory_given_is_what_is_planned_with():
-    assert available_memory(Device("cuda", "a test", 1), 2.5) == int(2.5 * GIB)
-    assert available_memory(Device("cpu", "a test", 1), None) is None
+def large(collection: Collection) -> Any:
+    """`collection`, as if it had 50 million passages of 384 dimensions: 38 GB of half-precision vectors."""
+
+    class Large:
+        manifest = collection.manifest.model_copy(update={"dimension": 384})
+        token_arrays = staticmethod(collection.token_arrays)
+
+        def __len__(self) -> int:
+            return 50_000_000
+
+    return Large()
+
+
+def test_a_version_beside_another_takes_the_form_it_would_have_alone_and_is_refused_naming_the_cause(parts):
+    collection, encoder, reranker = large(parts[0]), *parts[1:]
+    alone = plan(collection, encoder, reranker, available=75 * GIB, capacity=76 * GIB)
+    assert alone.problem is None
+    beside = plan(collection, encoder, reranker, available=30 * GIB, capacity=76 * GIB)
+    assert beside.recall == alone.recall
+    assert beside.recall.kind == "ivf-flat"
+    with pytest.raises(
+        DeviceError, match=r"30\.00 GiB are there: 46\.00 GiB of the card are taken by others, perhaps by"
+    ) as e:
+        beside.check()
+    assert "restart, or set gpu_memory_gib to at most half the card" in str(e.value)
+    assert beside.to_dict()["fits"] is False
+    # With no more than the half to plan with, both versions take the smaller form.
+    assert plan(collection, encoder, reranker, available=30 * GIB).recall.kind == "ivf-pq"
+
+
+def test_what_the_whole_card_does_not_hold_is_not_blamed_on_others(parts):
+    problem = plan(*parts, available=GIB // 2, capacity=GIB).problem
+    assert "taken by others" not in problem
+    assert "use a " in problem
+
+
+def test_the_memory_given_is_what_is_planned_with(monkeypatch: pytest.MonkeyPatch):
+    cuda = Device("cuda", "a test", 1)
+    assert available_memory(cuda, 2.5) == (int(2.5 * GIB), int(2.5 * GIB))
+    assert available_memory(Device("cpu", "a test", 1), None) == (None, None)
+    monkeypatch.setattr(gpu, "find", lambda: gpu.Gpu("a card", 80 * GIB, (9, 0)))
+    for free, expected in ((None, 76 * GIB), (79 * GIB, 76 * GIB), (30 * GIB, 30 * GIB)):
+        monkeypatch.setattr(gpu, "free_memory", lambda free=free: free)
+        assert available_memory(cuda, None) == (expected, 76 * GIB)

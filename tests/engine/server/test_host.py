@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
 
 from tandem.engine.collection import Pointer
-from tandem.engine.errors import CollectionError, EngineError
+from tandem.engine.errors import CollectionError, DeviceError, EngineError
+from tandem.engine.memory import Item, MemoryPlan
+from tandem.engine.recall.gpu_planning import GpuPlan
 from tandem.engine.server import host as hosting
 from tandem.engine.server import suspects
 from tandem.engine.server.backend import WorkerLost
@@ -234,6 +236,34 @@ def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPat
     row = Row(first, broken)
     run(work, row, monkeypatch)
     assert len(row.asked) == 2
+
+
+def test_a_version_without_room_beside_the_old_one_is_refused_loudly_and_the_old_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, caplog: pytest.LogCaptureFixture
+):
+    """The card is pretended: the form is planned for all of it, of which the version being served has the most."""
+    gib = 2**30
+    vectors = GpuPlan(kind="ivf-flat", reason="a test", nbytes=40 * gib)
+    planned = MemoryPlan((Item("vectors (ivf-flat)", 40 * gib, "use a larger card"),), vectors, 30 * gib, 76 * gib)
+    with pytest.raises(DeviceError) as refused:
+        planned.check()
+    first = Fake("first")
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is False
+        assert host.current is first
+        assert not first.closed
+        with host.lease() as lease:
+            assert await lease.run(CALL, 1) == "first"
+        assert host.metrics.swaps.labels("refused")._value.get() == 1
+
+    run(work, Row(first, refused.value), monkeypatch)
+    record = next(record for record in caplog.records if "refused" in record.message)
+    assert record.levelname == "ERROR"
+    assert "46.00 GiB of the card are taken by others, perhaps by the version being served" in record.error
+    assert record.serving == "first"
 
 
 def test_all_calls_of_a_request_move_on_together_and_are_counted_once(monkeypatch: pytest.MonkeyPatch):
