@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..engine.errors import InputError
 from .console import out, print_json
+
+if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from ..engine.artifact import Artifact
+    from ..engine.device import Device
+    from ..engine.gpu import Gpu
+    from ..engine.model_memory import Chosen
 
 NAME = "info"
 
@@ -59,17 +65,45 @@ def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: floa
     from ..engine.opening import artifact_of
 
     collection = Collection.open(folder)
-    models = collection.manifest.models
-    first = artifact_of(collection, models.encoder, encoder, "bi-encoder")
-    second = None if models.reranker is None else artifact_of(collection, models.reranker, reranker, "cross-encoder")
+    records = collection.manifest.models
+    first = artifact_of(collection, records.encoder, encoder, "bi-encoder")
+    second = None if records.reranker is None else artifact_of(collection, records.reranker, reranker, "cross-encoder")
     card = gpu.find()
-    kind: Literal["cpu", "cuda"] = "cpu" if isinstance(card, str) else "cuda"
-    available, capacity = available_memory(Device(kind, "planned", 1), gib)
-    # Without a card here, the plan is for one where everything is installed.
-    here = kind == "cuda"
-    kernels, faiss = not here or gpu.torch_problem() is None, not here or gpu.faiss_problem() is None
-    planned = plan(collection, first, second, available=available, capacity=capacity, kernels=kernels, faiss=faiss)
-    return {"gpu": card if isinstance(card, str) else card.name, **planned.to_dict()}
+    available, capacity = available_memory(Device("cpu" if isinstance(card, str) else "cuda", "planned", 1), gib)
+    device = _reached(card)
+    kernels, faiss = device is None or gpu.torch_problem() is None, device is None or gpu.faiss_problem() is None
+    models = {"encoder": _chosen(first, device), **({} if second is None else {"reranker": _chosen(second, device)})}
+    planned = plan(
+        collection,
+        models["encoder"],
+        models.get("reranker"),
+        available=available,
+        capacity=capacity,
+        kernels=kernels,
+        faiss=faiss,
+    )
+    said = {name: str(model) for name, model in models.items()}
+    return {"gpu": card if isinstance(card, str) else card.name, **said, **planned.to_dict()}
+
+
+def _reached(card: Gpu | str) -> Device | None:
+    """The card as a device, where a runtime reaches it; None: to be planned as if everything were installed."""
+    from ..engine import gpu
+    from ..engine.device import Device
+
+    device = Device("cuda", "planned", 1)
+    unreached = isinstance(card, str) or (gpu.torch_problem() is not None and device.onnx_problem is not None)
+    return None if unreached else device
+
+
+def _chosen(artifact: Artifact, device: Device | None) -> Chosen:
+    """What an engine with its default settings would run the model with."""
+    from ..engine.model_memory import Chosen
+    from ..engine.runtime import choose
+
+    if device is None:
+        return Chosen.expected(artifact)
+    return Chosen(artifact, choose("auto", artifact, device, "auto", ()))
 
 
 def _machine() -> dict[str, Any]:

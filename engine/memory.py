@@ -8,22 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import gpu
-from .artifact import Artifact
 from .collection import Collection
 from .device import Device
 from .errors import DeviceError, OutOfMemory
+from .model_memory import Chosen
 from .recall.gpu_planning import GpuPlan, plan_gpu
-from .runtime import RuntimeWish
-from .runtime.choosing import WEIGHTS, shape_problem
 
 GIB = 2**30
 # The driver's context, cuBLAS's workspace and loaded kernels: what `nvidia-smi` shows of an idle PyTorch process.
 CONTEXT = 700 * 2**20
 # Captured graphs: inputs, pairs and temporaries of a hundred, some MB each.
 GRAPHS = 512 * 2**20
-# Of ONNX Runtime's arena, a token and hidden number: input, queries, keys, values, output and the feed-forward's four.
-_ARENA_ROWS = 10
-_PACKED_TOKENS, _ONNX_TOKENS = 49_152, 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +107,11 @@ class MemoryPlan:
 
 def plan(
     collection: Collection,
-    encoder: Artifact,
-    reranker: Artifact | None,
+    encoder: Chosen,
+    reranker: Chosen | None,
     *,
     available: int | None,
     capacity: int | None = None,
-    runtime: RuntimeWish = "auto",
     kernels: bool = True,
     faiss: bool = True,
 ) -> MemoryPlan:
@@ -130,10 +124,10 @@ def plan(
     items = [
         Item("the CUDA context", CONTEXT, ""),
         Item("CUDA graphs", GRAPHS, ""),
-        *_model("encoder", encoder, runtime),
+        *_model("encoder", encoder),
     ]
     if reranker is not None:
-        items += _model("reranker", reranker, runtime)
+        items += _model("reranker", reranker)
         ids, offsets = collection.token_arrays()
         items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
     rows, dimension = len(collection), collection.manifest.dimension
@@ -173,16 +167,9 @@ def available_memory(device: Device, gib: float | None) -> tuple[int, int] | tup
     return capacity if free is None else min(free, capacity), capacity
 
 
-def _model(what: str, artifact: Artifact, runtime: RuntimeWish) -> list[Item]:
-    """Weights in half precision, and activations of the largest batch."""
-    config = artifact.architecture()
-    width, wide = config["hidden_size"], config["intermediate_size"]
-    weights = artifact.manifest.files[WEIGHTS].size // 2 if WEIGHTS in artifact.manifest.files else 0
-    packed = runtime != "onnx" and shape_problem(artifact) is None
-    each = 2 * (6 * width + wide) if packed else 2 * _ARENA_ROWS * width
-    tokens = _PACKED_TOKENS if packed else _ONNX_TOKENS
-    name = "packed" if packed else "onnx"
+def _model(what: str, model: Chosen) -> list[Item]:
+    weights, activations = model.nbytes
     return [
         Item(f"the {what}'s weights", weights, f"use a smaller {what}"),
-        Item(f"the {what}'s activations ({name})", each * tokens, f"use a narrower {what}"),
+        Item(f"the {what}'s activations ({model.choice.runtime})", activations, f"use a narrower {what}"),
     ]

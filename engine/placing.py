@@ -18,8 +18,11 @@ from .encoder import BiEncoder
 from .errors import InputError
 from .fusion import Fusion
 from .memory import MemoryPlan, available_memory, plan
+from .model_memory import Chosen
 from .recall import Allowed, Filtered
 from .recall.gpu_planning import GpuPlan
+from .runtime import choose
+from .runtime.choosing import PrecisionWish
 from .stages import Nearest
 
 if TYPE_CHECKING:  # both need PyTorch, which an engine on a CPU does not
@@ -59,17 +62,23 @@ class Placed:
 def plan_memory(
     collection: Collection, encoder: Artifact, reranker: Artifact | None, device: Device, settings: EngineSettings
 ) -> MemoryPlan | None:
-    """The memory plan, checked; None on a CPU. Raises DeviceError when the engine does not fit beside what is there."""
+    """The memory plan, checked; None on a CPU.
+
+    Raises DeviceError when the engine does not fit beside what is there, and what `runtime.choose` raises.
+    """
     if device.kind == "cpu":
         return None
     available, capacity = available_memory(device, settings.gpu_memory_gib)
+
+    def chosen(artifact: Artifact, precision: PrecisionWish) -> Chosen:
+        return Chosen(artifact, choose(settings.runtime, artifact, device, precision, ()))
+
     planned = plan(
         collection,
-        encoder,
-        reranker,
+        chosen(encoder, settings.encoder_precision),
+        None if reranker is None else chosen(reranker, settings.reranker_precision),
         available=available,
         capacity=capacity,
-        runtime=settings.runtime,
         kernels=gpu.torch_problem() is None,
         faiss=gpu.faiss_problem() is None,
     )

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from tandem.cli import main
@@ -177,12 +178,17 @@ def test_info_plans_with_what_the_engine_would_find_on_the_card(
 ):
     monkeypatch.setattr(gpu, "find", lambda: gpu.Gpu("a card", 80 * 2**30, (9, 0)))
     monkeypatch.setattr(gpu, "torch_problem", lambda: "triton is not installed")
+    code, out, _ = tandem("info", collection, "--device", "cuda", "--json")
+    assert json.loads(out)["recall"].startswith("scan: ")  # nothing reaches the card: planned as if all were installed
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     for faiss, recall in ((None, "flat: "), ("a build without GPU support", "neither our kernels nor FAISS")):
         monkeypatch.setattr(gpu, "faiss_problem", lambda faiss=faiss: faiss)
         code, out, err = tandem("info", collection, "--device", "cuda", "--json")
         assert code == 0, err
         plan = json.loads(out)
         assert plan["gpu"] == "a card"
+        assert plan["encoder"].startswith("onnx fp32: the packed runtime does not run this model")
         assert plan["recall"].startswith(recall)
         assert plan["fits"] is True
 

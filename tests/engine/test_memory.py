@@ -3,15 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from tandem.engine import gpu
-from tandem.engine.artifact import Artifact
+from tandem.engine.artifact import Artifact, Precision
 from tandem.engine.collection import Collection
+from tandem.engine.config import EngineSettings
 from tandem.engine.device import Device
-from tandem.engine.errors import DeviceError, OutOfMemory
+from tandem.engine.errors import DeviceError, InputError, OutOfMemory
 from tandem.engine.indexing import index_corpus
 from tandem.engine.memory import GIB, available_memory, plan, scan_scratch
+from tandem.engine.model_memory import Chosen, slot_bytes
+from tandem.engine.placing import plan_memory
+from tandem.engine.runtime import Choice
+from tandem.engine.runtime.choosing import arena_limit
+from tandem.engine.runtime.onnx_cuda import OnnxCudaRuntime
 from tandem.kernels import scan
 
 
@@ -19,7 +26,8 @@ from tandem.kernels import scan
 def parts(tmp_path_factory: pytest.TempPathFactory, packable_bi_encoder: Path, packable_cross_encoder: Path):
     folder = tmp_path_factory.mktemp("memory") / "c"
     index_corpus("python:json", folder, encoder=packable_bi_encoder, reranker=packable_cross_encoder, device="cpu")
-    return Collection.open(folder), Artifact.open(packable_bi_encoder), Artifact.open(packable_cross_encoder)
+    models = (Chosen.expected(Artifact.open(path)) for path in (packable_bi_encoder, packable_cross_encoder))
+    return Collection.open(folder), *models
 
 
 def test_vectors_tokens_and_weights_are_counted_to_the_byte(parts):
@@ -29,8 +37,52 @@ def test_vectors_tokens_and_weights_are_counted_to_the_byte(parts):
     files = collection.manifest.files
     stored = sum(files[name].size for name in ("tokens.npy", "tokens.offsets.npy"))
     assert 0 <= stored - items["the token store"] <= 256  # the two headers
-    assert items["the reranker's weights"] == reranker.manifest.files["model.safetensors"].size // 2
+    assert items["the reranker's weights"] == reranker.artifact.manifest.files["model.safetensors"].size // 2
     assert "the encoder's activations (packed)" in items
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_onnx_runtime_is_counted_with_its_own_graph_its_arena_and_its_buffers(parts, precision: Precision):
+    """The runtime itself is opened, on the CPU, and its buffers are weighed; whole weights, not halved ones."""
+    for what, head, model in (("encoder", "mean", parts[1]), ("reranker", "logit", parts[2])):
+        artifact = model.artifact
+        onnx = Chosen(artifact, Choice("onnx", precision, "a test"))
+        items = {item.what: item.nbytes for item in plan(parts[0], onnx, onnx, available=None).items}
+        graph = artifact.manifest.files[artifact.manifest.variants[precision].file].size
+        assert items[f"the {what}'s weights"] == graph
+        width = 1 if head == "logit" else artifact.manifest.dimension
+        runtime = OnnxCudaRuntime(
+            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, width=width,
+            max_length=artifact.manifest.max_length, device=Device("cpu", "a test", 1),
+        )  # fmt: skip
+        slots = [runtime._slot(bucket) for bucket in runtime.buckets.largest_first()]
+        bound = sum(value.numpy().nbytes for slot in slots for value in [*slot._values.values(), slot._result])
+        assert slot_bytes(artifact) == bound
+        rest = arena_limit(graph, artifact.architecture()) - graph + bound
+        assert items[f"the {what}'s activations (onnx)"] == rest
+
+
+def test_what_will_run_a_model_decides_what_is_counted(parts, monkeypatch: pytest.MonkeyPatch):
+    """A precision that only ONNX Runtime has, and a missing PyTorch, as the engine decides them on a card."""
+    collection, encoder, reranker = parts[0], parts[1].artifact, parts[2].artifact
+    monkeypatch.setattr(gpu, "find", lambda: gpu.Gpu("a card", 80 * GIB, (9, 0)))
+    monkeypatch.setattr(gpu, "faiss_problem", lambda: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    cuda = Device("cuda", "a test", 1)
+    for problem, precision, expected in (
+        (None, "auto", ("packed", "packed")),
+        (None, "fp32", ("packed", "onnx")),
+        ("triton is not installed", "auto", ("onnx", "onnx")),
+    ):
+        monkeypatch.setattr(gpu, "torch_problem", lambda problem=problem: problem)
+        monkeypatch.setattr(gpu, "free_memory", lambda: None)
+        settings = EngineSettings(reranker_precision=precision)
+        planned = plan_memory(collection, encoder, reranker, cuda, settings)
+        names = {item.what for item in planned.items}
+        for what, name in zip(("encoder", "reranker"), expected, strict=True):
+            assert f"the {what}'s activations ({name})" in names
+    with pytest.raises(InputError, match="packed runtime cannot run"):
+        plan_memory(collection, encoder, reranker, cuda, EngineSettings(runtime="packed", reranker_precision="fp32"))
 
 
 @pytest.mark.parametrize("rows", [1, 1000, 1_000_000, 10_000_000])
