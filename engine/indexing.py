@@ -19,6 +19,7 @@ from .files import sync_file
 from .recall import codes, gpu_faiss
 from .recall.gpu_planning import plan_gpu
 from .recall.index import VECTORS
+from .runtime.faults import translated
 
 
 def index_corpus(
@@ -39,7 +40,8 @@ def index_corpus(
     Without a reranker the collection answers by recall alone. Interrupted, the same call goes on where it stopped; with
     nothing changed it does nothing.
 
-    Raises CorpusError, ArtifactError, CollectionError, DeviceError, InputError, InferenceError or StorageError.
+    Raises CorpusError, ArtifactError, CollectionError, DeviceError, InputError, InferenceError, OutOfMemory or
+    StorageError.
     """
     out = Path(out)
     chosen = choose(device, threads)
@@ -69,7 +71,8 @@ def index_corpus(
 def _store_for_gpu(folder: Path, progress: Progress) -> None:
     """Where the vectors will be searched through an inverted file on a GPU: train it now, so that opening is a copy.
 
-    Planned for this machine's memory, of which half is left to models and token store.
+    Planned for this machine's memory, of which half is left to models and token store. Raises OutOfMemory or
+    DeviceError.
     """
     vectors = open_array(folder / VECTORS, np.float32, 2)
     card, can = gpu.find(), gpu.faiss_problem() is None
@@ -79,7 +82,9 @@ def _store_for_gpu(folder: Path, progress: Progress) -> None:
     if isinstance(plan, str) or not plan.kind.startswith("ivf"):
         return
     progress(0, None, "training for the GPU")
-    codes.write(gpu_faiss.build(vectors, plan, on_gpu=True), folder / gpu_faiss.STORED)
+    with translated(f"training {plan.kind} over {rows} vectors"):
+        index = gpu_faiss.build(vectors, plan, on_gpu=True)
+    codes.write(index, folder / gpu_faiss.STORED)
     sync_file(folder / gpu_faiss.STORED)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .artifact import Artifact
+from .artifact import Artifact, Precision
 from .runtime import Choice
 from .runtime.buckets import Buckets
 from .runtime.choosing import WEIGHTS, arena_limit, shape_problem
@@ -26,7 +26,7 @@ class Chosen:
         """What `auto` chooses on a card where everything is installed: for a plan on a machine that has none."""
         if (problem := shape_problem(artifact)) is None:
             return cls(artifact, Choice("packed", "fp16", "expected where tandem[gpu] is installed"))
-        precision = "fp16" if "fp16" in artifact.manifest.variants else "fp32"
+        precision: Precision = "fp16" if "fp16" in artifact.manifest.variants else "fp32"
         return cls(artifact, Choice("onnx", precision, f"the packed runtime does not run this model: {problem}"))
 
     @property
