@@ -25,7 +25,8 @@ from .runtime import choose
 from .runtime.choosing import PrecisionWish
 from .stages import Nearest
 
-if TYPE_CHECKING:  # both need PyTorch, which an engine on a CPU does not
+if TYPE_CHECKING:  # these need PyTorch or a GPU, which an engine on a CPU does not
+    from .recall.gpu_faiss import GpuFaiss
     from .resident.index import DeviceIndex
     from .resident.pipeline import Pipeline
     from .resident.searches import Searches
@@ -108,7 +109,8 @@ def place(
     if isinstance(memory.recall, str):
         return _reported(collection, collection.index, f"on the CPU: {memory.recall}", None, problem or memory.recall)
     finder = _finder(collection, memory.recall) if memory.recall.faiss else None
-    said = f"{memory.recall.kind}: {memory.recall.reason}"
+    planned = memory.recall if finder is None else finder.plan
+    said = f"{planned.kind}: {planned.reason}" + ("" if finder is None else f"; {finder.recall}")
     if problem is not None or reranker is None:
         exact = None if finder else _device_index(collection)
         return _reported(collection, finder or exact, said, None, problem, exact)
@@ -170,10 +172,11 @@ def _index_of(pipeline: Pipeline) -> DeviceIndex:
     return DeviceIndex(stored)
 
 
-def _finder(collection: Collection, planned: GpuPlan) -> Any:
+def _finder(collection: Collection, planned: GpuPlan) -> GpuFaiss:
     from .recall.gpu_faiss import GpuFaiss
 
     built = collection.manifest.index
-    # The same share of the passages: clusters on a GPU are smaller than those that the host's probes were measured on.
+    # Without a sample the same share of the passages: clusters on a GPU are smaller than those that the host's probes
+    # were measured on.
     probes = 0 if built.kind != "ivf" else math.ceil(built.probes * max(1.0, planned.lists / max(1, built.lists)))
     return GpuFaiss.open(collection.folder, collection.index.vectors, planned, probes=probes)

@@ -23,6 +23,8 @@ from ..runtime.faults import translated
 from . import codes, exact
 from .exact import Floats, Rows
 from .gpu_planning import SCRATCH_BYTES, GpuKind, GpuPlan, inverted_plan
+from .sample import Sample
+from .tuning import tune
 
 log = logging.getLogger(__name__)
 MAX_K = 2048
@@ -39,6 +41,8 @@ class GpuFaiss:
         """`index` is a FAISS index, on a GPU or not; `vectors` float32 [n, d] those of the collection, on disk."""
         self.vectors = vectors
         self.plan = plan
+        self.recall = "exact" if plan.kind == "flat" else "recall not measured"
+        """What it finds of the exact nearest, in words."""
         self._index = index
         self._resources = resources
         self._owner: int | None = None
@@ -47,7 +51,10 @@ class GpuFaiss:
     def open(cls, folder: Path, vectors: Floats, plan: GpuPlan, *, probes: int) -> GpuFaiss:
         """The index of a collection's version on the GPU: the stored one where there is one of this form, or built now.
 
-        Raises DeviceError when FAISS has no GPU, OutOfMemory when it does not fit.
+        An inverted file reads as many clusters as the collection's sample asks for, or without one `probes`.
+
+        Raises DeviceError when FAISS has no GPU, OutOfMemory when it does not fit, CollectionError when a file is
+        damaged.
         """
         if (problem := gpu.faiss_problem()) is not None:
             raise DeviceError(f"FAISS cannot search on a GPU here: {problem}")
@@ -57,8 +64,34 @@ class GpuFaiss:
                 return cls(_flat(resources, vectors), vectors, plan, resources)
             stored = _stored(folder / STORED, vectors, plan)
             index, plan = stored or (build(vectors, plan, on_gpu=True), plan)
-            _set_probes(index, probes or max(8, plan.lists // 64))
-            return cls(_moved(resources, index), vectors, plan, resources)
+            _set_probes(index, probes or _fewest(plan.lists))
+            found = cls(_moved(resources, index), vectors, plan, resources)
+            found.calibrate(Sample.open(folder, vectors))
+            return found
+
+    def calibrate(self, sample: Sample | None) -> None:
+        """Read as few clusters as find what exact search finds (see `tune`); without a sample as many as were set."""
+        if sample is None:
+            self.recall = f"recall not measured (the collection has no sample), {self.probes} probes"
+            return
+        self.probes = _fewest(self.lists)
+        reached = tune(self, sample)
+        self.recall = f"recall@{sample.truth.shape[1]} {reached:.3f} at {self.probes} probes"
+        self._owner = None  # the thread that opens is not the one that searches
+
+    @property
+    def lists(self) -> int:
+        """Clusters of the inverted file."""
+        return int(self._index.nlist)
+
+    @property
+    def probes(self) -> int:
+        """Clusters read for a query: 2,048 at most."""
+        return int(self._index.nprobe)
+
+    @probes.setter
+    def probes(self, probes: int) -> None:
+        _set_probes(self._index, probes)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -230,6 +263,11 @@ def _stored(path: Path, vectors: Floats, plan: GpuPlan) -> tuple[Any, GpuPlan] |
             "%s is %s, smaller than the %s that would fit; index again for better recall", path, kind, plan.kind
         )
     return index, found
+
+
+def _fewest(lists: int) -> int:
+    """Clusters to read at the least: a 64th, which guards against a sample that is too easy."""
+    return max(8, lists // 64)
 
 
 def _set_probes(index: Any, probes: int) -> None:

@@ -28,7 +28,7 @@ class Inverted:
         self._largest = largest
         self._residual = residual
         self._threads = threads
-        self.probes = min(probes, index.nlist)
+        self.probes: int = min(probes, index.nlist)
 
     @classmethod
     def open(cls, path: Path, *, probes: int, largest: float, residual: float, threads: int) -> Inverted:

@@ -9,8 +9,8 @@ import pytest
 
 from tandem.engine.errors import CollectionError
 from tandem.engine.recall import Index, IndexPlan, Plan, build, exact, plan
-from tandem.engine.recall.building import recall
 from tandem.engine.recall.index import INVERTED, VECTORS
+from tandem.engine.recall.tuning import recall
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
