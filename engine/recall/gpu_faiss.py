@@ -184,28 +184,45 @@ class GpuFaiss:
 
 
 def build(vectors: Floats, plan: GpuPlan, *, on_gpu: bool) -> Any:
-    """A trained and filled CPU index of `plan`'s form; `on_gpu` trains and fills it there."""
+    """A trained and filled CPU index of `plan`'s form; `on_gpu` trains it and chooses each vector's cluster there.
+
+    Filled on the card it would take half as much again as it does in the end: each list is reserved at the mean length,
+    and one that grows beyond it doubles up to 4 MiB and takes a quarter more up to 128. So the lists grow on the host,
+    which has all of them in the end in any case, and go up at their exact lengths. Only to choose among thousands of
+    clusters takes a GPU; half precision or a few dozen bytes are soon made of a vector.
+    """
     import faiss
 
     started = time.monotonic()
+    index = _trained(vectors, plan, on_gpu=on_gpu)
+    quantizer = faiss.index_cpu_to_gpu(_resources(), 0, index.quantizer) if on_gpu else index.quantizer
+    for start in range(0, len(vectors), BLOCK):
+        block = np.ascontiguousarray(vectors[start : start + BLOCK])
+        _, lists = quantizer.search(block, 1)
+        index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
+    log.info("built %s over %d vectors in %.1f s", plan.kind, len(vectors), time.monotonic() - started)
+    return index
+
+
+def _trained(vectors: Floats, plan: GpuPlan, *, on_gpu: bool) -> Any:
+    """An empty CPU index of `plan`'s form, with the clusters of a sample of `vectors`."""
+    import faiss
+
     dimension = vectors.shape[1]
-    quantizer = faiss.IndexFlatIP(dimension)
+    flat = faiss.IndexFlatIP(dimension)
     metric = faiss.METRIC_INNER_PRODUCT
     if plan.kind == "ivf-flat":
         half = faiss.ScalarQuantizer.QT_fp16
-        index: Any = faiss.IndexIVFScalarQuantizer(quantizer, dimension, plan.lists, half, metric, False)
+        index: Any = faiss.IndexIVFScalarQuantizer(flat, dimension, plan.lists, half, metric, False)
     else:
-        index = faiss.IndexIVFPQ(quantizer, dimension, plan.lists, plan.code_bytes, 8, metric)
+        index = faiss.IndexIVFPQ(flat, dimension, plan.lists, plan.code_bytes, 8, metric)
+    if on_gpu:
+        index = _moved(_resources(), index)
+    index.cp.seed, index.cp.spherical = SEED, True
+    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = TRAINING_POINTS, 1
     size = min(len(vectors), max(TRAINING_POINTS * plan.lists, 256 * 64))
-    sample = vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), size, replace=False))]
-    filled = _moved(_resources(), index, len(vectors)) if on_gpu else index
-    filled.cp.seed, filled.cp.spherical = SEED, True
-    filled.cp.max_points_per_centroid, filled.cp.min_points_per_centroid = TRAINING_POINTS, 1
-    filled.train(sample)
-    for start in range(0, len(vectors), BLOCK):
-        filled.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
-    log.info("built %s over %d vectors in %.1f s", plan.kind, len(vectors), time.monotonic() - started)
-    return faiss.index_gpu_to_cpu(filled) if on_gpu else filled
+    index.train(vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), size, replace=False))])
+    return faiss.index_gpu_to_cpu(index) if on_gpu else index
 
 
 def _resources() -> Any:
@@ -230,14 +247,13 @@ def _flat(resources: Any, vectors: Floats) -> Any:
     return index
 
 
-def _moved(resources: Any, index: Any, reserve: int = 0) -> Any:
-    """`index` on the GPU, with room for `reserve` vectors: lists that grow by doubling may take twice their size."""
+def _moved(resources: Any, index: Any) -> Any:
+    """`index` on the GPU, each list at its exact length."""
     import faiss
 
     options = faiss.GpuClonerOptions()
     # Inner-product tables in half precision: a fifth faster, and ranks are refined on the host anyway.
     options.useFloat16 = True
-    options.reserveVecs = reserve
     return faiss.index_cpu_to_gpu(resources, 0, index, options)
 
 

@@ -13,6 +13,8 @@ EXACT_BYTES = 30_000_000_000
 # Code sizes of FAISS's IVF-PQ on a GPU, largest first; 48 bytes are the most whose tables fit without half precision.
 CODE_BYTES = (48, 40, 32, 28, 24, 20, 16, 12, 8, 4)
 ID_BYTES = 8
+PADDING = 16
+"""Vectors that are no vectors, a list: it lies in groups of 32, of which the last is half empty on the average."""
 SCRATCH_BYTES = 256 * 2**20
 """What FAISS may use between calls; its default is 1.5 GiB."""
 
@@ -42,7 +44,7 @@ class GpuPlan(BaseModel):
 def inverted_plan(kind: GpuKind, rows: int, dimension: int, *, lists: int, code_bytes: int, reason: str) -> GpuPlan:
     """An inverted file with its ids, centroids and, for codes, their tables."""
     vector, tables = (2 * dimension, 0) if kind == "ivf-flat" else (code_bytes, 4 * 256 * dimension)
-    size = rows * (vector + ID_BYTES) + 4 * lists * dimension + tables
+    size = rows * (vector + ID_BYTES) + PADDING * lists * vector + 4 * lists * dimension + tables
     return GpuPlan(kind=kind, reason=reason, nbytes=size, lists=lists, code_bytes=code_bytes)
 
 

@@ -46,7 +46,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     build = gpu_faiss.build
     monkeypatch.setattr(gpu, "faiss_problem", lambda: None)
     monkeypatch.setattr(gpu_faiss, "_resources", lambda: None)
-    monkeypatch.setattr(gpu_faiss, "_moved", lambda resources, index, reserve=0: index)
+    monkeypatch.setattr(gpu_faiss, "_moved", lambda resources, index: index)
     monkeypatch.setattr(gpu_faiss, "build", lambda vectors, plan, on_gpu: build(vectors, plan, on_gpu=False))
 
 
