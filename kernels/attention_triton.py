@@ -27,7 +27,8 @@ def step(head_dim: int, dtype: torch.dtype) -> Step:
     Passages of a hundred tokens are two steps of 64 keys; with more, short ones would be masked rather than computed.
     One warp group has the 64 queries of a matrix instruction; 29 KB of shared memory (head_dim 32) leave room for the
     five programs that registers allow on a multiprocessor. Float32, which no tensor core multiplies exactly, has only
-    to be right: small steps and two warp groups, so that its accumulators fit the registers.
+    to be right: small steps and two warp groups, whose accumulators nearly fit the registers. A thread spills up to
+    16 bytes at a head_dim of 32 and 64, and 720 at 128 (Triton 3.6, sm_90).
     """
     if dtype == torch.float32:
         return Step(32, 8, 1)

@@ -18,6 +18,7 @@ from .checks import check
 from .dispatch import fused
 
 MAX_SEQUENCES = 16_384
+"""Of one buffer: 64 queries (`scan.MAX_QUERIES`) with 256 candidates each (`scan.MAX_K`)."""
 BLOCK = 64
 """Queries of one attention program: one warp group's share of a Hopper matrix instruction."""
 
@@ -113,7 +114,7 @@ def block_map(cu_seqlens: torch.Tensor, capacity: int) -> torch.Tensor:
 
 
 def check_count(sequences: int) -> None:
-    """Raise ValueError for more sequences than the one program of the block map takes at once."""
+    """Raise ValueError unless a buffer takes so many sequences."""
     if not 1 <= sequences <= MAX_SEQUENCES:
         raise ValueError(f"{sequences} sequences; one buffer takes 1 to {MAX_SEQUENCES}")
 

@@ -8,10 +8,13 @@ import triton.language as tl
 
 from .layout import BLOCK, Layout
 
+CHUNK = 4096
+"""Sequences that the one program of the block map takes at a time: with twice as many its registers spill."""
+
 
 def launch(cu_seqlens: torch.Tensor, first_position: int, out: Layout) -> None:
     """Fill `out` from `cu_seqlens`."""
-    size = triton.next_power_of_2(out.sequences)
+    size = chunk(out.sequences)
     total = len(out.blocks)
     _map[(1,)](
         cu_seqlens, out.cu_seqlens, out.blocks, out.sequences, total, BLOCK=BLOCK, SIZE=size, num_warps=warps(size)
@@ -21,24 +24,34 @@ def launch(cu_seqlens: torch.Tensor, first_position: int, out: Layout) -> None:
     )
 
 
+def chunk(sequences: int) -> int:
+    """How many of `sequences` a program takes at a time, a power of two."""
+    return min(CHUNK, int(triton.next_power_of_2(sequences)))
+
+
 def warps(size: int) -> int:
     """Of a program that handles `size` sequences at once: 8 of them a thread, 32 warps at most."""
     return min(32, max(1, size // 256))
 
 
 @triton.jit
-def store_blocks(blocks_ptr, total, sequence, start, length, end, BLOCK: tl.constexpr, SIZE: tl.constexpr):
-    """Write the block map of `SIZE` sequences (lanes past the last have length 0) whose tokens end at `end`.
+def store_blocks(blocks_ptr, used, sequence, start, length, BLOCK: tl.constexpr):
+    """Write the blocks of some sequences (lanes past the last have length 0) behind `used` others; how many then are.
 
-    Every sequence writes its blocks one after the other, all sequences at once; what is left is the tail's.
+    Every sequence writes its blocks one after the other, all sequences at once.
     """
     count = (length + BLOCK - 1) // BLOCK
-    first = tl.cumsum(count, 0) - count
+    first = used + tl.cumsum(count, 0) - count
     for place in range(tl.max(count, 0)):
         at = blocks_ptr + 2 * (first + place)
         tl.store(at, sequence, mask=place < count)
         tl.store(at + 1, start + place * BLOCK, mask=place < count)
-    used = tl.sum(count, 0)
+    return used + tl.sum(count, 0)
+
+
+@triton.jit
+def store_tail(blocks_ptr, used, total, end, BLOCK: tl.constexpr, SIZE: tl.constexpr):
+    """Write the blocks behind the `used` ones of sequences, whose tokens end at `end`: what is left is the tail's."""
     for offset in range(used, total, SIZE):
         block = offset + tl.arange(0, SIZE)
         at = blocks_ptr + 2 * block
@@ -48,14 +61,17 @@ def store_blocks(blocks_ptr, total, sequence, start, length, end, BLOCK: tl.cons
 
 @triton.jit
 def _map(cu_ptr, out_cu_ptr, blocks_ptr, sequences, total, BLOCK: tl.constexpr, SIZE: tl.constexpr):
-    sequence = tl.arange(0, SIZE)
-    real = sequence < sequences
-    start = tl.load(cu_ptr + sequence, mask=real, other=0)
-    stop = tl.load(cu_ptr + sequence + 1, mask=real, other=0)
     end = tl.load(cu_ptr + sequences)
-    tl.store(out_cu_ptr + sequence, start, mask=real)
+    used = tl.zeros([], tl.int32)
+    for begin in range(0, sequences, SIZE):
+        sequence = begin + tl.arange(0, SIZE)
+        real = sequence < sequences
+        start = tl.load(cu_ptr + sequence, mask=real, other=0)
+        stop = tl.load(cu_ptr + sequence + 1, mask=real, other=0)
+        tl.store(out_cu_ptr + sequence, start, mask=real)
+        used = store_blocks(blocks_ptr, used, sequence, start, stop - start, BLOCK)
     tl.store(out_cu_ptr + sequences, end)
-    store_blocks(blocks_ptr, total, sequence, start, stop - start, end, BLOCK, SIZE)
+    store_tail(blocks_ptr, used, total, end, BLOCK, SIZE)
 
 
 @triton.jit

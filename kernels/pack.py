@@ -134,7 +134,7 @@ def pack(
     capacity: tokens that `out` holds, below 2³¹
 
     A pair that would end behind the buffer is left empty, and with it every one after it: `needed` tells. c is 1 to
-    16,384: one program works out all lengths.
+    16,384.
     """
     device = rows.device
     _check_rows("queries", queries, (torch.int32,), device)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from .layout import BLOCK
-from .layout_triton import store_blocks, warps
+from .layout_triton import chunk, store_blocks, store_tail, warps
 from .pack import PairForm, Pairs, TokenRows
 
 
@@ -15,7 +15,7 @@ def launch(
     queries: TokenRows, store: TokenRows, rows: torch.Tensor, owners: torch.Tensor, form: PairForm, out: Pairs
 ) -> None:
     """Fill `out`."""
-    size, total = triton.next_power_of_2(len(rows)), len(out.layout.blocks)
+    size, total = chunk(len(rows)), len(out.layout.blocks)
     before, between, behind = form.parts
     sources = (rows, owners, queries.offsets, store.offsets)
     counts = (len(rows), len(queries), len(store), len(out.ids), form.room)
@@ -49,26 +49,30 @@ def _lengths(
     candidates, queries, passages, capacity, room, total,
     SPECIAL: tl.constexpr, BLOCK: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    candidate = tl.arange(0, SIZE)
-    row = tl.load(rows_ptr + candidate, mask=candidate < candidates, other=-1)
-    owner = tl.load(owners_ptr + candidate, mask=candidate < candidates, other=-1)
-    real = (row >= 0) & (row < passages) & (owner >= 0) & (owner < queries)
-    query_start = tl.load(query_offsets_ptr + owner, mask=real, other=0)
-    query_end = tl.load(query_offsets_ptr + owner + 1, mask=real, other=0)
-    start = tl.load(store_offsets_ptr + row, mask=real, other=0)
-    end = tl.load(store_offsets_ptr + row + 1, mask=real, other=0)
-    kept_query, kept_passage = _kept(query_end - query_start, end - start, room)
-    wanted = tl.where(real, SPECIAL + kept_query + kept_passage, 0).to(tl.int32)
+    wanted_before, used, last = tl.zeros([], tl.int32), tl.zeros([], tl.int32), tl.zeros([], tl.int32)
+    for begin in range(0, candidates, SIZE):
+        candidate = begin + tl.arange(0, SIZE)
+        row = tl.load(rows_ptr + candidate, mask=candidate < candidates, other=-1)
+        owner = tl.load(owners_ptr + candidate, mask=candidate < candidates, other=-1)
+        real = (row >= 0) & (row < passages) & (owner >= 0) & (owner < queries)
+        query_start = tl.load(query_offsets_ptr + owner, mask=real, other=0)
+        query_end = tl.load(query_offsets_ptr + owner + 1, mask=real, other=0)
+        start = tl.load(store_offsets_ptr + row, mask=real, other=0)
+        end = tl.load(store_offsets_ptr + row + 1, mask=real, other=0)
+        kept_query, kept_passage = _kept(query_end - query_start, end - start, room)
+        wanted = tl.where(real, SPECIAL + kept_query + kept_passage, 0).to(tl.int32)
 
-    ends = tl.cumsum(wanted, 0)
-    fits = ends <= capacity
-    last = tl.max(tl.where(fits, ends, 0), 0)
-    ends = tl.where(fits, ends, last)
-    length = tl.where(fits, wanted, 0)
-    tl.store(needed_ptr, tl.sum(wanted, 0))
+        ends = wanted_before + tl.cumsum(wanted, 0)
+        wanted_before += tl.sum(wanted, 0)
+        fits = ends <= capacity
+        last = tl.maximum(last, tl.max(tl.where(fits, ends, 0), 0))
+        ends = tl.where(fits, ends, last)
+        length = tl.where(fits, wanted, 0)
+        tl.store(cu_ptr + 1 + candidate, ends, mask=candidate < candidates)
+        used = store_blocks(blocks_ptr, used, candidate, ends - length, length, BLOCK)
+    tl.store(needed_ptr, wanted_before)
     tl.store(cu_ptr, 0)
-    tl.store(cu_ptr + 1 + candidate, ends, mask=candidate < candidates)
-    store_blocks(blocks_ptr, total, candidate, ends - length, length, last, BLOCK, SIZE)
+    store_tail(blocks_ptr, used, total, last, BLOCK, SIZE)
 
 
 @triton.jit

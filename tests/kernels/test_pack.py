@@ -13,6 +13,7 @@ from tandem.kernels.layout import layout
 from tandem.kernels.pack import PairForm, TokenRows, empty_pairs, pack
 
 from .conftest import INTERPRETING
+from .test_layout import few_at_a_time
 
 BERT = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
 XLM_R = Template(parts=((0,), (2, 2), (2,)), part_segments=((0,), (0, 0), (0,)), text_segments=(0, 0))
@@ -78,7 +79,12 @@ def test_equals_the_host(device: torch.device, template: Template, store_dtype: 
     assert pairs.needed.item() == total
 
 
-def test_what_is_no_candidate_and_what_does_not_fit(device: torch.device) -> None:
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_is_no_candidate_and_what_does_not_fit(
+    device: torch.device, chunked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if chunked:
+        few_at_a_time(monkeypatch)
     queries, passages = rows_of([3, 1], 1), rows_of([10, 0, 20], 2)
     form = PairForm.of(BERT, 64, device)
     rows, owners = [0, -1, 2, 1, 3, 1, 2, 0], [0, 0, 1, 1, 0, 2, 0, 0]
@@ -90,6 +96,7 @@ def test_what_is_no_candidate_and_what_does_not_fit(device: torch.device) -> Non
         assert torch.diff(pairs.layout.cu_seqlens).tolist() == expected
         assert pairs.needed.item() == sum(lengths)
         assert (pairs.ids[sum(expected) :] == 0).all()
+        assert torch.equal(pairs.layout.blocks, layout(pairs.layout.cu_seqlens, capacity).blocks)
 
 
 def test_buffers_are_filled_in_place_and_completely(device: torch.device) -> None:
