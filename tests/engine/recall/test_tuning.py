@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.engine import gpu
 from tandem.engine.errors import CollectionError
-from tandem.engine.recall import Plan, building, codes, exact, gpu_faiss, tuning
+from tandem.engine.recall import Plan, building, codes, exact, tuning
 from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss
 from tandem.engine.recall.gpu_planning import GpuPlan
 from tandem.engine.recall.index import VECTORS
 from tandem.engine.recall.planning import TARGET_RECALL
 from tandem.engine.recall.sample import QUERIES, TRUTH, Sample
 from tandem.engine.recall.tuning import recall, tune
+
+from ..pretended import faiss_on_cpu
 
 LISTS = 128
 
@@ -42,12 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS's GPU, pretended: what is opened there is the CPU index."""
-    build = gpu_faiss.build
-    monkeypatch.setattr(gpu, "faiss_problem", lambda: None)
-    monkeypatch.setattr(gpu_faiss, "_resources", lambda: None)
-    monkeypatch.setattr(gpu_faiss, "_moved", lambda resources, index: index)
-    monkeypatch.setattr(gpu_faiss, "build", lambda vectors, plan, on_gpu: build(vectors, plan, on_gpu=False))
+    faiss_on_cpu(monkeypatch)
 
 
 def planned(kind: str = "ivf-flat", code_bytes: int = 0) -> GpuPlan:
