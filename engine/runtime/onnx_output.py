@@ -19,6 +19,11 @@ Mask = npt.NDArray[np.int64]
 class Output(Protocol):
     """A float32 buffer on the device: logits [batch, 1] or hidden states [batch, length, width]."""
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the device."""
+        ...
+
     def bind(self, binding: Any, name: str) -> None:
         """Let a session write its output `name` here."""
         ...
@@ -51,6 +56,11 @@ class WholeOutput:
         self._head = head
         self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, place, 0)
 
+    @property
+    def nbytes(self) -> int:
+        """See `Output`."""
+        return int(self._value.tensor_size_in_bytes())
+
     def bind(self, binding: Any, name: str) -> None:
         """See `Output`."""
         binding.bind_ortvalue_output(name, self._value)
@@ -80,6 +90,11 @@ class PooledOutput:
         self._hidden = torch.empty(shape, dtype=torch.float32, device=place)
         if place == "cuda":  # the memory may be what an operation still in the queue reads
             torch.cuda.current_stream().synchronize()
+
+    @property
+    def nbytes(self) -> int:
+        """See `Output`."""
+        return int(self._hidden.nbytes)
 
     def bind(self, binding: Any, name: str) -> None:
         """See `Output`."""

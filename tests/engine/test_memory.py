@@ -56,7 +56,7 @@ def test_onnx_runtime_is_counted_with_its_own_graph_its_arena_and_its_buffers(pa
             max_length=artifact.manifest.max_length, device=Device("cpu", "a test", 1),
         )  # fmt: skip
         slots = [runtime._slot(bucket) for bucket in runtime.buckets.largest_first()]
-        bound = sum(value.numpy().nbytes for slot in slots for value in [*slot._values.values(), slot._result])
+        bound = sum(slot._output.nbytes + sum(v.numpy().nbytes for v in slot._values.values()) for slot in slots)
         assert slot_bytes(artifact) == bound
         rest = arena_limit(graph, artifact.architecture()) - graph + bound
         assert items[f"the {what}'s activations (onnx)"] == rest

@@ -107,7 +107,7 @@ def test_nobody_waits_for_ever_when_the_engine_closes(steps: ThreadPoolExecutor)
 
     async def close_between_steps() -> None:
         waiting = await until_waiting(told([stage], []), stage, steps)
-        steps.submit(hold.wait, 10)  # the pool's only thread: the next step waits behind it
+        steps.submit(hold.wait, 60)  # the pool's only thread: the next step waits behind it
         stage.set_result(served(1))
         queued = asyncio.create_task(drive_async(told([], []), steps))
         await asyncio.sleep(0)
