@@ -207,8 +207,8 @@ def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: to
     out = _random(where.sequences, width, device=device)
     return Case(
         f"pool {model}",
-        lambda: pool.pool(hidden, where.cu_seqlens, "mean", normalize=True, out=out),
-        pytorch(partial(pool.reference, normalize=True), device, hidden, where.cu_seqlens, "mean"),
+        lambda: pool.pool(hidden, where.cu_seqlens, normalize=True, out=out),
+        pytorch(partial(pool.reference, normalize=True), device, hidden, where.cu_seqlens),
         moved=hidden.nbytes + out.nbytes,
     )
 

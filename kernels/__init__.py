@@ -7,7 +7,7 @@
     attention     attention.py    bidirectional attention over packed sequences; first_attention: token 0 asks alone
     add_norm      add_norm.py     residual + bias, LayerNorm
     linear_gelu   linear_gelu.py  matrix product + bias, exact GELU
-    pool          pool.py         mean or first token of each sequence, unit length
+    pool          pool.py         mean of each sequence, unit length
     scan          scan.py         exact search over fp16 vectors without a score matrix
     topk          topk.py         final score of candidates, the best of them
 

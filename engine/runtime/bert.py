@@ -165,7 +165,7 @@ class Bert:
             hidden = self._whole(layer, hidden, layout, buffers)
         if self.head == "mean":
             hidden = self._whole(self._layers[-1], hidden, layout, buffers)
-            return pool(hidden, layout.cu_seqlens, "mean", normalize=normalize)
+            return pool(hidden, layout.cu_seqlens, normalize=normalize)
         first = self._first(self._layers[-1], hidden, layout, buffers)
         if self.head == "cls":
             vectors = first.float()

@@ -113,7 +113,7 @@ ops = {
     "layout": lambda: layout(zeros(2, dtype=int32), 1, first_position=1),
     "linear_gelu": lambda: linear_gelu(row, row, zeros(1)),
     "pack": lambda: pack(rows, rows, zeros(1, dtype=int64), zeros(1, dtype=int32), form, 1),
-    "pool": lambda: pool(row, zeros(2, dtype=int32), "cls", normalize=False),
+    "pool": lambda: pool(row, zeros(2, dtype=int32), normalize=False),
     "topk": lambda: topk(zeros(1, 1, dtype=float32), zeros(1, 1, dtype=float32), 1.0, 1, cu_seqlens=one.cu_seqlens),
     "scan": lambda: scan(row, row, 1),
     "scan, wide queries": lambda: scan(row, row.float(), 1),
@@ -144,7 +144,7 @@ ops = {
     "embed_norm": lambda: embed_norm(
         tokens, tokens, zeros(300, dtype=uint8), hidden, hidden, hidden, vector, vector, 1e-12
     ),
-    "pool": lambda: pool(hidden, where.cu_seqlens, "mean", normalize=True),
+    "pool": lambda: pool(hidden, where.cu_seqlens, normalize=True),
     "topk": lambda: topk(scores, scores, 1.0, MAX_K, cu_seqlens=zeros(64 * MAX_K + 1, dtype=int32)),
     "attention": lambda: attention(zeros(300, 3, 4, 64, dtype=torch.bfloat16), where),
     "float32 attention": lambda: attention(zeros(300, 3, 4, 64, dtype=float32), where),

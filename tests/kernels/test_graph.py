@@ -64,7 +64,7 @@ class Search:
         q = first_tokens(hidden, pairs.layout).view(K, HEADS, -1)
         kv = (hidden @ self.matrix[0][: 2 * WIDTH].T).view(CAPACITY, 2, HEADS, -1)
         logits = first_attention(q, kv, pairs.layout).view(K, WIDTH).float().sum(1)
-        means = pool(hidden, pairs.layout.cu_seqlens, "mean", normalize=True)
+        means = pool(hidden, pairs.layout.cu_seqlens, normalize=True)
         return (rows, *topk(logits[None], scores, 2.0, 10, cu_seqlens=pairs.layout.cu_seqlens), means, hidden)
 
 

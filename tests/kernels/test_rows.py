@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pytest
 import torch
 
@@ -74,12 +72,9 @@ def test_linear_gelu(device: torch.device, dtype: torch.dtype, rows: int, width:
     assert_as_good(linear_gelu(x, weight, bias), linear_gelu_op.reference(x, weight, bias), exact)
 
 
-@pytest.mark.parametrize("mode", ["mean", "cls"])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("lengths", [[0, 5, 0, 64, 1, 20]] if INTERPRETING else [[1], [0, 5, 0, 64, 1, 200]], ids=str)
-def test_pool(
-    device: torch.device, dtype: torch.dtype, lengths: list[int], mode: Literal["mean", "cls"], normalize: bool
-) -> None:
+def test_pool(device: torch.device, dtype: torch.dtype, lengths: list[int], normalize: bool) -> None:
     capacity = sum(lengths) + 7
     hidden = randn(capacity, 96, dtype=dtype, device=device)
     cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0).int()
@@ -87,17 +82,17 @@ def test_pool(
     for row, (start, length) in enumerate(zip(cu_seqlens.tolist(), lengths, strict=False)):
         part = hidden[start : start + length].double()
         if length:
-            exact[row] = part.mean(0) if mode == "mean" else part[0]
+            exact[row] = part.mean(0)
             exact[row] /= exact[row].norm() if normalize else 1
-    ours = pool(hidden, cu_seqlens, mode, normalize=normalize)
-    plain = pool_op.reference(hidden, cu_seqlens, mode, normalize=normalize)
+    ours = pool(hidden, cu_seqlens, normalize=normalize)
+    plain = pool_op.reference(hidden, cu_seqlens, normalize=normalize)
     assert_as_good(ours, plain, exact, atol=1e-6)
 
 
 def test_a_vector_of_zeros_stays_finite(device: torch.device) -> None:
     hidden = torch.zeros(4, 32, device=device)
     cu_seqlens = torch.tensor([0, 3, 4], dtype=torch.int32, device=device)
-    assert (pool(hidden, cu_seqlens, "mean", normalize=True) == 0).all()
+    assert (pool(hidden, cu_seqlens, normalize=True) == 0).all()
 
 
 def test_a_wrong_tensor_is_refused(device: torch.device) -> None:
@@ -108,5 +103,5 @@ def test_a_wrong_tensor_is_refused(device: torch.device) -> None:
         linear_gelu(x, randn(8, 32, device=device), randn(8, dtype=torch.float16, device=device))
     with pytest.raises(ValueError, match="weight is not contiguous"):
         linear_gelu(x, randn(32, 8, device=device).T, randn(8, device=device))
-    with pytest.raises(ValueError, match="mode is 'max'"):
-        pool(x, torch.tensor([0, 4], dtype=torch.int32, device=device), "max", normalize=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"cu_seqlens is torch\.int64"):
+        pool(x, torch.tensor([0, 4], device=device), normalize=True)
