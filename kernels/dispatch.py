@@ -13,5 +13,13 @@ interpreting = False
 
 
 def fused(tensor: torch.Tensor) -> bool:
-    """Whether the Triton kernel computes on this tensor."""
+    """Whether the Triton kernel computes on this tensor.
+
+    Raises ValueError when it lies on another GPU than the current one: Triton launches on that, which may not read it.
+    """
+    if tensor.is_cuda and tensor.device.index != (current := torch.cuda.current_device()):
+        raise ValueError(
+            f"the tensors are on {tensor.device} and the current device is cuda:{current}; "
+            f"enter torch.cuda.device({tensor.device.index}) first"
+        )
     return tensor.is_cuda or interpreting
