@@ -1,4 +1,4 @@
-"""Residual + bias + LayerNorm: a warp a row, the row in registers, one read and one write."""
+"""Residual + bias + LayerNorm: a few rows a program, in registers, one read and one write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 ROWS = 4
-"""Rows, and so warps, of a program."""
+"""Rows, and warps, of a program. A row of up to 256 columns has a warp to itself; two share one of 384, four one of
+768."""
 
 
 def launch(

@@ -1,4 +1,4 @@
-"""Three gathered rows and LayerNorm: a warp a token."""
+"""Three gathered rows and LayerNorm: a few tokens a program."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
 """Fixtures that every test folder may use.
 
-PyTorch is imported by the fixtures that need it, so that a test without them starts at once.
+PyTorch and the engine are imported by the fixtures that need them, so that a test without them starts at once, and
+those of the kernels where the engine's libraries are missing.
 """
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tandem.engine.artifact import Kind
-from tandem.engine.fusion import Fusion
+if TYPE_CHECKING:
+    from tandem.engine.artifact import Kind
 
 with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
     from hypothesis import settings
@@ -50,6 +51,7 @@ def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-encoder of 3 layers with an early exit after the first, FP32 and INT8; `adapter` beside it has one after
     the second too. Its tokenizer is `tiny_bi_encoder`'s. Read-only by agreement."""
+    from tandem.engine.fusion import Fusion
     from tandem.export import export_model
     from tandem.export.finetune.adapter import load_base, shape_of
     from tandem.export.finetune.model import Reranker

@@ -7,6 +7,7 @@ tests run on CPU tensors through the kernels.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -31,3 +32,14 @@ def dtype(request: pytest.FixtureRequest, device: torch.device) -> torch.dtype:
     if request.param == torch.bfloat16 and INTERPRETING:
         pytest.skip("Triton's interpreter is wrong in bf16")
     return request.param
+
+
+def captured(run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
+    """`run` in a CUDA graph after a warm-up: what replays it, and its outputs."""
+    for _ in range(2):
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = run()
+    return graph.replay, outputs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ from tandem.kernels.pool import pool
 from tandem.kernels.scan import empty_result, scan, workspace
 from tandem.kernels.topk import topk
 
+from .conftest import captured
 from .oracle import randn
 
 BERT = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
@@ -83,17 +82,6 @@ def test_a_search_in_one_graph() -> None:
             assert torch.isfinite(ours).all()
             assert torch.equal(ours, theirs)
         assert got[0][0, 0].item() == row
-
-
-def captured(run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
-    """`run` in a CUDA graph after a warm-up: what replays it, and its outputs."""
-    for _ in range(2):
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = run()
-    return graph.replay, outputs
 
 
 def test_the_same_search_on_the_cpu() -> None:

@@ -38,7 +38,10 @@ def test_add_norm(device: torch.device, dtype: torch.dtype, rows: int, width: in
     exact = x.double() + residual.double() + (bias.double() if with_bias else 0)
     ours = add_norm(x, residual, kept, weight, beta, EPS)
     plain = add_norm_op.reference(x, residual, kept, weight, beta, EPS)
-    assert_as_good(ours, plain, normalized(exact, weight, beta))
+    # One row is too few numbers to know PyTorch's largest error by: on a GPU, where both sum in an order of their own,
+    # it may happen to be small.
+    lenient = device.type == "cuda" and dtype == torch.float32 and rows == 1
+    assert_as_good(ours, plain, normalized(exact, weight, beta), atol=3e-6 if lenient else 1e-6)
     assert torch.equal(add_norm(x, residual, kept, weight, beta, EPS, out=residual), ours)
     assert torch.equal(residual, ours)
 
