@@ -73,6 +73,13 @@ def report(ops: dict[str, Callable[[], Any]], targets: tuple[int, ...] = TARGETS
     return rows
 
 
+def compiler() -> str:
+    """Which Triton compiles: the one imported, which need not be the one installed. Versions differ in registers."""
+    import triton
+
+    return f"Triton {triton.__version__}"
+
+
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
     """Launches of kernels are appended to the list it gives, and not made."""

@@ -68,7 +68,7 @@ def kernels(
 
 def compile_report(only: str = "") -> Document:
     """Registers, shared memory, spills and matrix instructions of every kernel on sm_80 and sm_90; needs no GPU."""
-    from .kernel_compile import report
+    from .kernel_compile import compiler, report
 
     ops = {case.name: case.ours for case in cases(WHOLE, torch.device("meta"), torch.float16) if only in case.name}
     compiled = report(ops)
@@ -77,10 +77,11 @@ def compile_report(only: str = "") -> Document:
          row["warps"], row["tensor_cores"], row["op"]] for row in compiled
     ]  # fmt: skip
     columns = ["kernel", "target", "regs", "spill", "KB", "warps", "unit", "case"]
-    said = "registers and bytes spilled of a thread, shared memory of a program; compiled ahead of time, not run"
+    said = "registers and bytes spilled of a thread, shared memory of a program; compiled ahead of time, not run, "
     return document(
         "kernels-compile", COMPILED, workload={"name": "sm_80, sm_90"},
-        tables=[Table("Kernels as compiled", columns, rows, [said])], kernels=compiled,
+        tables=[Table("Kernels as compiled", columns, rows, [f"{said}by {compiler()}"])], compiler=compiler(),
+        kernels=compiled,
     )  # fmt: skip
 
 

@@ -131,8 +131,15 @@ def test_a_launch_rule_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch
 
 @needs_triton
 def test_compile_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import triton
+
+    # As when another one than the installed is put in front of it.
+    monkeypatch.setattr(triton, "__version__", "3.6.7")
     assert run(monkeypatch, "--compile", "--only", "add_norm L6") == 0
-    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = capsys.readouterr()
+    document = json.loads(told.out.splitlines()[-1])
+    assert document["compiler"] == "Triton 3.6.7"
+    assert "by Triton 3.6.7" in told.err
     assert [(row["kernel"], row["target"], row["spilled"]) for row in document["kernels"]] == [
         ("_add_norm", 80, 0),
         ("_add_norm", 90, 0),
