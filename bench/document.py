@@ -87,5 +87,10 @@ def text(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
+def said(error: BaseException) -> str:
+    """Kind and first line of an exception, as a row or a note tells it."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+
+
 def _slug(part: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
+from .document import said
 from .kernel_rivals import Call, Rival
 
 CALLS = 10
@@ -53,7 +54,7 @@ def each_of(rivals: Mapping[str, Rival], device: torch.device) -> tuple[dict[str
         try:
             timed[name] = seconds(rival, device)
         except Exception as error:  # one that is missing or fails here is no reason to stop
-            failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+            failed[name] = said(error)
     return timed, failed
 
 

@@ -38,8 +38,3 @@ class Case:
     def label(self) -> str:
         """Its name within the section."""
         return ", ".join(str(value) for value in self.about.values())
-
-
-def said(error: BaseException) -> str:
-    """Kind and first line of an exception."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

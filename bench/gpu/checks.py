@@ -17,8 +17,9 @@ from ...engine import gpu
 from ...engine.cross_encoder import CrossEncoder
 from ...engine.device import Device
 from ...engine.encoder import BiEncoder
+from ..document import said
 from . import data
-from .cases import Case, Row, Task, said
+from .cases import Case, Row, Task
 from .models import made
 from .settings import MINILM, TINY, TINY_WIDE_HEADS, WIDE_HEADS, ModelShape, Settings
 

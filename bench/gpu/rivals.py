@@ -161,8 +161,9 @@ def _plain_onnx(lot: Lot) -> Ways:
     device = Device("cpu" if settings.dry else "cuda", "a benchmark", 4)
     if device.onnx_problem is not None:
         raise DeviceError(device.onnx_problem)
+    # Without its own fallback, which would try the CPU again and say so on stdout.
     session = onnxruntime.InferenceSession(
-        artifact.graph("fp32" if settings.dry else "fp16"), providers=device.providers
+        artifact.graph("fp32" if settings.dry else "fp16"), providers=device.providers, enable_fallback=0
     )
     if device.providers[0] not in session.get_providers():
         raise DeviceError(f"ONNX Runtime could not start {device.providers[0]}")

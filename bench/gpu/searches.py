@@ -14,8 +14,9 @@ import numpy as np
 from ...engine.batcher import Batcher
 from ...engine.jobs import Job
 from ...engine.tokens import concatenate
+from ..document import said
 from . import data
-from .cases import Case, Row, Task, Turn, said
+from .cases import Case, Row, Task, Turn
 from .clock import percentiles, wall_ms
 from .floors import rates
 from .memory import let_go

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ...engine import gpu
-from .cases import Case, Row, Task, said
+from ..document import said
+from .cases import Case, Row, Task
 from .memory import used
 from .sections import SECTIONS
 from .settings import Settings, restored

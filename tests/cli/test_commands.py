@@ -267,3 +267,11 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
 def test_debug_shows_the_traceback(tandem, tmp_path: Path):
     with pytest.raises(Exception, match="nowhere"):
         tandem("--debug", "search", tmp_path / "nowhere", "q")
+
+
+@pytest.mark.parametrize("share", ["words", "words=", "=0.5", "words=much", "words=-1", "words=inf", "words=nan"])
+def test_a_share_that_is_none_is_refused_before_anything_is_read(tandem, tmp_path: Path, share: str):
+    code, _, err = tandem("finetune", "--data", tmp_path / "absent", "--out", tmp_path / "a", "--share", share)
+    assert code == 2
+    assert "is no share" in " ".join(err.split())
+    assert not (tmp_path / "a").exists()
