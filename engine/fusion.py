@@ -14,10 +14,10 @@ from .errors import InputError
 Scores = npt.NDArray[np.float32]
 
 DEPTH = 10
-# At 0.2 none of eight collections lost; most would have liked twice as much, but template questions (MedQuAD), whose
-# words every answer shares, had lost a little at 0.3; see bench/LOG.md.
-LEXICAL_WEIGHT = 0.25
-LEXICAL_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
+# Most of nine collections would have liked more, but template questions (MedQuAD), whose words every answer shares,
+# lose with every step; see bench/LOG.md.
+LEXICAL_WEIGHT = 0.4
+LEXICAL_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # Weights tried by `fit_fusion`: none, then 0.25 to 2048 in steps of a fourth of an octave. Cosines of one query's
 # candidates lie within 0.1 to 0.5, logits of a trained reranker within 5 to 15, so the best is well inside.
 WEIGHTS = (0.0, *(float(2.0 ** (step / 4)) for step in range(-8, 45)))

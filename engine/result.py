@@ -22,8 +22,8 @@ class Hit:
     recall_rank:   place in recall's order, from 1
     rerank_score:  the cross-encoder's logit, None when the passage was not reranked; its early exit's where a budget
                    left no time for all layers
-    lexical_score: how much of the query's words the passage holds, 0 to 1 (see `lexical.Lexicon.scores`); None when
-                   nothing was to be reranked
+    lexical_score: how much of the query's words the passage holds, and holds close together, 0 to 1 (see
+                   `lexical.Lexicon.scores`); None when nothing was to be reranked
     """
 
     id: str

@@ -178,19 +178,11 @@ def longest_first(
     """Lengths kept of pairs of `first` and `second[i]` tokens when only `room` tokens fit.
 
     The rule of `tokenizers` (truncation.rs, LongestFirst): the longer side gives way first; where both are longer than
-    half the room, each keeps half and the longer one the odd token.
+    half the room, each keeps half and the longer one, of equal ones the second, the odd token.
     """
-    short = np.minimum(first, second)
-    long = np.maximum(first, second)
-    swapped = first > second
-    kept_short = short.copy()
-    kept_long = np.where(short > room, short, np.maximum(short, room - short))
-    over = kept_short + kept_long > room
-    kept_short[over] = room // 2
-    kept_long[over] = room // 2 + room % 2
-    kept_long = np.minimum(kept_long, long)
-    kept_first = np.where(swapped, kept_long, kept_short)
-    kept_second = np.where(swapped, kept_short, kept_long)
+    half, odd = room // 2, room % 2
+    kept_first = np.minimum(first, np.maximum(room - second, half + odd * (first > second)))
+    kept_second = np.minimum(second, np.maximum(room - first, half + odd * (second >= first)))
     return kept_first, kept_second
 
 

@@ -214,14 +214,14 @@ def _fill(
 
 
 def longest_first(first: torch.Tensor, second: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lengths kept of pairs of `first` and `second` tokens when only `room` fit: see `engine.tokens.longest_first`."""
-    short, long = torch.minimum(first, second), torch.maximum(first, second)
-    kept_long = torch.where(short > room, short, torch.clamp(room - short, min=short))
-    over = short + kept_long > room
-    kept_short = torch.where(over, room // 2, short)
-    kept_long = torch.minimum(torch.where(over, room // 2 + room % 2, kept_long), long)
-    swapped = first > second
-    return torch.where(swapped, kept_long, kept_short), torch.where(swapped, kept_short, kept_long)
+    """Lengths kept of pairs of `first` and `second` tokens when only `room` fit: see `engine.tokens.longest_first`.
+
+    Without a choice between a number and a tensor, which would be copied up from the host: a graph may hold this.
+    """
+    half, odd = room // 2, room % 2
+    kept_first = torch.minimum(first, torch.maximum(room - second, half + odd * (first > second)))
+    kept_second = torch.minimum(second, torch.maximum(room - first, half + odd * (second >= first)))
+    return kept_first, kept_second
 
 
 def _gather(ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

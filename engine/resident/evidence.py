@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from ...kernels.layout import sequence_of
-from ...kernels.pack import Pairs
-from ..lexical import K1, B
+from ...kernels.pack import PairForm, Pairs, longest_first
+from ..lexical import HALF, K1, B
 
 TERMS = 64
 """Distinct ids of a query that count: the rarest, should a query have more."""
@@ -32,16 +32,35 @@ class Terms:
     mean_length: float
 
 
-def lexical(pairs: Pairs, passage_segment: int, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:
-    """float32 [queries · k] from 0 to 1. `passage_segment` marks a passage's tokens; [SEP] is no query's term."""
-    candidates, capacity = pairs.layout.sequences, pairs.layout.capacity
-    queries = len(terms.ids)
-    sequence = sequence_of(pairs.layout.cu_seqlens, capacity)
-    query = (sequence // (candidates // queries)).clamp(max=queries - 1)
-    passage = (sequence < candidates) & (pairs.segments == passage_segment)
-    found = (pairs.ids[:, None] == terms.ids[query]) & passage[:, None]
-    counts = torch.zeros(candidates + 1, terms.ids.shape[1], dtype=torch.float32, device=pairs.ids.device)
-    counts.index_add_(0, sequence, found.float())
-    counts = counts[:candidates].view(queries, -1, terms.ids.shape[1])
+def lexical(pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:
+    """float32 [queries · k] from 0 to 1, for `pairs` of `form`, k of each query in turn.
+
+    asked:   int64 [queries]      tokens of the queries, special tokens not among them
+    lengths: int64 [queries · k]  tokens of the stored passages
+    """
+    queries, width = terms.ids.shape
+    halves = _held(pairs, form, asked, lengths, terms).view(queries, -1, form.room // HALF + 2, width)
+    shares = terms.shares[:, None]
+    counts = halves.sum(2)
     norm = K1 * (1.0 - B + B * lengths.view(queries, -1, 1).float() / max(terms.mean_length, 1.0))
-    return (counts / (counts + norm) * terms.shares[:, None]).sum(-1).view(-1)
+    saturated = (counts / (counts + norm) * shares).sum(-1)
+    windows = (halves[:, :, :-1] + halves[:, :, 1:] > 0).float()
+    densest = (windows * shares[:, None]).sum(-1).amax(-1)
+    return (0.5 * (saturated + densest)).view(-1)
+
+
+def _held(pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:
+    """float32 [queries · k, room // HALF + 2, TERMS]: how often each half window of each passage holds each term."""
+    bounds, capacity = pairs.layout.cu_seqlens, pairs.layout.capacity
+    candidates, queries = len(lengths), len(terms.ids)
+    each = candidates // queries
+    kept_query, kept = longest_first(asked[:, None].expand(-1, each).reshape(-1), lengths, form.room)
+    begin = bounds[:-1] + (form.parts[0] + form.parts[1]) + kept_query
+    sequence = sequence_of(bounds, capacity)
+    owner = sequence.clamp(max=candidates - 1)
+    place = torch.arange(capacity, device=bounds.device) - begin[owner]
+    passage = (sequence < candidates) & (place >= 0) & (place < kept[owner])
+    found = (pairs.ids[:, None] == terms.ids[owner // each]) & passage[:, None]
+    halves = form.room // HALF + 2
+    held = torch.zeros(candidates * halves, terms.ids.shape[1], dtype=torch.float32, device=bounds.device)
+    return held.index_add_(0, owner * halves + place.clamp(0, form.room) // HALF, found.float())

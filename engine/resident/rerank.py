@@ -66,7 +66,7 @@ class RerankStep:
         logits = parts.reranker.run(pairs.ids, pairs.segments, pairs.layout, buffers).view(self.queries, self.k)
         real = rows.clamp(min=0)
         lengths = store.offsets[real + 1] - store.offsets[real]
-        shared = lexical(pairs, parts.form.text_segments[1], lengths, self._terms).view_as(self.cosines)
+        shared = lexical(pairs, parts.form, torch.diff(asked.offsets), lengths, self._terms).view_as(self.cosines)
         evidence = self.cosines + parts.lexical_weight * shared
         bounds = pairs.layout.cu_seqlens
         scores, places = topk(logits, self.cosines, parts.weight, self.kept, evidence=evidence, cu_seqlens=bounds)

@@ -32,7 +32,9 @@ class SearchHit(Answer):
     recall_score: float = Field(description="Cosine of query and passage")
     recall_rank: int = Field(description="Place in recall's order, from 1")
     rerank_score: float | None = Field(description="The cross-encoder's logit")
-    lexical_score: float | None = Field(description="How much of the query's words the passage holds, 0 to 1")
+    lexical_score: float | None = Field(
+        description="How much of the query's words the passage holds, and close together, 0 to 1"
+    )
 
 
 class Stages(Answer):

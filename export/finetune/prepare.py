@@ -34,7 +34,8 @@ MINING = {
 }
 PSEUDO = ("python", "cloze")
 # Rises when what mining keeps has another meaning. 2: vectors of passages with their titles. 3: negatives by evidence.
-FORMAT = 3
+# 4: evidence with windows.
+FORMAT = 4
 # More validation questions are mined than an interim validation asks: the final fit of the fusion uses all.
 VALIDATION_QUESTIONS = 150
 
