@@ -30,6 +30,8 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         f"{quality.lexical_weight:.3g}. Evidence is recall and words in common, before any reranking.",
         f"Standard error of the last accuracy@1: {error:.1f} points.",
     ]
+    if quality.rerank_count is not None:
+        notes.append(f"The cross-encoder reads the {quality.rerank_count} candidates with the best evidence.")
     if SERVED in quality.metrics:
         notes.append(
             f"{SERVED}: fused, as a search for at most {FINALISTS} hits without a budget is served: layer "

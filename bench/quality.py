@@ -56,6 +56,7 @@ class Quality:
 
     questions: int
     candidates: int
+    rerank_count: int | None
     degraded: int
     device: str
     recall_weight: float
@@ -78,6 +79,7 @@ def evaluate(
     candidates: int = 100,
     budget_ms: float | None = None,
     rerank: bool = True,
+    rerank_count: int | None = None,
     sample: int | None = None,
     seed: int = 0,
     found: Callable[[str, SearchResult], None] | None = None,
@@ -93,8 +95,10 @@ def evaluate(
     questions = sorted(judged.queries)
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
-    settings = {"candidates": candidates, "budget_ms": budget_ms, "rerank": rerank}
-    exits = rerank and reads_twice(engine, candidates)
+    settings = {
+        "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank, "rerank_count": rerank_count
+    }  # fmt: skip
+    exits = rerank and reads_twice(engine, min(candidates, rerank_count or candidates))
     results: dict[str, SearchResult] = {}
     served: dict[str, SearchResult] = {}
     for done, question in enumerate(questions, start=1):
@@ -120,6 +124,7 @@ def evaluate(
     return Quality(
         questions=len(questions),
         candidates=candidates,
+        rerank_count=rerank_count,
         degraded=sum(result.degraded is not None for result in timed),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,

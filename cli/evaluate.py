@@ -27,6 +27,9 @@ def command(
     candidates: int = typer.Option(CANDIDATES, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(0.0, help="Milliseconds a search may take; 0: no limit."),
     rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
+    rerank_count: int | None = typer.Option(
+        None, min=1, help="Candidates that the cross-encoder reads, those with the best evidence (default: all)."
+    ),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Of the sample."),
     recall_weight: float | None = typer.Option(None, help="Weight of the first stage's evidence in the fused order."),
@@ -62,12 +65,12 @@ def command(
         nullcontext() if hits is None else hits_file(hits, judged.qrels) as found,
     ):  # fmt: skip
         quality = evaluate(
-            engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank, sample=sample, seed=seed,
-            found=found, progress=progress,
+            engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
+            rerank_count=rerank_count, sample=sample, seed=seed, found=found, progress=progress,
         )  # fmt: skip
         if keep:
             document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
-            differs = _differs(split, candidates, budget_ms, rerank, precision)
+            differs = _differs(split, candidates, budget_ms, rerank, rerank_count, precision)
             note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name, *differs)}")
     if json_output:
         print_json(quality.to_dict())
@@ -79,13 +82,16 @@ def command(
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
 
 
-def _differs(split: str | None, candidates: int, budget_ms: float, rerank: bool, precision: Wanted) -> list[str]:
+def _differs(
+    split: str | None, candidates: int, budget_ms: float, rerank: bool, rerank_count: int | None, precision: Wanted
+) -> list[str]:
     """Parts of a saved result's name: in what it is another measurement, and not the same on more questions."""
     parts = [
         (split or "", split is not None),
         (f"{candidates}-candidates", candidates != CANDIDATES),
         (f"{budget_ms:g}-ms", budget_ms > 0),
         ("recall", not rerank),
+        (f"{rerank_count}-read", rerank_count is not None),
         (precision, precision != "auto"),
     ]
     return [part for part, wanted in parts if wanted]

@@ -42,37 +42,43 @@ def command(
         None, help="Write the mean of the trained weights and this adapter's, which the training goes back to."
     ),
     mix_share: float = typer.Option(0.5, help="Share of the trained weights in that mean."),
+    refit: str | None = typer.Option(
+        None, help="Train nothing: measure this adapter (a folder, or minilm-l6-reranker) and fit its weights anew."
+    ),
     test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
 ) -> None:
     """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
-    from ..export.finetune import finetune
+    from ..export import finetune as tuning
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
-    record = finetune(
-        base,
-        data,
-        output,
-        minutes=minutes,
-        seed=seed,
-        rank=rank,
-        rate=rate,
-        pseudo=() if no_pseudo else tuple(pseudo),
-        resume=resume,
-        tests=test,
-        test_questions=test_questions,
-        start=start,
-        judge=judge,
-        questions=questions,
-        max_length=length,
-        margin=margin,
-        shares=dict(map(_part, share)),
-        whole=whole,
-        mix=mix,
-        mix_share=mix_share,
-    )
+    if refit is not None:
+        record = tuning.refit(base, data, output, refit, tests=test, test_questions=test_questions)
+    else:
+        record = tuning.finetune(
+            base,
+            data,
+            output,
+            minutes=minutes,
+            seed=seed,
+            rank=rank,
+            rate=rate,
+            pseudo=() if no_pseudo else tuple(pseudo),
+            resume=resume,
+            tests=test,
+            test_questions=test_questions,
+            start=start,
+            judge=judge,
+            questions=questions,
+            max_length=length,
+            margin=margin,
+            shares=dict(map(_part, share)),
+            whole=whole,
+            mix=mix,
+            mix_share=mix_share,
+        )
     out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():
         line = f"  {name:<20} nDCG@10  recall {row['recall']:.3f}  rerank {row['rerank']:.3f}  fused {row['fused']:.3f}"

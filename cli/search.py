@@ -25,6 +25,9 @@ def command(
     candidates: int = typer.Option(100, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(250.0, help="Milliseconds for the whole search; 0: no limit."),
     rerank: bool = typer.Option(True, help="Rerank, or show recall's order."),
+    rerank_count: int | None = typer.Option(
+        None, min=1, help="Candidates that the cross-encoder reads, those with the best evidence (default: all)."
+    ),
     finalists: int | None = typer.Option(
         None, min=0, help="Candidates that all layers of a reranker with an early exit read (default 20; 0: all)."
     ),
@@ -45,7 +48,7 @@ def command(
     with Engine.open(collection, encoder=encoder, reranker=reranker, **settings) as engine:
         result = engine.search(
             query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
-            **({} if finalists is None else {"finalists": finalists or None}),
+            rerank_count=rerank_count, **({} if finalists is None else {"finalists": finalists or None}),
             filters={"$and": [parsed_filter(text) for text in filters]} if filters else None,
         )  # fmt: skip
     if json_output:

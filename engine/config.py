@@ -75,6 +75,9 @@ class SearchSettings(_Settings):
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False)
     """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
     rerank: bool = True
+    rerank_count: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """Candidates that the cross-encoder reads: those with the best evidence, or recall's first under the pure
+    cross-encoder order; the others keep recall's order behind them. None: all of them."""
     finalists: int | None = Field(default=FINALISTS, ge=1, le=MAX_CANDIDATES)
     """Candidates, and never fewer than `top_k`, that all layers of a reranker with an early exit read: the best by the
     exit's fused score. None: all of them."""
@@ -88,6 +91,11 @@ class SearchSettings(_Settings):
             raise InputError(
                 f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
             )
+
+    @property
+    def read(self) -> int:
+        """Candidates that the cross-encoder is to read."""
+        return min(self.candidates, self.rerank_count or self.candidates)
 
     @property
     def read_whole(self) -> int | None:

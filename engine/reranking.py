@@ -77,10 +77,17 @@ class Reranking:
         self._batcher = batcher
 
     def score(
-        self, query: Ids, passages: TokenBatch, evidence: Scores, finalists: int | None, clock: Clock, client: str = ""
+        self,
+        query: Ids,
+        passages: TokenBatch,
+        evidence: Scores,
+        count: int,
+        finalists: int | None,
+        clock: Clock,
+        client: str = "",
     ) -> Generator[Future[Served], Served | None, Scored]:
-        """Read as many candidates as fit into the time left, those with the best evidence first; under the pure
-        cross-encoder order, in the order given.
+        """Read `count` candidates, or as many as fit into the time left, those with the best evidence first; under the
+        pure cross-encoder order, in the order given.
 
         query: int32 ids without special tokens; passages: the candidates'; evidence: float32 [n], see `Fusion`;
         finalists: candidates that all layers read, None: all of them
@@ -88,13 +95,14 @@ class Reranking:
         clock.mark()
         asked_at = time.monotonic()
         order = np.argsort(-evidence, kind="stable") if self._fusion.recall_weight else np.arange(len(passages))
+        order = order[:count]
         lengths = self._reranker.tokenizer.pair_lengths(query, passages)[order]
         left = self._left(clock)
         chosen = plan(lengths, self._reranker, finalists, left)
         read = order[: chosen.early or chosen.whole]
         degraded = None if len(read) == len(order) else _too_many(len(read), len(order), clock)
         pairs = self._reranker.tokenizer.pairs(query, passages.select(read))
-        early = _unknown(len(order))
+        early = _unknown(len(passages))
         if chosen.early and self._reranker.early is not None:
             deadline = None if clock.deadline is None else clock.deadline - chosen.reserve
             clock.lap("fetch")
@@ -107,7 +115,7 @@ class Reranking:
             if fits < len(kept):
                 degraded = degraded or f"budget: {fits} of {len(kept)} finalists fitted into the time left"
             read, pairs = read[kept[:fits]], pairs.select(kept[:fits])
-        logits = _unknown(len(order))
+        logits = _unknown(len(passages))
         job = Job(self._reranker, pairs, deadline=clock.deadline, client=client, asked_at=asked_at)
         clock.lap("fetch")
         logits[read], cut = yield from self._run(job, clock)

@@ -77,7 +77,7 @@ class Searching:
             evidence = self._fusion.evidence(recalled.scores, lexical)
             truncated |= self._cuts(reranker_ids, passages)
             scored = yield from self._reranking.score(
-                reranker_ids, passages, evidence, settings.read_whole, clock, client
+                reranker_ids, passages, evidence, settings.read, settings.read_whole, clock, client
             )
 
         ranking = rank(recalled.scores, evidence, scored.logits, self._fusion, scored.early)

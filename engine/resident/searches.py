@@ -28,7 +28,12 @@ class Searches:
 
     def takes(self, settings: SearchSettings, clock: Clock) -> bool:
         """Whether a search can be served here in time: every candidate is reranked, and none is filtered out."""
-        if not settings.rerank or settings.filters or not self._pipeline.takes(settings.candidates):
+        if (
+            not settings.rerank
+            or settings.read < settings.candidates
+            or settings.filters
+            or not self._pipeline.takes(settings.candidates)
+        ):
             return False
         seconds = self._model(settings).cost.seconds(1, 1) * (1 + self._batcher.waiting_jobs)
         return clock.deadline is None or time.monotonic() + seconds <= clock.deadline

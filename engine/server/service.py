@@ -98,7 +98,7 @@ class Service:
         work = Work(len(query) // 4, 0.0)
         if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
-            lengths = _stored(facts, facts.reranker, min(chosen.candidates, facts.passages), query)
+            lengths = _stored(facts, facts.reranker, min(chosen.read, facts.passages), query)
             early = None if facts.early is None else facts.early.cost
             work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, budget)
         return work

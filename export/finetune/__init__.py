@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .train import finetune
+from .train import finetune, refit
 
-__all__ = ["finetune"]
+__all__ = ["finetune", "refit"]

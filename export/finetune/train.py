@@ -31,7 +31,7 @@ from .scorer import Scorer
 from .settings import Settings
 from .start import find_start, fingerprint, mix_weights, take_weights, tell_of_leaks
 from .validate import measured_with
-from .write import write_record, write_weights
+from .write import copy_weights, write_record, write_weights
 
 log = logging.getLogger(__name__)
 WORK = "work"
@@ -130,9 +130,40 @@ def finetune(
         if mixed is not None:
             mix_weights(run.model, *mixed)
         files = write_weights(Path(out), run.model, name)
+        trained, history = _trained(run, progress, begun, mixed), progress.history
+        return _finish(Path(out), path, shape, files, run, trained, history, [*map(Path, tests)], test_questions)
+
+
+def refit(
+    base: str | Path,
+    data: Iterable[Path],
+    out: Path,
+    adapter: str | Path,
+    *,
+    tests: Iterable[Path] = (),
+    test_questions: int = 300,
+) -> AdapterRecord:
+    """Measure `adapter` (a bundled name or a folder) anew, fit its fusion, and write it so to the folder `out`.
+
+    For evidence that has changed since, or other data: nothing is trained. With the data that the adapter was trained
+    on, validation asks about what that training held back. Raises as `finetune` does.
+    """
+    folders, name, path = [*map(Path, data)], *_base(base)
+    folder, record = find_start(adapter, path)
+    if Path(out).resolve() == folder.resolve():
+        raise InputError(f"{out} holds the adapter itself; write the measured one to another folder")
+    # One question a source: mining is for the passages, and for the questions that are held back.
+    settings = Settings(**record.trained["settings"] | {"questions": 1})
+    work = Path(out) / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    with Workers(settings.threads) as workers:
+        run, shape = prepare_run(path, name, folders, work, settings, workers)
+        tell_of_leaks(record, [source.name for source in run.sources], settings)
+        files = copy_weights(folder, Path(out))
         return _finish(
-            Path(out), path, shape, files, run, progress, [Path(test) for test in tests], test_questions, begun, mixed
-        )
+            Path(out), path, shape, files, run, record.trained, record.quality["history"], [*map(Path, tests)],
+            test_questions,
+        )  # fmt: skip
 
 
 def prepare_run(
@@ -183,11 +214,10 @@ def _finish(
     shape: BaseShape,
     files: dict[str, str],
     run: Run,
-    progress: Progress,
+    trained: dict[str, Any],
+    history: list[dict[str, Any]],
     tests: list[Path],
     test_questions: int,
-    begun: tuple[Path, AdapterRecord] | None,
-    mixed: tuple[Path, float] | None,
 ) -> AdapterRecord:
     """Measure the written adapter, fit its fusion and write its record and card."""
     scorer = Scorer(base, out)
@@ -206,7 +236,7 @@ def _finish(
             for name in judged
         },
         "domain_left_out_of_the_fit": left_out(domains, CAUTION),
-        "history": progress.history,
+        "history": history,
         "test": {},
     }
     for folder in tests:
@@ -222,7 +252,7 @@ def _finish(
         fusion=fusion,
         exits=scorer.exits,
         max_length=run.max_length,
-        trained=_trained(run, progress, begun, mixed),
+        trained=trained,
         quality=results,
     )
     write_record(out, record, card(record))

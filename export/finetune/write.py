@@ -44,6 +44,15 @@ def write_weights(out: Path, model: Reranker, base: str) -> dict[str, str]:
     return {name: sha256(out / name) for name in (CONFIG, WEIGHTS, EXITS)}
 
 
+def copy_weights(source: Path, out: Path) -> dict[str, str]:
+    """The adapter in the folder `source` without its record and card; returns the sha256 of each file by name."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECORD).unlink(missing_ok=True)
+    for name in (CONFIG, WEIGHTS, EXITS):
+        replace_durably(out / name, (source / name).read_bytes())
+    return {name: sha256(out / name) for name in (CONFIG, WEIGHTS, EXITS)}
+
+
 def write_record(out: Path, record: AdapterRecord, card: str) -> None:
     """Write adapter.json and README.md."""
     replace_durably(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())

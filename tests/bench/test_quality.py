@@ -49,6 +49,15 @@ def test_it_is_none_where_two_passes_would_take_longer(engine: Engine, count: in
     assert (result.reranked, result.finalists) == (count, count)
 
 
+def test_what_is_not_read_follows_in_the_order_of_recall(engine: Engine):
+    quality = evaluate(engine, JUDGED, candidates=80, rerank_count=5)
+    assert list(quality.metrics) == list(ORDERS)
+    for question in JUDGED.queries:
+        found = engine.search(JUDGED.queries[question], top_k=80, candidates=80, rerank_count=5, budget_ms=None)
+        assert found.reranked == 5
+        assert quality.runs["fused"][question] == list(dict.fromkeys(hit.document for hit in found.hits))
+
+
 def test_without_a_reranker_there_is_recall_alone(engine: Engine):
     assert list(evaluate(engine, JUDGED, candidates=80, rerank=False).metrics) == ["recall"]
 

@@ -67,6 +67,29 @@ def test_without_finalists_or_without_the_exit_all_layers_read_all(collection: P
         assert "early exit" in plain.choices
 
 
+def test_rerank_count_reads_those_with_the_best_evidence(engine: Engine):
+    query = QUESTIONS[0]
+    every = engine.search(query, top_k=40, candidates=40, budget_ms=None)
+    result = engine.search(query, top_k=40, candidates=40, rerank_count=6, budget_ms=None)
+    assert (result.reranked, result.finalists, result.candidates, result.degraded) == (6, 6, 40, None)
+    weight = engine.fusion.lexical_weight
+    best = sorted(every.hits, key=lambda hit: -(hit.recall_score + weight * hit.lexical_score))[:6]
+    assert {hit.id for hit in result.hits[:6]} == {hit.id for hit in best}
+    assert [hit.id for hit in result.hits[:6]] == [hit.id for hit in every.hits if hit.id in {b.id for b in best}]
+    assert [hit.rerank_score for hit in result.hits[6:]] == [None] * 34
+    ranks = [hit.recall_rank for hit in result.hits[6:]]
+    assert ranks == sorted(ranks)
+
+
+def test_rerank_count_is_at_most_what_is_recalled_and_takes_the_exit_where_it_saves(engine: Engine):
+    query = QUESTIONS[0]
+    assert key(engine.search(query, candidates=30, rerank_count=200, budget_ms=None)) == key(
+        engine.search(query, candidates=30, budget_ms=None)
+    )
+    result = engine.search(query, top_k=5, candidates=80, rerank_count=50, finalists=8, budget_ms=None)
+    assert (result.reranked, result.finalists, result.degraded) == (50, 8, None)
+
+
 def test_many_at_once_equal_one_by_one(engine: Engine):
     asked = dict(candidates=40, finalists=12, budget_ms=None)
     alone = [key(engine.search(question, **asked)) for question in QUESTIONS]

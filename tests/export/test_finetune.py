@@ -20,7 +20,7 @@ from transformers import BertForSequenceClassification, BertModel
 
 from tandem.engine.errors import CorpusError, ExportError, InputError
 from tandem.engine.tokenizer import Tokenizer
-from tandem.export.finetune import finetune
+from tandem.export.finetune import finetune, refit
 from tandem.export.finetune.adapter import WEIGHTS, load_merged
 from tandem.export.finetune.averaging import DECAY, Average
 from tandem.export.finetune.checkpoint import LATEST
@@ -238,6 +238,20 @@ def test_a_finished_training_is_mixed_with_what_it_goes_back_to(
     assert "25% of them and 75% of the adapter with the weights" in card
     with pytest.raises(InputError, match="share"):
         finetune(base, [data], out, settings=SETTINGS, start=trained, mix=trained, mix_share=0.0)
+
+
+def test_an_adapter_is_measured_anew_without_a_step(
+    base: Path, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, record = read_record(trained), refit(base, [data], tmp_path / "again", trained, tests=[data])
+    assert before is not None
+    assert (record.files, record.trained, record.fusion) == (before.files, before.trained, before.fusion)
+    assert record.quality == before.quality, "the same questions are held back"
+    assert "flatters" not in caplog.text
+    assert read_record(tmp_path / "again") == record
+    assert load_file(tmp_path / "again" / WEIGHTS).keys() == load_file(trained / WEIGHTS).keys()
+    with pytest.raises(InputError, match="another folder"):
+        refit(base, [data], trained, trained)
 
 
 def test_a_judge_chooses_the_negatives(

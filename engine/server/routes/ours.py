@@ -29,6 +29,10 @@ class SearchBody(Body):
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES, description="Default: 100, or top_k if more")
     budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False, description="null: rerank all candidates")
     rerank: bool = True
+    rerank_count: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description="Candidates that the cross-encoder reads, those with the best evidence; null: all",
+    )  # fmt: skip
     finalists: int | None = Field(
         default=FINALISTS, ge=1, le=MAX_CANDIDATES,
         description="Candidates, at least top_k, that all layers of a reranker with an early exit read; null: all",
@@ -50,6 +54,7 @@ async def search(body: SearchBody, request: Request, service: Served) -> Written
         candidates=body.candidates or max(100, body.top_k),
         budget_ms=body.budget_ms,
         rerank=body.rerank,
+        rerank_count=body.rerank_count,
         finalists=body.finalists,
         filters=body.filters,
     )

@@ -174,6 +174,9 @@ def test_the_worker_answers_what_the_engine_answers(front: Front, collection: Pa
         assert (found["reranked"], found["finalists"]) == (40, 3)
         expected = engine.search("the ladder", top_k=2, finalists=3, budget_ms=None)
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected.hits]
+        few = {"query": "the ladder", "rerank_count": 3, "budget_ms": None}
+        found = front.client.post("/v1/search", json=few).json()
+        assert (found["reranked"], found["degraded"]) == (3, None)
         vectors = front.client.post("/embed", json={"inputs": ["a", "b"]}).json()
         assert vectors == pytest.approx(engine.embed(["a", "b"]), abs=1e-6)
     tokens = front.client.post("/tokenize", json={"inputs": "the ladder"}).json()[0]
