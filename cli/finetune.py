@@ -55,6 +55,8 @@ def command(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
     if refit is not None:
+        if start or judge or mix:
+            raise typer.BadParameter("--refit trains nothing; leave --start, --judge and --mix out")
         record = tuning.refit(base, data, output, refit, tests=test, test_questions=test_questions)
     else:
         record = tuning.finetune(

@@ -123,6 +123,25 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert "fused" not in out
 
 
+def test_what_trains_nothing_takes_no_start(tandem, tmp_path: Path):
+    asked = ("--data", tmp_path, "--out", tmp_path / "out", "--refit", "minilm-l6-reranker")
+    code, _, err = tandem("finetune", *asked, "--start", "minilm-l6-reranker")
+    assert code == 2
+    assert "leave --start" in err
+
+
+def test_rerank_count_reads_so_many(tandem, beir: Path, collection: Path, tmp_path: Path):
+    asked = ("--rerank-count", "2", "--json")
+    code, out, err = tandem("eval", collection, beir, *asked, "--save", "--results", tmp_path)
+    assert code == 0, err
+    assert json.loads(out)["rerank_count"] == 2
+    kept = json.loads((tmp_path / f"eval-{beir.name}-2-read.json").read_text())
+    assert any("the 2 candidates with the best evidence" in note for note in kept["tables"][0]["notes"])
+    code, out, err = tandem("search", collection, "how to read a zip file", *asked)
+    assert code == 0, err
+    assert json.loads(out)["reranked"] == 2
+
+
 def test_eval_writes_every_candidate_with_its_scores(tandem, beir: Path, collection: Path, tmp_path: Path):
     code, out, err = tandem(
         "eval", collection, beir, "--json", "--runs", tmp_path / "runs", "--hits", tmp_path / "hits.jsonl"
