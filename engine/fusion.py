@@ -14,8 +14,8 @@ from .errors import InputError
 Scores = npt.NDArray[np.float32]
 
 DEPTH = 10
-# Most of nine collections would have liked more, but template questions (MedQuAD), whose words every answer shares,
-# lose with every step; see bench/LOG.md.
+# SQuAD and SciFact would have liked more, but template questions (MedQuAD), whose words every answer shares, lose with
+# every step; see bench/LOG.md.
 LEXICAL_WEIGHT = 0.4
 LEXICAL_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # Weights tried by `fit_fusion`: none, then 0.25 to 2048 in steps of a fourth of an octave. Cosines of one query's
