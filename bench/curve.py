@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from ..engine import Engine
 from ..engine.artifact import Precision
+from ..engine.candidates import best_of
 from ..engine.config import FINALISTS
 from ..engine.cross_encoder import CrossEncoder
 from ..engine.fusion import Fusion
 from ..engine.judgements import Qrels
 from ..engine.ranking import rank
-from ..engine.reranking import finalists_of
 from ..engine.tokenizer import Tokenizer
 from .document import Document, Table, document
 from .latency import needed_reranker
@@ -172,7 +172,7 @@ def _reordered(
         read = np.arange(count)
         if early is not None:
             begun[:count] = early[name][:count]
-            read = finalists_of(begun, evidence, fusion, FINALISTS)
+            read = best_of(begun, evidence, fusion, FINALISTS)
         known[read] = logits[name][read]
         places = rank(each.scores, evidence, known, fusion, begun).places
         run[name] = list(dict.fromkeys(each.documents[place] for place in places))

@@ -32,6 +32,8 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     ]
     if quality.rerank_count is not None:
         notes.append(f"The cross-encoder reads the {quality.rerank_count} candidates with the best evidence.")
+    if quality.reread is not None:
+        notes.append(f"The {quality.reread} best by then are read again, window by window.")
     if SERVED in quality.metrics:
         notes.append(
             f"{SERVED}: fused, as a search for at most {FINALISTS} hits without a budget is served: layer "

@@ -57,6 +57,7 @@ class Quality:
     questions: int
     candidates: int
     rerank_count: int | None
+    reread: int | None
     degraded: int
     device: str
     recall_weight: float
@@ -80,6 +81,7 @@ def evaluate(
     budget_ms: float | None = None,
     rerank: bool = True,
     rerank_count: int | None = None,
+    reread: int | None = None,
     sample: int | None = None,
     seed: int = 0,
     found: Callable[[str, SearchResult], None] | None = None,
@@ -96,7 +98,8 @@ def evaluate(
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
     settings = {
-        "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank, "rerank_count": rerank_count
+        "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank, "rerank_count": rerank_count,
+        "reread": reread,
     }  # fmt: skip
     exits = rerank and reads_twice(engine, min(candidates, rerank_count or candidates))
     results: dict[str, SearchResult] = {}
@@ -125,6 +128,7 @@ def evaluate(
         questions=len(questions),
         candidates=candidates,
         rerank_count=rerank_count,
+        reread=reread,
         degraded=sum(result.degraded is not None for result in timed),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,

@@ -30,6 +30,9 @@ def command(
     rerank_count: int | None = typer.Option(
         None, min=1, help="Candidates that the cross-encoder reads, those with the best evidence (default: all)."
     ),
+    reread: int | None = typer.Option(
+        None, min=1, help="Candidates, the best so far, that are read again window by window (default: none)."
+    ),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Of the sample."),
     recall_weight: float | None = typer.Option(None, help="Weight of the first stage's evidence in the fused order."),
@@ -66,11 +69,11 @@ def command(
     ):  # fmt: skip
         quality = evaluate(
             engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
-            rerank_count=rerank_count, sample=sample, seed=seed, found=found, progress=progress,
+            rerank_count=rerank_count, reread=reread, sample=sample, seed=seed, found=found, progress=progress,
         )  # fmt: skip
         if keep:
             document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
-            differs = _differs(split, candidates, budget_ms, rerank, rerank_count, precision)
+            differs = _differs(split, candidates, budget_ms, rerank, rerank_count, reread, precision)
             note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name, *differs)}")
     if json_output:
         print_json(quality.to_dict())
@@ -83,7 +86,13 @@ def command(
 
 
 def _differs(
-    split: str | None, candidates: int, budget_ms: float, rerank: bool, rerank_count: int | None, precision: Wanted
+    split: str | None,
+    candidates: int,
+    budget_ms: float,
+    rerank: bool,
+    rerank_count: int | None,
+    reread: int | None,
+    precision: Wanted,
 ) -> list[str]:
     """Parts of a saved result's name: in what it is another measurement, and not the same on more questions."""
     parts = [
@@ -92,6 +101,7 @@ def _differs(
         (f"{budget_ms:g}-ms", budget_ms > 0),
         ("recall", not rerank),
         (f"{rerank_count}-read", rerank_count is not None),
+        (f"{reread}-again", reread is not None),
         (precision, precision != "auto"),
     ]
     return [part for part, wanted in parts if wanted]

@@ -31,6 +31,9 @@ def command(
     finalists: int | None = typer.Option(
         None, min=0, help="Candidates that all layers of a reranker with an early exit read (default 20; 0: all)."
     ),
+    reread: int | None = typer.Option(
+        None, min=1, help="Candidates, the best so far, that are read again window by window (default: none)."
+    ),
     filters: list[str] = typer.Option(
         [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
     ),
@@ -48,7 +51,8 @@ def command(
     with Engine.open(collection, encoder=encoder, reranker=reranker, **settings) as engine:
         result = engine.search(
             query, top_k=top_k, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
-            rerank_count=rerank_count, **({} if finalists is None else {"finalists": finalists or None}),
+            rerank_count=rerank_count, reread=reread,
+            **({} if finalists is None else {"finalists": finalists or None}),
             filters={"$and": [parsed_filter(text) for text in filters]} if filters else None,
         )  # fmt: skip
     if json_output:
@@ -66,6 +70,7 @@ def command(
         f"fetch {timings.fetch:.1f}, queue {timings.queue:.1f}, rerank {timings.rerank:.0f}); "
         f"reranked {result.reranked} of {result.candidates}"
         + (f", {result.finalists} by all layers" if result.finalists < result.reranked else "")
+        + (f", {result.reread} again" if result.reread else "")
     )
     if result.degraded:
         note(f"degraded: {result.degraded}")

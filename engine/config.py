@@ -81,6 +81,9 @@ class SearchSettings(_Settings):
     finalists: int | None = Field(default=FINALISTS, ge=1, le=MAX_CANDIDATES)
     """Candidates, and never fewer than `top_k`, that all layers of a reranker with an early exit read: the best by the
     exit's fused score. None: all of them."""
+    reread: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """Candidates, the best by fused score, of which the windows are read too (see `windows`): they stand first, with
+    the whole's logit and the best window's in one. None: none."""
     filters: dict[str, Any] | None = None
     """Which passages may be found, by their metadata (see `filters`); None or {}: all of them."""
 

@@ -21,17 +21,24 @@ class Ranking:
 
 
 def rank(
-    recall_scores: Scores, evidence: Scores, logits: Scores, fusion: Fusion, early: Scores | None = None
+    recall_scores: Scores,
+    evidence: Scores,
+    logits: Scores,
+    fusion: Fusion,
+    early: Scores | None = None,
+    again: npt.NDArray[np.bool_] | None = None,
 ) -> Ranking:
-    """Candidates that all layers read, by fused score; then those that only an early exit read, likewise; then the
-    others in recall's order. Ties by recall rank.
+    """Candidates that were read `again`, by fused score; then the others that all layers read, likewise; then those
+    that only an early exit read, likewise; then the rest in recall's order. Ties by recall rank.
 
     recall_scores, evidence, logits, early: float32 [n], in recall's order; NaN in `logits` and `early` (None: nowhere
-    an early logit) where there is none. A candidate that was not read has its recall score as its score.
+    an early logit) where there is none; again: bool [n], None: nowhere. A candidate that was not read has its recall
+    score as its score.
     """
     whole = np.isfinite(logits)
     known = logits if early is None else np.where(whole, logits, early)
     read = np.isfinite(known)
     scores = np.where(read, fusion.fuse(known, evidence), recall_scores).astype(np.float32)
-    places = np.lexsort((np.where(read, -scores, 0.0), np.where(whole, 0, np.where(read, 1, 2))))
+    depth = whole.astype(np.int8) + read if again is None else whole.astype(np.int8) + read + again
+    places = np.lexsort((np.where(read, -scores, 0.0), -depth))
     return Ranking(places, scores, known)

@@ -4,6 +4,8 @@ Where the artifact has an early exit, its first layers read every candidate, and
 fused score by then, are read by all layers. Of six layers with an exit after the third and 20 finalists of 100, five
 eighths of the work are left: the exit takes 0.44 of the model's time (its last layer computes little but [CLS]), the
 finalists 0.20. How many finalists it takes, and what an exit after the second layer is worth: bench/LOG.md.
+
+Where it is asked for, the best candidates of all that are then read once more, window by window (see `windows`).
 """
 
 from __future__ import annotations
@@ -11,49 +13,20 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from .batcher import Batcher
 from .budget import exit_saves
+from .candidates import Candidates, Places, Scored, best_of
 from .cross_encoder import CrossEncoder
 from .fusion import Fusion, Scores
 from .jobs import Job, Served
 from .story import Clock, served_to
-from .tokens import Ids, TokenBatch
-
-Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What the cross-encoder made of candidates, in the order given.
-
-    logits:   float32 [n] after all layers, NaN for a candidate that did not get so far
-    early:    float32 [n] after the early exit's layers, likewise
-    degraded: why the time did not suffice for all that was to be read, None when it did
-    """
-
-    logits: Scores
-    early: Scores
-    degraded: str | None
-
-    @property
-    def finalists(self) -> int:
-        """Candidates that all layers read."""
-        return int(np.isfinite(self.logits).sum())
-
-    @property
-    def reranked(self) -> int:
-        """Candidates that some layers read."""
-        return int((np.isfinite(self.logits) | np.isfinite(self.early)).sum())
-
-    @classmethod
-    def nothing(cls, count: int, degraded: str | None = None) -> Scored:
-        """No candidate of `count` was read."""
-        return cls(_unknown(count), _unknown(count), degraded)
+from .tokens import TokenBatch
+from .windows import SIZE, Windows, window_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,49 +50,94 @@ class Reranking:
         self._batcher = batcher
 
     def score(
-        self,
-        query: Ids,
-        passages: TokenBatch,
-        evidence: Scores,
-        count: int,
-        finalists: int | None,
-        clock: Clock,
-        client: str = "",
+        self, candidates: Candidates, *, count: int, finalists: int | None, again: int = 0
     ) -> Generator[Future[Served], Served | None, Scored]:
         """Read `count` candidates, or as many as fit into the time left, those with the best evidence first; under the
         pure cross-encoder order, in the order given.
 
-        query: int32 ids without special tokens; passages: the candidates'; evidence: float32 [n], see `Fusion`;
-        finalists: candidates that all layers read, None: all of them
+        finalists: candidates that all layers read, None: all of them; again: candidates that are then read once more,
+        window by window, the best by fused score
         """
-        clock.mark()
-        asked_at = time.monotonic()
-        order = np.argsort(-evidence, kind="stable") if self._fusion.recall_weight else np.arange(len(passages))
+        candidates.clock.mark()
+        everyone = np.arange(len(candidates.passages))
+        order = np.argsort(-candidates.evidence, kind="stable") if self._fusion.recall_weight else everyone
         order = order[:count]
-        lengths = self._reranker.tokenizer.pair_lengths(query, passages)[order]
-        left = self._left(clock)
-        chosen = plan(lengths, self._reranker, finalists, left)
+        again = min(again, len(order))
+        lengths = self._reranker.tokenizer.pair_lengths(candidates.query, candidates.passages)[order]
+        kept = self._seconds_again(candidates, order, again) if again else 0.0
+        if again and self._fitting(lengths, candidates.clock, kept) < again:
+            kept = 0.0  # too little for both readings is spent on the first
+        scored = yield from self._read(candidates, order, lengths, finalists, kept)
+        if again and scored.finalists:
+            scored = yield from self._read_again(candidates, scored, again)
+        return scored
+
+    def _read(
+        self,
+        candidates: Candidates,
+        order: Places,
+        lengths: npt.NDArray[np.int64],
+        finalists: int | None,
+        kept: float,
+    ) -> Generator[Future[Served], Served | None, Scored]:
+        """The passages `order`, of which the pairs have `lengths`, whole, by `kept` seconds before the deadline."""
+        clock, evidence = candidates.clock, candidates.evidence
+        until = None if clock.deadline is None else clock.deadline - kept
+        chosen = plan(lengths, self._reranker, finalists, self._left(clock, kept))
         read = order[: chosen.early or chosen.whole]
         degraded = None if len(read) == len(order) else _too_many(len(read), len(order), clock)
-        pairs = self._reranker.tokenizer.pairs(query, passages.select(read))
-        early = _unknown(len(passages))
+        pairs = self._reranker.tokenizer.pairs(candidates.query, candidates.passages.select(read))
+        scored = Scored.nothing(len(evidence))
         if chosen.early and self._reranker.early is not None:
-            deadline = None if clock.deadline is None else clock.deadline - chosen.reserve
+            deadline = None if until is None else until - chosen.reserve
             clock.lap("fetch")
-            job = Job(self._reranker.early, pairs, deadline=deadline, client=client)
-            early[read], cut = yield from self._run(job, clock)
+            job = Job(self._reranker.early, pairs, deadline=deadline, client=candidates.client)
+            scored.early[read], cut = yield from self._run(job, clock)
             clock.mark()
-            kept = finalists_of(early[read], evidence[read], self._fusion, chosen.whole)
+            best = best_of(scored.early[read], evidence[read], self._fusion, chosen.whole)
             degraded = degraded or cut
-            fits = self._fitting(pairs.lengths[kept], clock)
-            if fits < len(kept):
-                degraded = degraded or f"budget: {fits} of {len(kept)} finalists fitted into the time left"
-            read, pairs = read[kept[:fits]], pairs.select(kept[:fits])
-        logits = _unknown(len(passages))
-        job = Job(self._reranker, pairs, deadline=clock.deadline, client=client, asked_at=asked_at)
+            fits = self._fitting(pairs.lengths[best], clock, kept)
+            if fits < len(best):
+                degraded = degraded or f"budget: {fits} of {len(best)} finalists fitted into the time left"
+            read, pairs = read[best[:fits]], pairs.select(best[:fits])
+        job = self._job(candidates, pairs, until)
         clock.lap("fetch")
-        logits[read], cut = yield from self._run(job, clock)
-        return Scored(logits, early, degraded or cut)
+        scored.logits[read], cut = yield from self._run(job, clock)
+        return replace(scored, degraded=degraded or cut)
+
+    def _read_again(
+        self, candidates: Candidates, scored: Scored, count: int
+    ) -> Generator[Future[Served], Served | None, Scored]:
+        """The best `count` of the candidates that all layers read, window by window: all of them, or none where the
+        time does not suffice, since such a logit compares with its like only."""
+        clock, tokenizer = candidates.clock, self._reranker.tokenizer
+        clock.mark()
+        best = best_of(scored.logits, candidates.evidence, self._fusion, count)
+        passages = candidates.passages.select(best).cut(tokenizer.max_length)
+        windows = Windows.of(passages)
+        pairs = tokenizer.pairs(candidates.query, windows.tokens)
+        clock.lap("fetch")
+        missed = replace(scored, degraded=scored.degraded or f"budget: no time to read the best {len(best)} again")
+        if self._fitting(pairs.lengths, clock) < len(pairs):
+            return missed
+        job = self._job(candidates, pairs, clock.deadline)
+        found, cut = yield from self._run(job, clock)
+        if cut is not None:
+            return missed
+        scored.logits[best] = windows.with_best(scored.logits[best], found)
+        scored.again[best] = True
+        return scored
+
+    def _seconds_again(self, candidates: Candidates, order: Places, count: int) -> float:
+        """What reading `count` of the passages `order` again is expected to take."""
+        tokenizer = self._reranker.tokenizer
+        lengths = np.minimum(candidates.passages.lengths[order], tokenizer.max_length)
+        pair = min(len(candidates.query) + SIZE + tokenizer.pair_special, tokenizer.max_length)
+        return float(count * window_counts(lengths).mean() * self._reranker.cost.each(np.array([pair]))[0])
+
+    def _job(self, candidates: Candidates, pairs: TokenBatch, deadline: float | None) -> Job:
+        """All layers on `pairs`."""
+        return Job(self._reranker, pairs, deadline=deadline, client=candidates.client, asked_at=candidates.asked_at)
 
     def _run(self, job: Job, clock: Clock) -> Generator[Future[Served], Served | None, tuple[Scores, str | None]]:
         """float32 [n] logits, NaN where the deadline came first, and how many that was in words."""
@@ -128,23 +146,16 @@ class Reranking:
         logits = np.array([np.nan if logit is None else logit for logit in served.results], dtype=np.float32)
         return logits, cut_short(served)
 
-    def _fitting(self, lengths: npt.NDArray[np.int64], clock: Clock) -> int:
-        left = self._left(clock)
+    def _fitting(self, lengths: npt.NDArray[np.int64], clock: Clock, kept: float = 0.0) -> int:
+        left = self._left(clock, kept)
         return len(lengths) if left is None else self._reranker.cost.fitting(lengths, left)
 
-    def _left(self, clock: Clock) -> float | None:
-        """Seconds of the device that this search may still have. Jobs take turns, so each has its share."""
+    def _left(self, clock: Clock, kept: float = 0.0) -> float | None:
+        """Seconds of the device that this search may still have, `kept` of its own put by. Jobs take turns, so each has
+        its share."""
         if clock.deadline is None:
             return None
-        return (clock.deadline - time.monotonic()) / (1 + self._batcher.waiting_jobs)
-
-
-def finalists_of(early: Scores, evidence: Scores, fusion: Fusion, count: int) -> Places:
-    """int64 [at most count]: places of the best by fused score, best first, of candidates with logits `early` [n] (NaN:
-    not read) and `evidence` [n]."""
-    known = np.flatnonzero(np.isfinite(early))
-    scores = fusion.fuse(early[known], evidence[known])
-    return known[np.argsort(-scores, kind="stable")[:count]]
+        return (clock.deadline - time.monotonic()) / (1 + self._batcher.waiting_jobs) - kept
 
 
 def plan(lengths: npt.NDArray[np.int64], reranker: CrossEncoder, finalists: int | None, left: float | None) -> Plan:
@@ -174,7 +185,3 @@ def cut_short(served: Served) -> str | None:
 def _too_many(fits: int, count: int, clock: Clock) -> str:
     left = 0.0 if clock.deadline is None else max(0.0, clock.deadline - time.monotonic())
     return f"budget: {fits} of {count} candidates fitted into the {left * 1e3:.0f} ms left"
-
-
-def _unknown(count: int) -> Scores:
-    return np.full(count, np.nan, dtype=np.float32)

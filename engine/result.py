@@ -16,12 +16,13 @@ class Hit:
     id:           the passage's; `document` is the id of the document that it is, or is a chunk of
     score:         the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)`
                    (see `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Passages
-                   that all layers read stand before those that only an early exit read, and these before all others:
-                   scores compare within each of the three.
+                   that were read again stand before the others that all layers read, these before those that only
+                   an early exit read, and these before all others: scores compare within each of the four.
     recall_score:  cosine of query and passage
     recall_rank:   place in recall's order, from 1
     rerank_score:  the cross-encoder's logit, None when the passage was not reranked; its early exit's where a budget
-                   left no time for all layers
+                   left no time for all layers; of a passage that was read again its own and its best window's together
+                   (see `windows.Windows.with_best`)
     lexical_score: how much of the query's words the passage holds, and holds close together, 0 to 1 (see
                    `lexical.Lexicon.scores`); None when nothing was to be reranked
     """
@@ -60,8 +61,10 @@ class SearchResult:
 
     reranked:   candidates that the cross-encoder scored (0: recall's order)
     finalists:  of these, the ones that all its layers read; the others only those up to its early exit
+    reread:     of these, the ones that it read again, window by window (see `windows`)
     candidates: passages that recall gave
-    degraded:   why fewer than all candidates were reranked, or how late the answer is; None when neither applies
+    degraded:   why fewer than all candidates were reranked, or those wanted not read again, or how late the answer is;
+                None when none of these applies
     truncated:  whether the query was longer than the models read
     device:     where it ran
     version:    of the collection that was searched
@@ -77,6 +80,7 @@ class SearchResult:
     device: str
     version: str = ""
     finalists: int = 0
+    reread: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

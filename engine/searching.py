@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .batcher import Batcher
+from .candidates import Candidates, Scored
 from .config import SearchSettings
 from .cross_encoder import CrossEncoder
 from .device import Device
@@ -19,7 +20,7 @@ from .jobs import Job, Served
 from .placing import Placed
 from .ranking import Ranking, rank
 from .recall import Allowed
-from .reranking import Reranking, Scored
+from .reranking import Reranking
 from .result import Hit, SearchResult
 from .stages import Recall, Recalled
 from .story import Clock, Story, served_to
@@ -77,14 +78,15 @@ class Searching:
             evidence = self._fusion.evidence(recalled.scores, lexical)
             truncated |= self._cuts(reranker_ids, passages)
             scored = yield from self._reranking.score(
-                reranker_ids, passages, evidence, settings.read, settings.read_whole, clock, client
-            )
+                Candidates(reranker_ids, passages, evidence, clock, client),
+                count=settings.read, finalists=settings.read_whole, again=settings.reread or 0,
+            )  # fmt: skip
 
-        ranking = rank(recalled.scores, evidence, scored.logits, self._fusion, scored.early)
+        ranking = rank(recalled.scores, evidence, scored.logits, self._fusion, scored.early, scored.again)
         hits = self._hits(recalled, lexical, ranking, settings.top_k, clock)
         return self._result(
-            query, hits, clock, reranked=scored.reranked, finalists=scored.finalists, candidates=len(recalled.rows),
-            truncated=truncated, degraded=scored.degraded,
+            query, hits, clock, reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
+            candidates=len(recalled.rows), truncated=truncated, degraded=scored.degraded,
         )  # fmt: skip
 
     def _on_device(

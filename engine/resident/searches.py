@@ -27,10 +27,11 @@ class Searches:
         self._search = cache(lambda candidates, kept: Search(pipeline, candidates, kept, lexicon))
 
     def takes(self, settings: SearchSettings, clock: Clock) -> bool:
-        """Whether a search can be served here in time: every candidate is reranked, and none is filtered out."""
+        """Whether a search can be served here in time: every candidate is read once, and none is filtered out."""
         if (
             not settings.rerank
             or settings.read < settings.candidates
+            or settings.reread
             or settings.filters
             or not self._pipeline.takes(settings.candidates)
         ):

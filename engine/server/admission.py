@@ -40,15 +40,17 @@ def search_work(
     cost: CostModel,
     early: CostModel | None,
     finalists: int | None,
+    windows: npt.NDArray[np.int64],
     at_most: float | None,
 ) -> Work:
     """The estimate for a search's candidates: all through `early`, and `finalists` of them through all layers, where
-    that saves something; else all through all layers."""
+    that saves something; else all through all layers. Besides, the `windows` that are read again."""
+    work = work_of(windows, cost)
     if early is None or not exit_saves(lengths, cost, early, finalists):
-        return work_of(lengths, cost, at_most=at_most)
-    first, second = work_of(lengths, early), work_of(lengths[:finalists], cost)
-    seconds = first.seconds + second.seconds
-    return Work(first.tokens + second.tokens, seconds if at_most is None else min(seconds, at_most))
+        work += work_of(lengths, cost)
+    else:
+        work += work_of(lengths, early) + work_of(lengths[:finalists], cost)
+    return work if at_most is None else Work(work.tokens, min(work.seconds, at_most))
 
 
 def work_of(lengths: npt.NDArray[np.int64], cost: CostModel, *, at_most: float | None = None) -> Work:

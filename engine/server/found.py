@@ -36,6 +36,7 @@ def found(result: SearchResult, *, return_text: bool) -> Found:
         "hits": hits,
         "reranked": result.reranked,
         "finalists": result.finalists,
+        "reread": result.reread,
         "candidates": result.candidates,
         "degraded": result.degraded,
         "truncated": result.truncated,

@@ -17,6 +17,7 @@ _DEGRADED = {
     "candidates fitted": "fewer_candidates",
     "finalists fitted": "fewer_finalists",
     "ran out": "cut_short",
+    "to read the best": "not_reread",
     "late": "late",
 }
 # What TEI counts as requests: those of the models. Probes, metrics and tokenising are none.

@@ -16,6 +16,7 @@ from ..encoder import TextKind
 from ..engine import Engine
 from ..result import Embedded, RerankResult, Timings
 from ..tokens import Truncate
+from ..windows import SIZE, window_counts
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
@@ -100,7 +101,8 @@ class Service:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
             lengths = _stored(facts, facts.reranker, min(chosen.read, facts.passages), query)
             early = None if facts.early is None else facts.early.cost
-            work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, budget)
+            windows = _windows(facts, facts.reranker, min(chosen.reread or 0, len(lengths)), query)
+            work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, windows, budget)
         return work
 
     async def rerank(
@@ -267,6 +269,13 @@ def readable(text: str, model: ModelFacts, truncate: Truncate = "right") -> str:
 def _stored(facts: Facts, reranker: ModelFacts, count: int, query: str) -> npt.NDArray[np.int64]:
     length = min(facts.passage_tokens + len(query) // 4 + 3, reranker.max_length)
     return np.full(count, length, dtype=np.int64)
+
+
+def _windows(facts: Facts, reranker: ModelFacts, passages: int, query: str) -> npt.NDArray[np.int64]:
+    """Estimated tokens of each pair that reading `passages` of them again takes."""
+    mean = np.array([min(facts.passage_tokens, reranker.max_length)])
+    length = min(SIZE + len(query) // 4 + 3, reranker.max_length)
+    return np.full(passages * int(window_counts(mean)[0]), length, dtype=np.int64)
 
 
 def _characters(texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -59,3 +59,12 @@ def test_three_tiers_all_layers_then_the_early_exit_then_recalls_order():
     assert ranking.places.tolist() == [4, 2, 3, 1, 0]
     np.testing.assert_allclose(ranking.scores, [0.9, 1.8, -49.3, 2.6, -39.5], rtol=1e-6)
     np.testing.assert_array_equal(ranking.logits, np.float32([nan, 1.0, -50.0, 2.0, -40.0]))
+
+
+def test_what_was_read_again_stands_first_then_by_the_layers_that_read_it():
+    recall = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
+    logits = np.float32([5.0, 1.0, 2.0, np.nan, np.nan])
+    early = np.float32([np.nan, np.nan, np.nan, np.nan, 9.0])
+    again = np.array([False, True, True, False, False])
+    ranking = rank(recall, recall, logits, Fusion(recall_weight=0.0), early, again)
+    assert ranking.places.tolist() == [2, 1, 0, 4, 3]

@@ -37,6 +37,10 @@ class SearchBody(Body):
         default=FINALISTS, ge=1, le=MAX_CANDIDATES,
         description="Candidates, at least top_k, that all layers of a reranker with an early exit read; null: all",
     )  # fmt: skip
+    reread: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description="Candidates, the best so far, that the cross-encoder reads again window by window; null: none",
+    )  # fmt: skip
     return_text: bool = True
     filters: dict[str, Any] | None = Field(
         default=None,
@@ -56,6 +60,7 @@ async def search(body: SearchBody, request: Request, service: Served) -> Written
         rerank=body.rerank,
         rerank_count=body.rerank_count,
         finalists=body.finalists,
+        reread=body.reread,
         filters=body.filters,
     )
     with service.lease() as lease:

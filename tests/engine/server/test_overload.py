@@ -72,12 +72,21 @@ def test_estimates_are_bounded_by_what_a_model_reads():
 
 def test_a_search_with_an_early_exit_is_estimated_by_both_passes():
     whole, early = CostModel(0.0, 1e-3, 0.0, 512), CostModel(0.0, 2e-4, 0.0, 512)
-    lengths = np.full(10, 100)
-    found = search_work(lengths, whole, early, 2, None)
+    lengths, none = np.full(10, 100), np.full(0, 70)
+    found = search_work(lengths, whole, early, 2, none, None)
     assert (found.tokens, found.seconds) == (1_200, pytest.approx(0.2 + 0.2))
-    assert search_work(lengths, whole, early, 2, 0.3).seconds == 0.3
+    assert search_work(lengths, whole, early, 2, none, 0.3).seconds == 0.3
     for unstaged in ((None, 2), (early, None), (early, 10)):
-        assert search_work(lengths, whole, *unstaged, None) == work_of(lengths, whole)
+        assert search_work(lengths, whole, *unstaged, none, None) == work_of(lengths, whole)
+
+
+def test_a_search_that_reads_again_is_estimated_with_its_windows():
+    whole, early = CostModel(0.0, 1e-3, 0.0, 512), CostModel(0.0, 2e-4, 0.0, 512)
+    lengths, windows = np.full(10, 100), np.full(6, 70)
+    found = search_work(lengths, whole, early, 2, windows, None)
+    assert (found.tokens, found.seconds) == (1_620, pytest.approx(0.2 + 0.2 + 0.42))
+    assert search_work(lengths, whole, None, None, windows, None).seconds == pytest.approx(1.0 + 0.42)
+    assert search_work(lengths, whole, early, 2, windows, 0.5).seconds == 0.5
 
 
 @pytest.mark.parametrize("path", [path for path in BODIES if path not in ("/tokenize", "/decode")])

@@ -176,7 +176,9 @@ def test_the_worker_answers_what_the_engine_answers(front: Front, collection: Pa
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected.hits]
         few = {"query": "the ladder", "rerank_count": 3, "budget_ms": None}
         found = front.client.post("/v1/search", json=few).json()
-        assert (found["reranked"], found["degraded"]) == (3, None)
+        assert (found["reranked"], found["reread"], found["degraded"]) == (3, 0, None)
+        found = front.client.post("/v1/search", json=few | {"reread": 2}).json()
+        assert (found["reranked"], found["reread"], found["degraded"]) == (3, 2, None)
         vectors = front.client.post("/embed", json={"inputs": ["a", "b"]}).json()
         assert vectors == pytest.approx(engine.embed(["a", "b"]), abs=1e-6)
     tokens = front.client.post("/tokenize", json={"inputs": "the ladder"}).json()[0]
