@@ -114,13 +114,11 @@ def evaluate(
         progress(done, len(questions), "questions")
     qrels = {question: judged.qrels[question] for question in questions}
     orders = _orders(engine.fusion)
-    runs = {
-        name: {question: ranked(result.hits, orders[name]) for question, result in results.items()} for name in ORDERS
-    }
+    runs = {name: {question: ranked(result, orders[name]) for question, result in results.items()} for name in ORDERS}
     shown = ORDERS if rerank else ORDERS[:1]
     metrics = {order: measure(qrels, runs[order]) for order in shown}
     if exits:
-        runs[SERVED] = {question: ranked(result.hits, orders["fused"]) for question, result in served.items()}
+        runs[SERVED] = {question: ranked(result, orders["fused"]) for question, result in served.items()}
         metrics[SERVED] = {name: value for name, value in measure(qrels, runs[SERVED]).items() if name != "recall@100"}
         shown = (*shown, SERVED)
     timed = list((served or results).values())
@@ -139,18 +137,26 @@ def evaluate(
     )
 
 
-def ranked(hits: Sequence[Hit], key: Callable[[Hit], float]) -> list[str]:
-    """Document ids of `hits` by rising `key`; of a document's passages the first counts."""
-    return list(dict.fromkeys(hit.document for hit in sorted(hits, key=key)))
+Key = Callable[[Hit, bool], tuple[float, ...]]
+"""What a hit is sorted by; the second value tells whether it was read again."""
 
 
-def _orders(fusion: Fusion) -> dict[str, Callable[[Hit], float]]:
-    """What each of ORDERS sorts by. `evidence` is recall and words in common, which no model has to read again."""
+def ranked(result: SearchResult, key: Key) -> list[str]:
+    """Document ids of the hits by rising `key`; of a document's passages the first counts."""
+    keyed = [(key(hit, place < result.reread), hit.document) for place, hit in enumerate(result.hits)]
+    return list(dict.fromkeys(document for _, document in sorted(keyed, key=lambda pair: pair[0])))
+
+
+def _orders(fusion: Fusion) -> dict[str, Key]:
+    """What each of ORDERS sorts by. `evidence` is recall and words in common, which no model has to read again.
+
+    `rerank` is the logits' order; those of passages that were read again do not compare with others and stand first.
+    """
     return {
-        "recall": lambda hit: hit.recall_rank,
-        "evidence": lambda hit: -hit.recall_score - fusion.lexical_weight * (hit.lexical_score or 0.0),
-        "rerank": lambda hit: np.inf if hit.rerank_score is None else -hit.rerank_score,
-        "fused": lambda hit: 0.0,
+        "recall": lambda hit, again: (hit.recall_rank,),
+        "evidence": lambda hit, again: (-hit.recall_score - fusion.lexical_weight * (hit.lexical_score or 0.0),),
+        "rerank": lambda hit, again: (not again, np.inf if hit.rerank_score is None else -hit.rerank_score),
+        "fused": lambda hit, again: (),
     }
 
 
@@ -186,7 +192,8 @@ def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[[str, SearchResult]
     """A file of JSON lines, one a candidate, for whoever wants to look at the answers or weigh the scores anew.
 
     Each has `query`, `document`, `passage`, `gain` (its judgement, 0 without one), `score`, `recall_rank`,
-    `recall_score`, `lexical_score` and `rerank_score`. What was written stays when the run is interrupted.
+    `recall_score`, `lexical_score`, `rerank_score` and `again`, whether it was read again. What was written stays when
+    the run is interrupted.
     """
     with storage(path):
         file = path.open("w", encoding="utf-8")
@@ -197,7 +204,8 @@ def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[[str, SearchResult]
             lines = [
                 {"query": question, "document": hit.document, "passage": hit.id, "gain": grades.get(hit.document, 0)}
                 | {name: getattr(hit, name) for name in _SCORES}
-                for hit in result.hits
+                | {"again": place < result.reread}
+                for place, hit in enumerate(result.hits)
             ]
             with storage(path):
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -79,11 +79,12 @@ class SearchSettings(_Settings):
     """Candidates that the cross-encoder reads: those with the best evidence, or recall's first under the pure
     cross-encoder order; the others keep recall's order behind them. None: all of them."""
     finalists: int | None = Field(default=FINALISTS, ge=1, le=MAX_CANDIDATES)
-    """Candidates, and never fewer than `top_k`, that all layers of a reranker with an early exit read: the best by the
-    exit's fused score. None: all of them."""
+    """Candidates, and never fewer than `top_k` and `reread`, that all layers of a reranker with an early exit read: the
+    best by the exit's fused score. None: all of them."""
     reread: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """Candidates, the best by fused score, of which the windows are read too (see `windows`): they stand first, with
-    the whole's logit and the best window's in one. None: none."""
+    the whole's logit and the best window's in one; a passage of one window keeps its logit. Within a budget time is put
+    by for it where at least eight candidates are read besides. None: none."""
     filters: dict[str, Any] | None = None
     """Which passages may be found, by their metadata (see `filters`); None or {}: all of them."""
 
@@ -102,8 +103,8 @@ class SearchSettings(_Settings):
 
     @property
     def read_whole(self) -> int | None:
-        """`finalists`, but never fewer than `top_k`."""
-        return None if self.finalists is None else max(self.finalists, self.top_k)
+        """`finalists`, but never fewer than `top_k` and `reread`."""
+        return None if self.finalists is None else max(self.finalists, self.top_k, self.reread or 0)
 
     def filter(self) -> filtering.Filter | None:
         """The parsed `filters`."""

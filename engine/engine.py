@@ -111,8 +111,8 @@ class Engine:
         rerank_count=None (candidates that are reranked, those with the best evidence; None: all), finalists=20 (read by
         all layers of a reranker with an early exit), reread=None (candidates that are read again, window by window),
         filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
-        fit are reranked, in the order of the first stage's evidence; `result.degraded` tells when that was not all of
-        them.
+        fit are reranked, in the order of the first stage's evidence; `result.degraded` tells when that was not all
+        that was asked for.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """

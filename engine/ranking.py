@@ -39,6 +39,6 @@ def rank(
     known = logits if early is None else np.where(whole, logits, early)
     read = np.isfinite(known)
     scores = np.where(read, fusion.fuse(known, evidence), recall_scores).astype(np.float32)
-    depth = whole.astype(np.int8) + read if again is None else whole.astype(np.int8) + read + again
+    depth = read.astype(np.int8) + whole + (0 if again is None else again)
     places = np.lexsort((np.where(read, -scores, 0.0), -depth))
     return Ranking(places, scores, known)

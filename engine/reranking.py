@@ -5,7 +5,7 @@ fused score by then, are read by all layers. Of six layers with an exit after th
 eighths of the work are left: the exit takes 0.44 of the model's time (its last layer computes little but [CLS]), the
 finalists 0.20. How many finalists it takes, and what an exit after the second layer is worth: bench/LOG.md.
 
-Where it is asked for, the best candidates of all that are then read once more, window by window (see `windows`).
+Where it is asked for (`reread`), the best of the finalists are read once more, window by window (see `windows`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from .fusion import Fusion, Scores
 from .jobs import Job, Served
 from .story import Clock, served_to
 from .tokens import TokenBatch
-from .windows import SIZE, Windows, window_counts
+from .windows import Windows, window_counts, window_pair
+
+# As many with the best evidence have, within a point, what all have (bench/LOG.md): fewer are not read for the windows'
+# sake.
+LEAST_READ = 8
+# Passages that are read again may be longer than the mean of the candidates.
+LONGER = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +56,25 @@ class Reranking:
         self._batcher = batcher
 
     def score(
-        self, candidates: Candidates, *, count: int, finalists: int | None, again: int = 0
+        self, candidates: Candidates, *, count: int, finalists: int | None, reread: int = 0
     ) -> Generator[Future[Served], Served | None, Scored]:
         """Read `count` candidates, or as many as fit into the time left, those with the best evidence first; under the
         pure cross-encoder order, in the order given.
 
-        finalists: candidates that all layers read, None: all of them; again: candidates that are then read once more,
-        window by window, the best by fused score
+        finalists: candidates that all layers read, None: all of them; reread: of these, the candidates that are then
+        read once more, window by window, the best by fused score. Time for it is put by where enough are read besides.
         """
         candidates.clock.mark()
         everyone = np.arange(len(candidates.passages))
         order = np.argsort(-candidates.evidence, kind="stable") if self._fusion.recall_weight else everyone
         order = order[:count]
-        again = min(again, len(order))
         lengths = self._reranker.tokenizer.pair_lengths(candidates.query, candidates.passages)[order]
-        kept = self._seconds_again(candidates, order, again) if again else 0.0
-        if again and self._fitting(lengths, candidates.clock, kept) < again:
-            kept = 0.0  # too little for both readings is spent on the first
-        scored = yield from self._read(candidates, order, lengths, finalists, kept)
-        if again and scored.finalists:
-            scored = yield from self._read_again(candidates, scored, again)
+        put_by = self._window_seconds(candidates, order, reread)
+        if put_by and self._fitting(lengths, candidates.clock, put_by) < min(max(reread, LEAST_READ), len(order)):
+            put_by = 0.0
+        scored = yield from self._read(candidates, order, lengths, finalists, put_by)
+        if reread and scored.finalists:
+            scored = yield from self._read_again(candidates, scored, reread)
         return scored
 
     def _read(
@@ -78,66 +83,72 @@ class Reranking:
         order: Places,
         lengths: npt.NDArray[np.int64],
         finalists: int | None,
-        kept: float,
+        put_by: float,
     ) -> Generator[Future[Served], Served | None, Scored]:
-        """The passages `order`, of which the pairs have `lengths`, whole, by `kept` seconds before the deadline."""
+        """The passages `order`, of which the pairs have `lengths`, whole: as many as leave `put_by` seconds."""
         clock, evidence = candidates.clock, candidates.evidence
-        until = None if clock.deadline is None else clock.deadline - kept
-        chosen = plan(lengths, self._reranker, finalists, self._left(clock, kept))
+        left = self._left(clock, put_by)
+        chosen = plan(lengths, self._reranker, finalists, left)
         read = order[: chosen.early or chosen.whole]
-        degraded = None if len(read) == len(order) else _too_many(len(read), len(order), clock)
+        degraded = None if left is None or len(read) == len(order) else _too_many(len(read), len(order), left)
         pairs = self._reranker.tokenizer.pairs(candidates.query, candidates.passages.select(read))
         scored = Scored.nothing(len(evidence))
         if chosen.early and self._reranker.early is not None:
-            deadline = None if until is None else until - chosen.reserve
+            deadline = None if clock.deadline is None else clock.deadline - chosen.reserve
             clock.lap("fetch")
             job = Job(self._reranker.early, pairs, deadline=deadline, client=candidates.client)
             scored.early[read], cut = yield from self._run(job, clock)
             clock.mark()
             best = best_of(scored.early[read], evidence[read], self._fusion, chosen.whole)
             degraded = degraded or cut
-            fits = self._fitting(pairs.lengths[best], clock, kept)
+            fits = self._fitting(pairs.lengths[best], clock)
             if fits < len(best):
                 degraded = degraded or f"budget: {fits} of {len(best)} finalists fitted into the time left"
             read, pairs = read[best[:fits]], pairs.select(best[:fits])
-        job = self._job(candidates, pairs, until)
         clock.lap("fetch")
-        scored.logits[read], cut = yield from self._run(job, clock)
+        scored.logits[read], cut = yield from self._run(self._job(candidates, pairs), clock)
         return replace(scored, degraded=degraded or cut)
 
     def _read_again(
         self, candidates: Candidates, scored: Scored, count: int
     ) -> Generator[Future[Served], Served | None, Scored]:
-        """The best `count` of the candidates that all layers read, window by window: all of them, or none where the
-        time does not suffice, since such a logit compares with its like only."""
+        """The best `count` of the candidates that all layers read, window by window, or the first of them that the time
+        suffices for: a passage counts when all of its windows were read."""
         clock, tokenizer = candidates.clock, self._reranker.tokenizer
         clock.mark()
         best = best_of(scored.logits, candidates.evidence, self._fusion, count)
-        passages = candidates.passages.select(best).cut(tokenizer.max_length)
-        windows = Windows.of(passages)
+        windows = Windows.of(candidates.passages.select(best), tokenizer.max_length)
         pairs = tokenizer.pairs(candidates.query, windows.tokens)
+        again = windows.complete(len(best), self._fitting(pairs.lengths, clock))
+        pairs = pairs.select(np.arange(windows.of_first(again)))
         clock.lap("fetch")
-        missed = replace(scored, degraded=scored.degraded or f"budget: no time to read the best {len(best)} again")
-        if self._fitting(pairs.lengths, clock) < len(pairs):
-            return missed
-        job = self._job(candidates, pairs, clock.deadline)
-        found, cut = yield from self._run(job, clock)
-        if cut is not None:
-            return missed
-        scored.logits[best] = windows.with_best(scored.logits[best], found)
-        scored.again[best] = True
-        return scored
+        found = np.empty(0, dtype=np.float32)
+        if len(pairs):
+            found, _ = yield from self._run(self._job(candidates, pairs), clock)
+            if missing := np.flatnonzero(np.isnan(found)).tolist():
+                again = windows.complete(again, missing[0])
+        first = best[:again]
+        scored.logits[first] = windows.with_best(scored.logits[first], found[: windows.of_first(again)])
+        scored.again[first] = True
+        if again == len(best):
+            return scored
+        return replace(scored, degraded=scored.degraded or f"budget: {again} of the {len(best)} best were read again")
 
-    def _seconds_again(self, candidates: Candidates, order: Places, count: int) -> float:
-        """What reading `count` of the passages `order` again is expected to take."""
-        tokenizer = self._reranker.tokenizer
-        lengths = np.minimum(candidates.passages.lengths[order], tokenizer.max_length)
-        pair = min(len(candidates.query) + SIZE + tokenizer.pair_special, tokenizer.max_length)
-        return float(count * window_counts(lengths).mean() * self._reranker.cost.each(np.array([pair]))[0])
+    def _window_seconds(self, candidates: Candidates, order: Places, count: int) -> float:
+        """What reading `count` of the passages `order` again should not exceed."""
+        if not count or not len(order):
+            return 0.0
+        tokenizer, cost = self._reranker.tokenizer, self._reranker.cost
+        windows = window_counts(candidates.passages.lengths[order], tokenizer.max_length).mean()
+        pair = window_pair(len(candidates.query), tokenizer.pair_special, tokenizer.max_length)
+        return float(LONGER * min(count, len(order)) * windows * cost.each(np.array([pair]))[0])
 
-    def _job(self, candidates: Candidates, pairs: TokenBatch, deadline: float | None) -> Job:
+    def _job(self, candidates: Candidates, pairs: TokenBatch) -> Job:
         """All layers on `pairs`."""
-        return Job(self._reranker, pairs, deadline=deadline, client=candidates.client, asked_at=candidates.asked_at)
+        return Job(
+            self._reranker, pairs, deadline=candidates.clock.deadline, client=candidates.client,
+            asked_at=candidates.asked_at,
+        )  # fmt: skip
 
     def _run(self, job: Job, clock: Clock) -> Generator[Future[Served], Served | None, tuple[Scores, str | None]]:
         """float32 [n] logits, NaN where the deadline came first, and how many that was in words."""
@@ -146,16 +157,16 @@ class Reranking:
         logits = np.array([np.nan if logit is None else logit for logit in served.results], dtype=np.float32)
         return logits, cut_short(served)
 
-    def _fitting(self, lengths: npt.NDArray[np.int64], clock: Clock, kept: float = 0.0) -> int:
-        left = self._left(clock, kept)
+    def _fitting(self, lengths: npt.NDArray[np.int64], clock: Clock, put_by: float = 0.0) -> int:
+        left = self._left(clock, put_by)
         return len(lengths) if left is None else self._reranker.cost.fitting(lengths, left)
 
-    def _left(self, clock: Clock, kept: float = 0.0) -> float | None:
-        """Seconds of the device that this search may still have, `kept` of its own put by. Jobs take turns, so each has
+    def _left(self, clock: Clock, put_by: float = 0.0) -> float | None:
+        """Seconds of the device that this search may still have, without those `put_by`. Jobs take turns, so each has
         its share."""
         if clock.deadline is None:
             return None
-        return (clock.deadline - time.monotonic()) / (1 + self._batcher.waiting_jobs) - kept
+        return (clock.deadline - time.monotonic()) / (1 + self._batcher.waiting_jobs) - put_by
 
 
 def plan(lengths: npt.NDArray[np.int64], reranker: CrossEncoder, finalists: int | None, left: float | None) -> Plan:
@@ -182,6 +193,5 @@ def cut_short(served: Served) -> str | None:
     return f"budget: time ran out after {scored} of {len(served.results)} candidates"
 
 
-def _too_many(fits: int, count: int, clock: Clock) -> str:
-    left = 0.0 if clock.deadline is None else max(0.0, clock.deadline - time.monotonic())
-    return f"budget: {fits} of {count} candidates fitted into the {left * 1e3:.0f} ms left"
+def _too_many(fits: int, count: int, left: float) -> str:
+    return f"budget: {fits} of {count} candidates fitted into the {max(0.0, left) * 1e3:.0f} ms left"

@@ -61,7 +61,7 @@ class SearchResult:
 
     reranked:   candidates that the cross-encoder scored (0: recall's order)
     finalists:  of these, the ones that all its layers read; the others only those up to its early exit
-    reread:     of these, the ones that it read again, window by window (see `windows`)
+    reread:     of these, the ones that it read again, window by window (see `windows`): they are the first hits
     candidates: passages that recall gave
     degraded:   why fewer than all candidates were reranked, or those wanted not read again, or how late the answer is;
                 None when none of these applies

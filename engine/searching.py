@@ -79,7 +79,7 @@ class Searching:
             truncated |= self._cuts(reranker_ids, passages)
             scored = yield from self._reranking.score(
                 Candidates(reranker_ids, passages, evidence, clock, client),
-                count=settings.read, finalists=settings.read_whole, again=settings.reread or 0,
+                count=settings.read, finalists=settings.read_whole, reread=settings.reread or 0,
             )  # fmt: skip
 
         ranking = rank(recalled.scores, evidence, scored.logits, self._fusion, scored.early, scored.again)

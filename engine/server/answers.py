@@ -56,9 +56,9 @@ class SearchAnswer(Answer):
     hits: list[SearchHit]
     reranked: int = Field(description="Candidates that the cross-encoder scored")
     finalists: int = Field(description="Of these, the ones that all its layers read")
-    reread: int = Field(description="Of these, the ones that it read again, window by window")
+    reread: int = Field(description="Of these, the ones that it read again, window by window: the first hits")
     candidates: int = Field(description="Passages that recall gave")
-    degraded: str | None = Field(description="Why fewer than all were reranked, or how late the answer is")
+    degraded: str | None = Field(description="Why fewer were reranked or read again, or how late the answer is")
     truncated: bool = Field(description="Whether the query was longer than the models read")
     device: str
     timings: Stages

@@ -10,6 +10,7 @@ import numpy as np
 from ..budget import CostModel
 from ..engine import Engine
 from ..model import LoadedModel
+from ..windows import window_counts
 
 # Rows whose lengths tell the mean length of a collection's passages.
 SAMPLE = 256
@@ -32,7 +33,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A version of a collection, its models and the device; `passage_tokens` is the mean over a sample."""
+    """A version of a collection, its models and the device; `passage_tokens` and `passage_windows`, what reading a
+    passage again takes, are means over a sample."""
 
     name: str
     path: str
@@ -51,6 +53,7 @@ class Facts:
     """Which runtime each part uses, and why."""
     threads: int
     passage_tokens: int
+    passage_windows: float
 
     @property
     def models(self) -> list[ModelFacts]:
@@ -70,7 +73,10 @@ def facts_of(engine: Engine) -> Facts:
     """What an open engine serves."""
     collection, manifest = engine.collection, engine.collection.manifest
     rows = np.linspace(0, max(0, len(collection) - 1), min(SAMPLE, len(collection)), dtype=np.int64)
-    stored = engine.reranker is not None and len(rows) > 0
+    lengths = (
+        collection.tokens(rows).lengths if engine.reranker is not None and len(rows) else np.zeros(1, dtype=np.int64)
+    )
+    most = 0 if engine.reranker is None else engine.reranker.tokenizer.max_length
     return Facts(
         name=collection.path.resolve().name,
         path=str(collection.path),
@@ -86,7 +92,8 @@ def facts_of(engine: Engine) -> Facts:
         reason=engine.device.reason,
         runs=engine.choices,
         threads=engine.device.threads,
-        passage_tokens=int(collection.tokens(rows).lengths.mean()) if stored else 0,
+        passage_tokens=int(lengths.mean()),
+        passage_windows=float(window_counts(lengths, most).mean()),
     )
 
 

@@ -17,7 +17,7 @@ _DEGRADED = {
     "candidates fitted": "fewer_candidates",
     "finalists fitted": "fewer_finalists",
     "ran out": "cut_short",
-    "to read the best": "not_reread",
+    "best were read again": "fewer_reread",
     "late": "late",
 }
 # What TEI counts as requests: those of the models. Probes, metrics and tokenising are none.
@@ -38,7 +38,7 @@ class Metrics:
         self.requests = Counts(registry, "tandem_requests", "Answers by route and status", ("route", "status"))
         self.seconds = Observed(registry, "tandem_request_seconds", "Headers to answer", _SECONDS, "route")
         self.stages = Observed(registry, "tandem_stage_seconds", "Time of each stage", _SECONDS, "stage")
-        self.degraded = Counter("tandem_degraded", "Searches not wholly reranked", ("reason",), registry=registry)
+        self.degraded = Counter("tandem_degraded", "Searches not reranked as asked for", ("reason",), registry=registry)
         self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
         self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
         self.retried = Counter("tandem_retried", "Calls made again after a worker ended", registry=registry)
@@ -78,7 +78,7 @@ class Metrics:
             gauge.labels(value).set(1)
 
     def degrade(self, why: str | None) -> None:
-        """An answer that was not wholly reranked, or late; `why` is the engine's sentence."""
+        """An answer that was not reranked as asked for, or late; `why` is the engine's sentence."""
         if why is not None:
             reason = next((reason for part, reason in _DEGRADED.items() if part in why), "no_reranker")
             self.degraded.labels(reason).inc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from ..encoder import TextKind
 from ..engine import Engine
 from ..result import Embedded, RerankResult, Timings
 from ..tokens import Truncate
-from ..windows import SIZE, window_counts
+from ..windows import window_pair
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
@@ -273,9 +274,8 @@ def _stored(facts: Facts, reranker: ModelFacts, count: int, query: str) -> npt.N
 
 def _windows(facts: Facts, reranker: ModelFacts, passages: int, query: str) -> npt.NDArray[np.int64]:
     """Estimated tokens of each pair that reading `passages` of them again takes."""
-    mean = np.array([min(facts.passage_tokens, reranker.max_length)])
-    length = min(SIZE + len(query) // 4 + 3, reranker.max_length)
-    return np.full(passages * int(window_counts(mean)[0]), length, dtype=np.int64)
+    count = math.ceil(passages * facts.passage_windows)
+    return np.full(count, window_pair(len(query) // 4, 3, reranker.max_length), dtype=np.int64)
 
 
 def _characters(texts: Sequence[str]) -> npt.NDArray[np.int64]:

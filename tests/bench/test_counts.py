@@ -40,6 +40,8 @@ INT8_BOUNDS = {**BOUNDS, "tokens": 6318.0, "padding": 0.0, "calls": 101.0}
 """In INT8, which pads nothing: each sequence is a call of its own."""
 EXIT_BOUNDS = {"exit": 6566.0, "all layers": 1688.0}
 """Tokens computed for one search by a reranker's early exit, and by all its layers for FINALISTS of the candidates."""
+REREAD, REREAD_BOUND = 3, 114.0
+"""Candidates that are read again, and the tokens that their windows add to a search."""
 SHARED_ENCODINGS = 2
 """Calls of the encoder for QUESTIONS that wait together: the one that was running, and one for all the others."""
 ALLOCATED = 250_000
@@ -152,6 +154,17 @@ def test_with_an_early_exit_all_layers_read_finalists_only(
         runtimes = {"exit": engine.reranker.early.runtime, "all layers": engine.reranker.runtime}
     measured = {name: counts.of[id(runtime)] / QUESTIONS for name, runtime in runtimes.items()}
     assert {name: value for name, value in measured.items() if not 0 < value <= EXIT_BOUNDS[name]} == {}, measured
+
+
+def test_reading_again_computes_the_windows_and_no_more(engine: Engine, questions: list[str], counts: Counts):
+    asked = dict(candidates=CANDIDATES, rerank_count=10, budget_ms=None)
+    for question in questions:
+        engine.search(question, **asked)
+    once = counts.computed
+    for question in questions:
+        engine.search(question, reread=REREAD, **asked)
+    added = (counts.computed - 2 * once) / QUESTIONS
+    assert 0 < added <= REREAD_BOUND, added
 
 
 def test_the_counts_see_padding_and_calls(engine: Engine, counts: Counts):

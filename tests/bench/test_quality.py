@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 pytest.importorskip("ir_measures")
 
-from tandem.bench.quality import ORDERS, SERVED, evaluate
+from tandem.bench.quality import ORDERS, SERVED, evaluate, hits_file
 from tandem.bench.workloads import reads_twice
 from tandem.engine import Engine
 from tandem.engine.config import FINALISTS
@@ -56,6 +57,20 @@ def test_what_is_not_read_follows_in_the_order_of_recall(engine: Engine):
         found = engine.search(JUDGED.queries[question], top_k=80, candidates=80, rerank_count=5, budget_ms=None)
         assert found.reranked == 5
         assert quality.runs["fused"][question] == list(dict.fromkeys(hit.document for hit in found.hits))
+
+
+def test_logits_of_both_readings_are_ordered_before_the_others(engine: Engine, tmp_path: Path):
+    asked = dict(candidates=80, rerank_count=20, reread=4)
+    with hits_file(tmp_path / "hits.jsonl", JUDGED.qrels) as found:
+        quality = evaluate(engine, JUDGED, found=found, **asked)
+    assert quality.reread == 4
+    lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
+    for question, query in JUDGED.queries.items():
+        hits = engine.search(query, top_k=80, budget_ms=None, **asked).hits
+        assert [hit["again"] for hit in lines if hit["query"] == question] == [True] * 4 + [False] * 76
+        read = [sorted(part, key=lambda hit: -hit.rerank_score) for part in (hits[:4], hits[4:20])]
+        expected = [hit.document for hit in [*read[0], *read[1], *hits[20:]]]
+        assert quality.runs["rerank"][question] == list(dict.fromkeys(expected))
 
 
 def test_without_a_reranker_there_is_recall_alone(engine: Engine):

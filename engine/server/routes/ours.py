@@ -35,7 +35,8 @@ class SearchBody(Body):
     )  # fmt: skip
     finalists: int | None = Field(
         default=FINALISTS, ge=1, le=MAX_CANDIDATES,
-        description="Candidates, at least top_k, that all layers of a reranker with an early exit read; null: all",
+        description="Candidates, at least top_k and reread, that all layers of a reranker with an early exit read; "
+        "null: all",
     )  # fmt: skip
     reread: int | None = Field(
         default=None, ge=1, le=MAX_CANDIDATES,

@@ -100,6 +100,9 @@ def test_what_does_not_fit_the_pipeline_goes_stage_by_stage(staged: Engine, resi
     for asked in ({"rerank": False}, {"candidates": 300}):
         ours = resident.search("sort", budget_ms=None, **asked)
         assert [hit.id for hit in ours.hits] == [hit.id for hit in staged.search("sort", budget_ms=None, **asked).hits]
+    again = resident.search("sort", budget_ms=None, reread=2)
+    assert again.reread == 2
+    assert_same_hits(again, staged.search("sort", budget_ms=None, reread=2))
     hurried = resident.search("sort", budget_ms=0.001)
     assert "budget" in (hurried.degraded or "")
     assert hurried.reranked == 0
