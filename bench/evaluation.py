@@ -30,14 +30,17 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         f"{quality.lexical_weight:.3g}. Evidence is recall and words in common, before any reranking.",
         f"Standard error of the last accuracy@1: {error:.1f} points.",
     ]
+    if quality.budget_ms is not None:
+        notes.append(f"A search has {quality.budget_ms:g} ms.")
     if quality.rerank_count is not None:
         notes.append(f"The cross-encoder reads the {quality.rerank_count} candidates with the best evidence.")
     if quality.reread is not None:
         notes.append(f"The {quality.reread} best by then are read again, window by window.")
     if SERVED in quality.metrics:
+        limit = "" if quality.budget_ms is None else "; where the time is too short for both, all layers what fits"
         notes.append(
-            f"{SERVED}: fused, as a search for at most {FINALISTS} hits without a budget is served: layer "
-            f"{_exit_layer(engine)} reads every candidate, all layers the {FINALISTS} best by then."
+            f"{SERVED}: fused, as a search for at most {FINALISTS} hits is served: layer {_exit_layer(engine)} reads "
+            f"every candidate, all layers the {FINALISTS} best by then{limit}."
         )
     if quality.degraded:
         notes.append(f"{quality.degraded} searches were degraded by the budget.")

@@ -56,6 +56,7 @@ class Quality:
 
     questions: int
     candidates: int
+    budget_ms: float | None
     rerank_count: int | None
     reread: int | None
     degraded: int
@@ -125,6 +126,7 @@ def evaluate(
     return Quality(
         questions=len(questions),
         candidates=candidates,
+        budget_ms=budget_ms,
         rerank_count=rerank_count,
         reread=reread,
         degraded=sum(result.degraded is not None for result in timed),

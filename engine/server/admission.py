@@ -34,6 +34,10 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(self.tokens + other.tokens, self.seconds + other.seconds)
 
+    def within(self, at_most: float | None) -> Work:
+        """The same where a budget of `at_most` seconds, if any, cuts it off."""
+        return self if at_most is None else Work(self.tokens, min(self.seconds, at_most))
+
 
 def search_work(
     lengths: npt.NDArray[np.int64],
@@ -50,13 +54,12 @@ def search_work(
         work += work_of(lengths, cost)
     else:
         work += work_of(lengths, early) + work_of(lengths[:finalists], cost)
-    return work if at_most is None else Work(work.tokens, min(work.seconds, at_most))
+    return work.within(at_most)
 
 
 def work_of(lengths: npt.NDArray[np.int64], cost: CostModel, *, at_most: float | None = None) -> Work:
     """The work of sequences of `lengths` tokens; `at_most` seconds where a budget cuts it off."""
-    seconds = float(cost.each(lengths).sum())
-    return Work(int(lengths.sum()), seconds if at_most is None else min(seconds, at_most))
+    return Work(int(lengths.sum()), float(cost.each(lengths).sum())).within(at_most)
 
 
 def lengths_of(characters: npt.NDArray[np.int64], beside: int, max_length: int) -> npt.NDArray[np.int64]:

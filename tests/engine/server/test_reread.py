@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,29 +11,18 @@ from tandem.engine.server import ServerSettings, Service
 from tandem.engine.server.metrics import Metrics
 from tandem.engine.windows import window_counts, window_pair
 
-from ..long import index_long
 from .conftest import KEY, running
 
 QUERY = "how to sort a list of words"
 ASKED = {"query": QUERY, "rerank_count": 10, "budget_ms": None}
 
 
-@pytest.fixture(scope="module")
-def long(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, exiting_cross_encoder: Path
-) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("long")
-    index_long(folder, tiny_bi_encoder, exiting_cross_encoder)
-    with Engine.open(folder / "c", device="cpu", warm_up=False, reranker_precision="fp32") as engine:
-        yield engine
-
-
-def test_it_answers_as_the_engine_does(long: Engine):
-    with running(Service(ServerSettings(api_keys=(KEY,)), long)) as server:
+def test_it_answers_as_the_engine_does(long_engine: Engine):
+    with running(Service(ServerSettings(api_keys=(KEY,)), long_engine)) as server:
         once = server.client.post("/v1/search", json=ASKED).json()
         twice = server.client.post("/v1/search", json={**ASKED, "reread": 3}).json()
         wrong = server.client.post("/v1/search", json={**ASKED, "reread": 0})
-    expected = long.search(QUERY, rerank_count=10, reread=3, budget_ms=None)
+    expected = long_engine.search(QUERY, rerank_count=10, reread=3, budget_ms=None)
     assert (once["reread"], twice["reread"], twice["degraded"]) == (0, 3, None)
     assert [(hit["id"], hit["score"]) for hit in twice["hits"]] == [
         (hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in expected.hits
@@ -47,9 +33,9 @@ def test_it_answers_as_the_engine_does(long: Engine):
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "reread")
 
 
-def test_the_windows_are_reserved_too(long: Engine):
-    service = Service(ServerSettings(api_keys=(KEY,)), long)
-    facts, lengths = service.facts, long.collection.tokens(np.arange(60)).lengths
+def test_the_windows_are_reserved_too(long_engine: Engine):
+    service = Service(ServerSettings(api_keys=(KEY,)), long_engine)
+    facts, lengths = service.facts, long_engine.collection.tokens(np.arange(60)).lengths
     most = facts.reranker.max_length
     assert facts.passage_windows == pytest.approx(window_counts(lengths, most).mean())
     once, twice = (
