@@ -18,11 +18,11 @@ import numpy as np
 from ..engine import Engine
 from ..engine.build.indexing import index_corpus
 from ..engine.models.encoder import BiEncoder
-from . import floors
+from . import roofline
 from .document import Document, Table, document
 from .latency import needed_reranker
 from .rivals import Rival, Unavailable, running
-from .spread import significant, spread
+from .stats import significant, spread
 from .workloads import Workload, model_names, read_texts
 
 WARM_UP = 32
@@ -47,7 +47,7 @@ def indexing(
     rows = np.sort(np.random.default_rng(seed).choice(len(engine.collection), count, replace=False))
     plain = read_texts(engine, rows, titled=engine.collection.manifest.settings.encode_title)
     texts = [engine.encoder.prompted(text, "passage") for text in plain]
-    rates = floors.measure(engine.device.threads)
+    rates = roofline.measure(engine.device.threads)
     encoder = BiEncoder(engine.encoder.artifact, engine.device, engine.encoder.precision, split="sequences")
     encoder.warm_up()
     with running(
@@ -60,7 +60,7 @@ def indexing(
     start = time.perf_counter()
     lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
     tokenised = time.perf_counter() - start
-    flops = float(floors.model_flops(encoder.artifact, lengths, first_token=False).sum())
+    flops = float(roofline.model_flops(encoder.artifact, lengths, first_token=False).sum())
     least = {name: flops / rate for name, rate in rates.gemm.items() if name in ("fp32", "int8")}
     measured: dict[str, Any] = {
         "encode_seconds": {name: spread(each) for name, each in seconds.items() if name not in absent},
@@ -121,7 +121,7 @@ def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> float:
         return time.perf_counter() - start
 
 
-def _table(workload: dict[str, Any], measured: dict[str, Any], rates: floors.Rates, absent: dict[str, str]) -> Table:
+def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.Rates, absent: dict[str, str]) -> Table:
     count = workload["passages"]
     ours = measured["encode_seconds"]["tandem"]["p50"]
     rows: list[list[Any]] = [

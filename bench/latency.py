@@ -21,10 +21,10 @@ from ..engine.config import FINALISTS
 from ..engine.errors import InputError
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
-from . import floors
+from . import roofline
 from .document import Document, Table, document
 from .rivals import RIVALS, Rival, Unavailable, running
-from .spread import Spread, ratios, shown, significant, spread
+from .stats import Spread, ratios, shown, significant, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, reads_twice, reranked_texts, said
 
 MEASURES = (
@@ -65,7 +65,7 @@ def latency(
     questions = workload.questions(sample, seed)
     rows = candidate_rows(engine, questions, candidates)
     lengths = pair_lengths(engine, reranker, questions, rows)
-    rates = floors.measure(engine.device.threads)
+    rates = roofline.measure(engine.device.threads)
     with running(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments,
         tell=lambda message: progress(0, len(questions), message),
@@ -148,7 +148,7 @@ def floor(
     reranker: CrossEncoder,
     questions: Sequence[str],
     lengths: Sequence[npt.NDArray[np.int64]],
-    rates: floors.Rates,
+    rates: roofline.Rates,
 ) -> dict[str, dict[str, float]]:
     """Stage → precision → the least milliseconds for a query: mean matrix products, and the vectors read once.
 
@@ -156,19 +156,19 @@ def floor(
     """
     tokenizer = engine.encoder.tokenizer
     asked = tokenizer.single(tokenizer.encode_many(list(questions))).lengths
-    encode = float(floors.model_flops(engine.encoder.artifact, asked, first_token=False).mean())
+    encode = float(roofline.model_flops(engine.encoder.artifact, asked, first_token=False).mean())
     read = float(np.prod(engine.collection.index.vectors.shape)) * 4 / rates.copy * 1e3
-    each = floors.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
+    each = roofline.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
     pairs = float(each.sum()) / len(lengths)
     stages = [("recall", encode, read), ("rerank", pairs, 0.0)]
     if reranker.early is not None:
-        begun = floors.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
+        begun = roofline.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
         stages.append((EARLY_EXIT, float(begun.sum()) / len(lengths) + FINALISTS * float(each.mean()), 0.0))
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     return {
         stage: {
             precision: significant(ms + more)
-            for precision in precisions if (ms := floors.floor_ms(flops, rates, precision)) is not None
+            for precision in precisions if (ms := roofline.floor_ms(flops, rates, precision)) is not None
         }
         for stage, flops, more in stages
     }  # fmt: skip
@@ -250,7 +250,7 @@ def _tables(
     compared: dict[str, dict[str, Spread]],
     least: dict[str, dict[str, float]],
     within: dict[str, Any],
-    rates: floors.Rates,
+    rates: roofline.Rates,
     absent: dict[str, str],
 ) -> list[Table]:
     compares = {stage for each in compared.values() for stage in each}

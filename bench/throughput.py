@@ -16,11 +16,11 @@ from typing import Any
 
 from ..engine import Engine
 from ..engine.config import FINALISTS
-from . import floors
+from . import roofline
 from .document import Document, Table, document
 from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor, needed_reranker
 from .rivals import Unavailable, running
-from .spread import shown, spread
+from .stats import shown, spread
 from .workloads import Workload, candidate_rows, described, pair_lengths, reads_twice, said
 
 MEASURES = (
@@ -54,7 +54,7 @@ def throughput(
     questions = many[:sample]
     rows = candidate_rows(engine, questions, candidates)
     lengths = pair_lengths(engine, reranker, questions, rows)
-    rates = floors.measure(engine.device.threads)
+    rates = roofline.measure(engine.device.threads)
     rounds: dict[str, list[Round]] = {}
     with running(
         rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
@@ -137,7 +137,7 @@ def _table(
     systems: dict[str, Any],
     least: dict[str, float],
     tokens: float,
-    rates: floors.Rates,
+    rates: roofline.Rates,
     absent: dict[str, str],
 ) -> Table:
     rows: list[list[Any]] = [

@@ -29,7 +29,7 @@ from ..engine.errors import InputError
 from ..engine.models.artifact import WEIGHTS, Artifact
 from ..engine.models.cross_encoder import CrossEncoder
 from ..engine.scheduling.cost_model import exit_saves
-from .spread import Spread, spread
+from .stats import Spread, spread
 
 FOLDER = Path(".bench")
 DEMO, DEMO_CORPUS = "python-docs", "python:stdlib,numpy"

@@ -23,7 +23,7 @@ def command(
 
     Because most of a search is spent inside these graphs; the plain tools' graphs are made from the same weights.
     """
-    from ..bench.exporting import exporting
+    from ..bench.export_graphs import exporting
     from ..bench.workloads import FOLDER, RERANKER
 
     if artifact is None:

@@ -25,7 +25,7 @@ def command(
 
     Because a kernel of our own is worth its upkeep only where it beats PyTorch at a search's sizes.
     """
-    from ..bench.kernels import compile_report, kernels
+    from ..bench.kernels.benchmark import compile_report, kernels
 
     if compile_only:
         finish(compile_report(only), save, results)

@@ -30,7 +30,7 @@ def command(
     Because time is spent to answer better: the curve tells what each millisecond buys. Logits of the deepest list are
     reused for smaller counts; budgets are really run. BM25 is the baseline without a model.
     """
-    from ..bench.curve import curve
+    from ..bench.quality.accuracy_latency import curve
     from ..bench.workloads import opened
 
     chosen = [cast(Precision, name) for name in precision]  # an artifact without it says so

@@ -29,8 +29,8 @@ def command(
     Because recall has 20 ms whatever the corpus grows to, and a passage that it misses is lost for the reranker.
     Vectors lie around the collection's own; 10,000,000 take 21 GB of disk, and are left out where they do not fit.
     """
-    from ..bench.recall import recall
-    from ..bench.recall_rivals import RECALL_RIVALS
+    from ..bench.recall.benchmark import recall
+    from ..bench.recall.other_indexes import RECALL_RIVALS
     from ..bench.workloads import opened
     from ..engine.errors import InputError
 

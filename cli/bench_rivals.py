@@ -40,8 +40,8 @@ def command(
     Because a rival that reads other text or other segments is not slower or faster, it does something else. What cannot
     run here is listed with its reason.
     """
-    from ..bench.agreement import agreement
     from ..bench.rivals import RIVALS
+    from ..bench.rivals.agreement import agreement
     from ..bench.rivals.environments import install as make
     from ..bench.workloads import opened
 

@@ -28,7 +28,7 @@ def command(
 
     Because a server is chosen by what it does when too much is asked of it.
     """
-    from ..bench.serve import serve_bench
+    from ..bench.serving.server_load import serve_bench
     from ..engine.errors import InputError
 
     try:

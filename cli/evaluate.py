@@ -13,7 +13,7 @@ from .benching import RESULTS_FOLDER, SAVE, typed
 from .console import note, out, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from ..bench.quality import Quality
+    from ..bench.quality.evaluate import Quality
 
 NAME = "eval"
 CANDIDATES = 100
@@ -51,8 +51,8 @@ def command(
     """Measure accuracy@k, recall@100, MRR@10 and nDCG@10 of recall alone, pure reranking and the fused order."""
     from ..bench.document import save
     from ..bench.environment import begin
-    from ..bench.evaluation import evaluation
-    from ..bench.quality import evaluate, hits_file, write_trec_run
+    from ..bench.quality.evaluate import evaluate, hits_file, write_trec_run
+    from ..bench.quality.evaluation import evaluation
     from ..engine import Engine
     from ..engine.build.beir import read_judged
 

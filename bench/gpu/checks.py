@@ -18,9 +18,9 @@ from ...engine.models.encoder import BiEncoder
 from ...engine.platform import cuda_driver
 from ...engine.platform.device import Device
 from ..document import said
-from . import data
-from .cases import Case, Row, Task
-from .models import made
+from . import synthetic
+from .case import Case, Row, Task
+from .random_models import made
 from .settings import MINILM, TINY, TINY_WIDE_HEADS, WIDE_HEADS, ModelShape, Settings
 
 # Half precision has 11 bits: 2e-2 on hidden states of unit size after six layers, 1e-2 on a cosine's vector entries.
@@ -96,7 +96,7 @@ def pack_check(settings: Settings) -> Row:
     bounds = cumulative(lengths)
     ids = random.integers(5, 30_000, int(bounds[-1])).astype(np.int32)
     query = random.integers(5, 30_000, 13).astype(np.int32)
-    form = data.Template()
+    form = synthetic.Template()
     own = Template(form.parts, form.part_segments, form.text_segments)
     expected = join_pairs(query, TokenBatch(ids, bounds), own, 512, segments=True)
     device = settings.device
@@ -127,7 +127,7 @@ def vector_check(task: Task, shape: ModelShape) -> Row:
     _needs_torch(task.settings)
     seed = task.settings.seed
     artifact = made(task.scratch / "check-bi", shape, "bi-encoder", seed=seed, graphs=("fp32",))
-    batch = data.pairs(40, 60, shape, np.random.default_rng(seed))
+    batch = synthetic.pairs(40, 60, shape, np.random.default_rng(seed))
     ours = BiEncoder(artifact, _device(task.settings), runtime="packed")
     oracle = BiEncoder(artifact, CPU, "fp32", runtime="onnx")
     found, expected = (np.stack([np.asarray(row) for row in model.run(batch)]) for model in (ours, oracle))
@@ -150,7 +150,7 @@ def _cross(task: Task, shape: ModelShape) -> tuple[Any, Any, Any]:
     seed = task.settings.seed
     folder = task.scratch / f"check-cross-{shape.width}"
     artifact = made(folder, shape, "cross-encoder", seed=seed, graphs=("fp32", "fp16"))
-    batch = data.pairs(40, 100, shape, np.random.default_rng(seed))
+    batch = synthetic.pairs(40, 100, shape, np.random.default_rng(seed))
     return artifact, batch, CrossEncoder(artifact, CPU, "fp32", runtime="onnx").compute_all(batch)
 
 
@@ -161,10 +161,10 @@ def pipeline_check(settings: Settings, shape: ModelShape) -> Row:
     logit, the tenth's; `overlap@10` counts without that.
     """
     _needs_torch(settings)
-    from .searches import random_pipeline
+    from .search import random_pipeline
 
     few = replace(settings, base_passages=500, candidates=min(settings.candidates, 30))
-    asked = data.queries(PIPELINE_QUERIES, shape, few, np.random.default_rng(settings.seed))
+    asked = synthetic.queries(PIPELINE_QUERIES, shape, few, np.random.default_rng(settings.seed))
     ours, stored = random_pipeline(shape, 500, 40, few)
     oracle, _ = random_pipeline(shape, 500, 40, replace(few, device="cpu"), stored)
     one = ours.search(asked, few.candidates, 10)

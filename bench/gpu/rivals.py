@@ -19,12 +19,12 @@ from ...engine.errors import DeviceError
 from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.platform.device import Device
 from ...engine.text.tokens import TokenBatch
-from . import data
-from .cases import Case, Row, Task, Turn
+from . import synthetic
+from .case import Case, Row, Task, Turn
 from .clock import wall_ms
-from .floors import rates
 from .memory import let_go
-from .models import made, texts
+from .random_models import made, texts
+from .roofline import rates
 from .settings import ModelShape, Settings
 
 OURS, FROM_TEXTS, OURS_ONNX = "tandem packed", "tandem packed, from texts", "tandem ONNX Runtime"
@@ -89,7 +89,7 @@ def _lot(shape: ModelShape, count: int, task: Task) -> Lot:
     graphs: tuple[Any, ...] = ("fp32",) if settings.dry else ("fp16",)
     artifact = made(folder, shape, "cross-encoder", seed=settings.seed, graphs=graphs)
     random = np.random.default_rng(settings.seed)
-    mean = max(2, settings.base_tokens - data.PAIR_SPECIAL - settings.query_tokens)
+    mean = max(2, settings.base_tokens - synthetic.PAIR_SPECIAL - settings.query_tokens)
     passages = texts(shape, random.integers(mean * 3 // 4, mean * 5 // 4 + 1, count).tolist(), random)
     (query,) = texts(shape, [settings.query_tokens], random)
     tokenizer = artifact.tokenizer()
@@ -108,7 +108,7 @@ def _timed(make: Callable[[], Lot], who: str, shape: ModelShape, task: Task) -> 
     row: Row = {"tokens": float(lot.batch.lengths.mean()), "way": best or None, **times[best]}
     row["pairs/s"] = count / row["p50 ms"] * 1e3
     if (measured := rates(task.floors)) is not None:
-        done = data.flops(lot.batch.lengths, shape, first_only=True) / (row["p50 ms"] / 1e3)
+        done = synthetic.flops(lot.batch.lengths, shape, first_only=True) / (row["p50 ms"] / 1e3)
         row["share of matmul rate"] = done / measured[1]
     yield row
 

@@ -17,12 +17,12 @@ from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
 from ...engine.platform.durable_io import storage
 from ..environment import card
-from .cases import Row, Task
-from .children import WORKER, work_apart
-from .record import Record
+from .case import Row, Task
+from .parts import WORKER, work_apart
+from .result_file import Record
 from .sections import PLAN, chosen
 from .settings import Settings
-from .work import OVER, Tell, work
+from .worker import OVER, Tell, work
 
 
 def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ...engine.errors import InputError
-from .cases import Case, Task, Turn
+from .case import Case, Task, Turn
 
 Section = Callable[[Task], Iterable[Case]]
 
@@ -17,31 +17,31 @@ def _checks(task: Task) -> Iterable[Case]:
 
 
 def _floors(task: Task) -> Iterable[Case]:
-    from .floors import floors
+    from .roofline import floors
 
     return floors(task)
 
 
 def _kernels(task: Task) -> Iterable[Case]:
-    from .ops import ops
+    from .kernels import ops
 
     return ops(task)
 
 
 def _latency(task: Task) -> Iterable[Case]:
-    from .searches import latency
+    from .search import latency
 
     return latency(task)
 
 
 def _throughput(task: Task) -> Iterable[Case]:
-    from .searches import throughput
+    from .search import throughput
 
     return throughput(task)
 
 
 def _engine(task: Task) -> Iterable[Case]:
-    from .engine import engine
+    from .collection import engine
 
     return engine(task)
 

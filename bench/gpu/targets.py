@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .cases import Row
+from .case import Row
 from .settings import BERT_BASE, MINILM
 
 PASSAGES, TOKENS, CANDIDATES = 1_000_000, 128, 100

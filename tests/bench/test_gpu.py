@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from tandem.bench.gpu import data  # noqa: E402
 from tandem.bench.gpu import run as running  # noqa: E402
-from tandem.bench.gpu.models import make, texts  # noqa: E402
+from tandem.bench.gpu import synthetic  # noqa: E402
+from tandem.bench.gpu.random_models import make, texts  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, WAYS  # noqa: E402
 from tandem.bench.gpu.settings import TINY, Settings, dry_run  # noqa: E402
 from tandem.bench.report import report  # noqa: E402
@@ -111,7 +111,7 @@ def test_graphs_written_byte_by_byte_are_the_model(tmp_path: Path, kind: str):
     artifact = make(tmp_path / "model", TINY, kind, seed=3, graphs=("fp32", "fp16"))  # type: ignore[arg-type]
     for name in ("model.onnx", "model_fp16.onnx"):
         onnx.checker.check_model(str(artifact.path / "onnx" / name))
-    batch = data.pairs(12, 30, TINY, np.random.default_rng(0))
+    batch = synthetic.pairs(12, 30, TINY, np.random.default_rng(0))
     loaded = BiEncoder if kind == "bi-encoder" else CrossEncoder
     packed, graph = (loaded(artifact, CPU, "fp32", runtime=runtime) for runtime in ("packed", "onnx"))
     np.testing.assert_allclose(packed.compute(batch), graph.compute(batch), atol=2e-5)
@@ -125,7 +125,7 @@ def test_texts_have_the_tokens_that_were_wanted(tmp_path: Path):
 
 def test_pairs_of_a_random_store_have_the_length_that_was_wanted():
     settings = replace(dry_run(), base_passages=2000)
-    stored = data.store(2000, 24, TINY, settings)
+    stored = synthetic.store(2000, 24, TINY, settings)
     mean = float(torch.diff(stored.tokens.offsets).float().mean())
-    assert mean + data.PAIR_SPECIAL + settings.query_tokens == pytest.approx(24, rel=0.05)
+    assert mean + synthetic.PAIR_SPECIAL + settings.query_tokens == pytest.approx(24, rel=0.05)
     assert torch.allclose(stored.vectors.norm(dim=1), torch.ones(2000))

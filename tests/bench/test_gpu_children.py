@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tandem.bench.gpu import children
-from tandem.bench.gpu import work as working
-from tandem.bench.gpu.cases import Case, Task
-from tandem.bench.gpu.children import work_apart
+from tandem.bench.gpu import parts
+from tandem.bench.gpu import worker as working
+from tandem.bench.gpu.case import Case, Task
+from tandem.bench.gpu.parts import work_apart
 from tandem.bench.gpu.run import run
 from tandem.bench.gpu.settings import Settings, dry_run
 from tandem.cli import main
@@ -26,8 +26,8 @@ from tandem.engine.errors import InputError
 # A worker whose section `kernels` is what a test wants of it: {CASES} are (name, statement) pairs.
 SCRIPT = """
 import os, signal, sys, time
-from tandem.bench.gpu import work
-from tandem.bench.gpu.cases import Case
+from tandem.bench.gpu import worker as work
+from tandem.bench.gpu.case import Case
 
 def case(name, statement):
     def run():
@@ -78,14 +78,14 @@ def test_a_case_that_hangs_is_ended_and_the_next_one_measured(tmp_path: Path):
 
 
 def test_a_case_that_runs_far_past_the_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(children, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(parts, "GRACE_SECONDS", 0.5)
     *rows, end = told(tmp_path, command(("a", "time.sleep(600)"), ("b", "")), seconds=5.0)
     assert rows[-1]["row"] == {"op": "a", "who": "ours", "error": "ended when the minutes given were well over"}
     assert end == {"end": working.OVER}
 
 
 def test_a_machine_where_every_case_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(children, "PROCESSES", 2)
+    monkeypatch.setattr(parts, "PROCESSES", 2)
     dies = [(name, "os.kill(os.getpid(), signal.SIGKILL)") for name in "abc"]
     *rows, end = told(tmp_path, command(*dies))
     assert [row["row"]["op"] for row in rows if "error" in row["row"]] == ["a", "b"]

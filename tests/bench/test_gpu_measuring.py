@@ -17,14 +17,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from tandem.bench.gpu import checks as checking  # noqa: E402
-from tandem.bench.gpu import clock, engine, searches  # noqa: E402
-from tandem.bench.gpu import work as working  # noqa: E402
-from tandem.bench.gpu.cases import Task  # noqa: E402
-from tandem.bench.gpu.floors import rates  # noqa: E402
+from tandem.bench.gpu import clock  # noqa: E402
+from tandem.bench.gpu import collection as engine  # noqa: E402
+from tandem.bench.gpu import search as searches  # noqa: E402
+from tandem.bench.gpu import worker as working  # noqa: E402
+from tandem.bench.gpu.case import Task  # noqa: E402
+from tandem.bench.gpu.kernels import ops  # noqa: E402
 from tandem.bench.gpu.memory import used  # noqa: E402
-from tandem.bench.gpu.models import made  # noqa: E402
-from tandem.bench.gpu.ops import ops  # noqa: E402
+from tandem.bench.gpu.random_models import made  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
+from tandem.bench.gpu.roofline import rates  # noqa: E402
 from tandem.bench.gpu.sections import PLAN, SECTIONS  # noqa: E402
 from tandem.bench.gpu.settings import BERT_BASE, TINY, XLMR_LARGE, Settings, dry_run, restored  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
@@ -204,7 +206,7 @@ def test_rows_that_targets_are_about_come_first_and_slow_ones_last():
 
 
 def test_a_kernel_that_cannot_be_made_costs_its_group(monkeypatch: pytest.MonkeyPatch):
-    from tandem.bench import kernel_cases
+    from tandem.bench.kernels import cases as kernel_cases
 
     original = kernel_cases.cases
 

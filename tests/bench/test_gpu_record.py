@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.bench.gpu.record import Record, passed, plain
+from tandem.bench.gpu.result_file import Record, passed, plain
 from tandem.bench.gpu.targets import targets
 
 HERE = {"gpu": "H100", "commit": "abc", "torch": "2.11", "packages": {"numpy": "2"}}
@@ -170,7 +170,7 @@ def test_without_rows_no_target_is_judged():
 def test_the_scan_that_a_target_is_about_is_one_of_the_kernels_cases():
     torch = pytest.importorskip("torch")
     from tandem.bench.gpu.targets import _is_scan
-    from tandem.bench.kernel_cases import WHOLE, cases
+    from tandem.bench.kernels.cases import WHOLE, cases
 
     names = [case.name for case in cases(WHOLE, torch.device("meta"), torch.float16)]
     assert sum(map(_is_scan, names)) == 1

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tandem.bench import kernel_timing, kernel_tuning, kernels
-from tandem.bench.kernel_cases import Case
-from tandem.bench.kernel_compile import recording
-from tandem.bench.kernel_rivals import Rival
-from tandem.bench.kernel_timing import each_of
+from tandem.bench.kernels import benchmark, timing, tuning
+from tandem.bench.kernels.cases import Case
+from tandem.bench.kernels.compiled import recording
+from tandem.bench.kernels.contestants import Rival
+from tandem.bench.kernels.timing import each_of
 from tandem.cli import main
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -63,8 +63,8 @@ def test_a_rival_that_fails_is_named_and_the_others_are_timed() -> None:
 
 def test_our_results_are_the_rivals_results() -> None:
     """A rival that computes something else would make its ratio worthless."""
-    sizes = kernels.TINY
-    for case in kernels.cases(sizes, torch.device("cpu"), torch.float32):
+    sizes = benchmark.TINY
+    for case in benchmark.cases(sizes, torch.device("cpu"), torch.float32):
         if case.name.startswith(("embed_norm", "add_norm", "linear_gelu", "pool")):
             for rival in case.rivals.values():
                 torch.testing.assert_close(case.ours(), rival.call())
@@ -83,7 +83,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Case("add_norm that fails", fails, {"pytorch": Rival(lambda: None)}, moved=1)
         yield Case("topk", lambda: time.sleep(0.002), {"alone": Rival(lambda: time.sleep(0.004), False)}, moved=1)
 
-    monkeypatch.setattr(kernels, "cases", made)
+    monkeypatch.setattr(benchmark, "cases", made)
 
 
 @pytest.mark.usefixtures("broken")
@@ -104,12 +104,12 @@ def test_a_kernel_that_fails_costs_its_own_row(
 
 @needs_triton
 def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_timing, "seconds", lambda rival, device: rival.call() is None or 1.0)
+    monkeypatch.setattr(timing, "seconds", lambda rival, device: rival.call() is None or 1.0)
     meta = torch.device("meta")
-    for case in kernels.cases(kernels.TINY, meta, torch.float16):
+    for case in benchmark.cases(benchmark.TINY, meta, torch.float16):
         with recording() as launches:
-            times = kernel_tuning.tried(case, meta)
-        rule = kernel_tuning.RULES.get(case.name.split()[0])
+            times = tuning.tried(case, meta)
+        rule = tuning.RULES.get(case.name.split()[0])
         assert len(times) == (len(rule.candidates) if rule else 0)
         assert None not in times.values()
         configurations = {(str(launch.options), str(launch.arguments)) for launch in launches}
@@ -124,8 +124,8 @@ def test_a_launch_rule_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch
             raise error
         return 1.0
 
-    monkeypatch.setattr(kernel_timing, "seconds", call)
-    times = kernel_tuning.tried(Case("attention", lambda: None, {}, moved=1), torch.device("cpu"))
+    monkeypatch.setattr(timing, "seconds", call)
+    times = tuning.tried(Case("attention", lambda: None, {}, moved=1), torch.device("cpu"))
     assert [took is None for took in times.values()] == [number == 1 for number in range(len(times))]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench import floors
+from tandem.bench import roofline
 from tandem.bench.latency import EARLY_EXIT, FP32, SAME_PRECISION, _summaries, _tables, floor, needed_reranker
-from tandem.bench.spread import spread
+from tandem.bench.stats import spread
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 
@@ -23,7 +23,7 @@ WORKLOAD = {
     "name": "corpus", "passages": 3, "questions": 2, "question_tokens": spread([4.0]), "pair_tokens": None,
     "threads": 1, "candidates": 3, "reranker": "tiny int8",
 }  # fmt: skip
-RATES = floors.Rates({"fp32": 1e9, "int8": 4e9}, 1e9, {"fp32": "numpy", "int8": "numpy"})
+RATES = roofline.Rates({"fp32": 1e9, "int8": 4e9}, 1e9, {"fp32": "numpy", "int8": "numpy"})
 
 
 def stages(recall: float, rerank: float) -> dict[str, list[float]]:
@@ -64,14 +64,14 @@ def test_the_floor_of_a_search_with_an_exit_is_its_own(engine: Engine):
     reranker = needed_reranker(engine)
     lengths = [np.full(60, 30), np.full(60, 50)]
     least = floor(engine, reranker, ["when did it begin"], lengths, RATES)
-    whole = floors.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
+    whole = roofline.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
     assert least["rerank"]["fp32"] == pytest.approx(whole.sum() / 2 / 1e9 * 1e3, rel=0.01)
     assert reranker.early is not None
-    begun = floors.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
+    begun = roofline.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
     assert least[EARLY_EXIT]["fp32"] == pytest.approx((begun.sum() / 2 + 20 * whole.mean()) / 1e6, rel=0.01)
 
 
 def test_numpys_rate_is_none_of_fewer_threads_than_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(floors, "available_cores", lambda: 2)
-    assert "numpy" not in [library for _, library, _ in floors._products(1)]
-    assert "numpy" in [library for _, library, _ in floors._products(2)]
+    monkeypatch.setattr(roofline, "available_cores", lambda: 2)
+    assert "numpy" not in [library for _, library, _ in roofline._products(1)]
+    assert "numpy" in [library for _, library, _ in roofline._products(2)]

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("safetensors")
 
-from tandem.bench.gpu.models import make, weights  # noqa: E402
 from tandem.bench.gpu.onnx_graph import write_graph  # noqa: E402
+from tandem.bench.gpu.random_models import make, weights  # noqa: E402
 from tandem.bench.gpu.settings import TINY  # noqa: E402
 from tandem.engine.models.runtime.onnx import OnnxRuntime, cpu_session  # noqa: E402
 from tandem.engine.models.runtime.packed import PackedRuntime  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ir_measures")
 
-from tandem.bench.quality import ORDERS, SERVED, evaluate, hits_file
+from tandem.bench.quality.evaluate import ORDERS, SERVED, evaluate, hits_file
 from tandem.bench.workloads import reads_twice
 from tandem.engine import Engine
 from tandem.engine.build.beir import Judged

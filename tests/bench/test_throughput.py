@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.bench import floors, throughput
+from tandem.bench import roofline, throughput
 from tandem.bench.rivals import RIVALS
 from tandem.bench.rivals.process import Timed
 from tandem.bench.workloads import prepare
@@ -48,8 +48,8 @@ def measured(
     collection = tmp_path / "collection"
     index_corpus(write_corpus(tmp_path, 8), collection, encoder=tiny_bi_encoder, reranker=tiny_cross_encoder, threads=1)
     write_questions(tmp_path, 3)
-    monkeypatch.setattr(floors, "SIZE", 64)
-    monkeypatch.setattr(floors, "COPIED", 1_000_000)
+    monkeypatch.setattr(roofline, "SIZE", 64)
+    monkeypatch.setattr(roofline, "COPIED", 1_000_000)
     with Engine.open(collection, device="cpu", threads=1, warm_up=False) as engine:
         rival = Sharing(engine.collection.index.dimension)
 

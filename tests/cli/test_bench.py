@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.bench import floors
+from tandem.bench import roofline
 from tandem.cli import main
 from tandem.cli.benching import typed
 
@@ -17,8 +17,8 @@ WORDS = ("ladder", "kettle", "piano", "lantern", "carpet", "mirror", "saddle", "
 
 @pytest.fixture
 def tandem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(floors, "SIZE", 64)
-    monkeypatch.setattr(floors, "COPIED", 1_000_000)
+    monkeypatch.setattr(roofline, "SIZE", 64)
+    monkeypatch.setattr(roofline, "COPIED", 1_000_000)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tandem", *map(str, arguments)])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench.gpu.models import make, texts
+from tandem.bench.gpu.random_models import make, texts
 from tandem.bench.gpu.settings import TINY
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus

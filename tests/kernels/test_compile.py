@@ -24,7 +24,7 @@ SHARED_KB = {80: 163, 90: 227}
 def compiled() -> list[dict[str, Any]]:
     """The report of `tandem bench kernels --compile`; a scan's size changes nothing in its kernels."""
     script = (
-        "import json; from tandem.bench.kernels import compile_report; "
+        "import json; from tandem.bench.kernels.benchmark import compile_report; "
         "print(json.dumps([*compile_report('L6')['kernels'], *compile_report('base')['kernels'],"
         " *compile_report('layout')['kernels'], *compile_report('pack')['kernels'], *compile_report('topk')['kernels'],"
         " *compile_report('scan 1,000')['kernels']]))"
@@ -63,7 +63,7 @@ def test_nothing_spills_and_everything_fits() -> None:
 PARTS = """
 import json
 import torch
-from tandem.bench.kernel_compile import report
+from tandem.bench.kernels.compiled import report
 from tandem.kernels.add_norm import add_norm
 from tandem.kernels.attention import HEAD_DIMS, attention, first_attention
 from tandem.kernels.embed_norm import embed_norm

@@ -13,14 +13,14 @@ import pytest
 SEARCH = """
 import numpy as np
 from dataclasses import replace
-from tandem.bench.gpu import data
-from tandem.bench.gpu.searches import random_pipeline
+from tandem.bench.gpu import synthetic
+from tandem.bench.gpu.search import random_pipeline
 from tandem.bench.gpu.settings import TINY, dry_run
 from tandem.kernels import dispatch
 
 settings = replace(dry_run(), base_passages=150)
 pipeline, _ = random_pipeline(TINY, 150, 20, settings)
-queries = data.queries(2, TINY, settings, np.random.default_rng(0))
+queries = synthetic.queries(2, TINY, settings, np.random.default_rng(0))
 expected = pipeline.search(queries, 6, 6)
 dispatch.interpreting = True
 for ours, theirs in zip(pipeline.search(queries, 6, 6), expected, strict=True):

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tandem.bench.load import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
-from tandem.bench.serve import _summary, serve_bench
+from tandem.bench.serving.load_generator import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
+from tandem.bench.serving.server_load import _summary, serve_bench
 from tandem.bench.workloads import Workload
 from tandem.engine import Engine, InputError
 from tandem.engine.build.beir import Judged

@@ -20,8 +20,8 @@ from typing import Any
 import h11
 import pytest
 
-from tandem.bench.load import Client
-from tandem.bench.served import HOST, Served, served
+from tandem.bench.serving.load_generator import Client
+from tandem.bench.serving.server_process import HOST, Served, served
 from tandem.engine.build.indexing import index_corpus
 
 pytestmark = pytest.mark.slow

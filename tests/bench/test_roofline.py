@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench import floors
+from tandem.bench import roofline
 from tandem.engine.models.artifact import Artifact
 
 
@@ -33,27 +33,27 @@ def counted(shape: dict[str, int], n: int, *, first_token: bool) -> int:
 def test_operations_are_those_of_the_products(tiny_cross_encoder: Path, first_token: bool):
     artifact = Artifact.open(tiny_cross_encoder)
     exact = counted(artifact.architecture(), 12, first_token=first_token)
-    found = float(floors.model_flops(artifact, np.array([12]), first_token=first_token)[0])
+    found = float(roofline.model_flops(artifact, np.array([12]), first_token=first_token)[0])
     # Of the last layer the floor leaves out what only [CLS] needs: it may be below, by no more than that.
     assert exact * 0.9 <= found <= exact
 
 
 def test_longer_sequences_cost_more_than_in_proportion(tiny_cross_encoder: Path):
-    short, long = floors.model_flops(Artifact.open(tiny_cross_encoder), np.array([20, 40]), first_token=False)
+    short, long = roofline.model_flops(Artifact.open(tiny_cross_encoder), np.array([20, 40]), first_token=False)
     assert long > 2 * short
 
 
 def test_a_floor_is_operations_over_the_rate():
-    rates = floors.Rates({"fp32": 2e9}, 1e9, {"fp32": "numpy"})
-    assert floors.floor_ms(1e9, rates, "fp32") == 500.0
-    assert floors.floor_ms(1e9, rates, "fp16") == 500.0
-    assert floors.floor_ms(1e9, rates, "int8") is None
+    rates = roofline.Rates({"fp32": 2e9}, 1e9, {"fp32": "numpy"})
+    assert roofline.floor_ms(1e9, rates, "fp32") == 500.0
+    assert roofline.floor_ms(1e9, rates, "fp16") == 500.0
+    assert roofline.floor_ms(1e9, rates, "int8") is None
 
 
 def test_rates_are_measured_and_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(floors, "SIZE", 64)
-    monkeypatch.setattr(floors, "COPIED", 1_000_000)
-    rates = floors.measure(threads=1)
+    monkeypatch.setattr(roofline, "SIZE", 64)
+    monkeypatch.setattr(roofline, "COPIED", 1_000_000)
+    rates = roofline.measure(threads=1)
     assert set(rates.gemm) == set(rates.by) >= {"fp32"}
     assert all(rate > 0 for rate in (*rates.gemm.values(), rates.copy))
     assert rates.by["fp32"] in rates.note()

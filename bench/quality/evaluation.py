@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ..engine import Engine
-from ..engine.config import FINALISTS
-from .document import Document, Table, document
-from .quality import SERVED, Quality
-from .workloads import model_names
+from ...engine import Engine
+from ...engine.config import FINALISTS
+from ..document import Document, Table, document
+from ..workloads import model_names
+from .evaluate import SERVED, Quality
 
 MEASURES = "how often the wanted passage comes first, or among the first, in each order over the same candidates"
 

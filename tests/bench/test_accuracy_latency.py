@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("bm25s")
 
-from tandem.bench.curve import _logits, _recall, _reordered
-from tandem.bench.lexical import bm25
+from tandem.bench.quality.accuracy_latency import _logits, _recall, _reordered
+from tandem.bench.quality.bm25 import bm25
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings

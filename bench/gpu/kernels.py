@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .cases import Case, Row, Task
-from .floors import rates
+from .case import Case, Row, Task
+from .roofline import rates
 
 if TYPE_CHECKING:
-    from ..kernel_cases import Case as Kernel
-    from ..kernel_cases import Sizes
-    from ..kernel_rivals import Rival
+    from ..kernels.cases import Case as Kernel
+    from ..kernels.cases import Sizes
+    from ..kernels.contestants import Rival
 
 OURS = "ours"
 SCAN = "scan"
@@ -29,7 +29,7 @@ def ops(task: Task) -> Iterator[Case]:
     """
     import torch
 
-    from ..kernel_cases import cases
+    from ..kernels.cases import cases
 
     device = torch.device(task.settings.device)
     dtype = torch.float32 if task.settings.dry else torch.float16
@@ -50,7 +50,7 @@ def ops(task: Task) -> Iterator[Case]:
 
 def _contestants(kernel: Kernel) -> Iterator[tuple[str, Rival]]:
     """Ours and the rivals; ours called alone too, beside rivals that no graph can hold."""
-    from ..kernel_rivals import Rival
+    from ..kernels.contestants import Rival
 
     yield OURS, Rival(kernel.ours)
     if not all(rival.captured for rival in kernel.rivals.values()):
@@ -63,7 +63,7 @@ def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:
 
     Apart from each other, so that sizes that do not fit cost their own group.
     """
-    from ..kernel_cases import TINY, WHOLE
+    from ..kernels.cases import TINY, WHOLE
 
     whole = TINY if task.settings.dry else WHOLE
     scans = [
@@ -79,7 +79,7 @@ def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:
 def _timed(kernel: Kernel, rival: Rival, task: Task) -> Iterator[Row]:
     import torch
 
-    from ..kernel_timing import seconds
+    from ..kernels.timing import seconds
 
     took = seconds(rival, torch.device(task.settings.device))
     row: dict[str, Any] = {"us": took * 1e6, "GB/s": kernel.moved / took / 1e9, "TFLOP/s": kernel.flops / took / 1e12}

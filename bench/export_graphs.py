@@ -20,9 +20,9 @@ from ..engine.errors import ExportError
 from ..engine.models.artifact import Artifact, Precision
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import choose
-from . import floors
+from . import roofline
 from .document import Document, Table, document
-from .spread import Spread, shown, significant, spread
+from .stats import Spread, shown, significant, spread
 from .workloads import weights_of
 
 MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
@@ -43,7 +43,7 @@ def exporting(
     """Time every graph of the artifact `path` and of the rivals on SHAPES, `repeats` rounds in a changing order."""
     artifact = Artifact.open(path)
     device = choose("cpu", threads)
-    rates = floors.measure(device.threads)
+    rates = roofline.measure(device.threads)
     graphs: dict[str, Path] = {
         f"tandem {name}": artifact.graph(name) for name in artifact.manifest.variants if name != "fp16"
     }
@@ -133,15 +133,15 @@ def _shape(shape: tuple[int, int]) -> str:
     return f"{shape[0]} × {shape[1]}"
 
 
-def _floor(artifact: Artifact, shape: tuple[int, int], rates: floors.Rates, precision: Precision) -> float | None:
+def _floor(artifact: Artifact, shape: tuple[int, int], rates: roofline.Rates, precision: Precision) -> float | None:
     lengths = np.full(shape[0], shape[1], dtype=np.int64)
     first = artifact.manifest.kind == "cross-encoder"
-    ms = floors.floor_ms(float(floors.model_flops(artifact, lengths, first_token=first).sum()), rates, precision)
+    ms = roofline.floor_ms(float(roofline.model_flops(artifact, lengths, first_token=first).sum()), rates, precision)
     return None if ms is None else significant(ms)
 
 
 def _table(
-    artifact: Artifact, measured: dict[str, Any], least: dict[str, dict[str, float | None]], rates: floors.Rates,
+    artifact: Artifact, measured: dict[str, Any], least: dict[str, dict[str, float | None]], rates: roofline.Rates,
     absent: dict[str, str], workload: dict[str, Any],
 ) -> Table:  # fmt: skip
     shapes = list(least)

@@ -12,9 +12,9 @@ from unittest import mock
 
 import torch
 
-from .kernel_cases import Case
-from .kernel_rivals import Rival
-from .kernel_timing import each_of
+from .cases import Case
+from .contestants import Rival
+from .timing import each_of
 
 OURS = "ours"
 
@@ -59,7 +59,7 @@ def tried(case: Case, device: torch.device) -> dict[str, float | None]:
     rule = RULES.get(case.name.split()[0])
     if rule is None:
         return {}
-    module: Any = import_module(f"..kernels.{rule.module}", __package__)
+    module: Any = import_module(f"...kernels.{rule.module}", __package__)
     times: dict[str, float | None] = {}
     for fields in rule.candidates:
         answer = getattr(module, rule.kind)(*fields)

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import torch
 
-from ..engine.errors import DeviceError
-from .document import Document, Table, document
-from .environment import card
-from .kernel_cases import TINY, WHOLE, Case, cases
-from .kernel_rivals import Rival
-from .kernel_timing import each_of, measured_peaks, seconds
-from .kernel_tuning import OURS, tried
+from ...engine.errors import DeviceError
+from ..document import Document, Table, document
+from ..environment import card
+from .cases import TINY, WHOLE, Case, cases
+from .contestants import Rival
+from .timing import each_of, measured_peaks, seconds
+from .tuning import OURS, tried
 
 MEASURES = (
     "each kernel's time at a search's sizes as a share of what this machine can move and multiply, beside PyTorch: "
@@ -68,7 +68,7 @@ def kernels(
 
 def compile_report(only: str = "") -> Document:
     """Registers, shared memory, spills and matrix instructions of every kernel on sm_80 and sm_90; needs no GPU."""
-    from .kernel_compile import compiler, report
+    from .compiled import compiler, report
 
     ops = {case.name: case.ours for case in cases(WHOLE, torch.device("meta"), torch.float16) if only in case.name}
     compiled = report(ops)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.platform.npy import ArrayWriter, open_array
-from ..engine.recall.index import VECTORS
+from ...engine.platform.npy import ArrayWriter, open_array
+from ...engine.recall.index import VECTORS
 
 Floats = npt.NDArray[np.float32]
 NEAR, NEAREST = 0.5, 0.8

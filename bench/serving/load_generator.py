@@ -18,8 +18,8 @@ from typing import Any
 
 import h11
 
-from ..engine.errors import InputError
-from ..engine.server.settings import loopback
+from ...engine.errors import InputError
+from ...engine.server.settings import loopback
 
 MAX_REQUESTS = 20_000
 NO_ANSWER = 0

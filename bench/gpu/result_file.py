@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.platform.durable_io import replace_durably
-from .cases import Row
+from .case import Row
 from .memory import COLUMN
 from .report import markdown, tabled
 from .sections import SECTIONS

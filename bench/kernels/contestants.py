@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..kernels.layout import Layout, sequence_of
+from ...kernels.layout import Layout, sequence_of
 
 Call = Callable[[], Any]
 

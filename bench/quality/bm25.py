@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine.collection import Collection
-from ..engine.collection.document import with_title
-from .quality import Run
+from ...engine.collection import Collection
+from ...engine.collection.document import with_title
+from .evaluate import Run
 
 K1, B = 0.9, 0.4
 """Anserini's parameters, which published BM25 baselines use."""

@@ -4,7 +4,7 @@ Told, one after the other: `begin` with what a case is about, its `row`s, and at
 case that raises is a row with its error. After each the device is asked whether it still works: a CUDA context that is
 broken stays so, and `broken` asks for the rest to be done in another process.
 
-    python -m tandem.bench.gpu.work FD    an order as a line of JSON on stdin, what is told as such lines to FD
+    python -m tandem.bench.gpu.worker FD    an order as a line of JSON on stdin, what is told as such lines to FD
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from ...engine.platform import cuda_driver
 from ..document import said
-from .cases import Case, Row, Task
+from .case import Case, Row, Task
 from .memory import used
 from .sections import SECTIONS
 from .settings import Settings, restored

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...engine import Engine
-from .cases import Case, Row, Task
+from .case import Case, Row, Task
 from .clock import wall_ms
 from .settings import Settings
 

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engine import Engine
-from ..engine.recall import Index, IndexPlan, build, plan
-from ..engine.recall.exact import search as exact
-from ..engine.recall.planning import TARGET_RECALL
-from . import floors
-from .document import Document, Table, document
-from .recall_rivals import GRAPHS, RECALL_RIVALS, Finder
-from .spread import shown, spread
-from .vectors import spread_around
-from .workloads import Workload, described, said
+from ...engine import Engine
+from ...engine.recall import Index, IndexPlan, build, plan
+from ...engine.recall.exact import search as exact
+from ...engine.recall.planning import TARGET_RECALL
+from .. import roofline
+from ..document import Document, Table, document
+from ..stats import shown, spread
+from ..workloads import Workload, described, said
+from .other_indexes import GRAPHS, RECALL_RIVALS, Finder
+from .synthetic_vectors import spread_around
 
 MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall against exact search, seconds to build"
 DEPTH = 100
@@ -56,7 +56,7 @@ def recall(
     embedded = engine.embed(asked)
     queries, tuning = embedded[:sample], embedded[sample:] if len(embedded) > sample else embedded
     threads = engine.device.threads
-    rates = floors.measure(threads)
+    rates = roofline.measure(threads)
     found: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     for size in sizes:
@@ -88,7 +88,7 @@ def recall(
 
 
 def _ours(
-    folder: Path, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, threads: int, rates: floors.Rates,
+    folder: Path, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, threads: int, rates: roofline.Rates,
     progress: Silent,
 ) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
@@ -105,7 +105,7 @@ def _ours(
 
 def _theirs(
     name: str, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, tuned: Any, threads: int,
-    rates: floors.Rates,
+    rates: roofline.Rates,
 ) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     finder = RECALL_RIVALS[name](vectors, threads)
@@ -168,7 +168,7 @@ def _no_room(size: int, dimension: int, folder: Path) -> str | None:
 
 
 def _table(
-    workload: dict[str, Any], found: dict[str, dict[str, Any]], rates: floors.Rates, absent: dict[str, str]
+    workload: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
 ) -> Table:
     rows: list[list[Any]] = []
     for size, systems in found.items():

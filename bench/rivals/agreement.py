@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engine import Engine
-from ..engine.models.cross_encoder import CrossEncoder
-from .document import Document, Table, document
-from .latency import needed_reranker
-from .rivals import RIVALS, Rival, Unavailable
-from .workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
+from ...engine import Engine
+from ...engine.models.cross_encoder import CrossEncoder
+from ..document import Document, Table, document
+from ..latency import needed_reranker
+from ..workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
+from . import RIVALS, Rival, Unavailable
 
 MEASURES = "whether each rival's scores order the same pairs as Tandem's FP32 scores do, and which rivals run here"
 AGREES = 0.99

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.text.tokens import TokenBatch, cumulative
-from .models import MAX_LENGTH, SPECIAL
+from .random_models import MAX_LENGTH, SPECIAL
 from .settings import ModelShape, Settings
 
 CLS, SEP = 2, 3

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from ..engine import Engine, EngineError
-from .document import Cell, Document, Table, document
-from .load import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
-from .served import HOST, Served, served
-from .spread import Spread, spread
-from .workloads import Workload, described, said
+from ...engine import Engine, EngineError
+from ..document import Cell, Document, Table, document
+from ..stats import Spread, spread
+from ..workloads import Workload, described, said
+from .load_generator import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
+from .server_process import HOST, Served, served
 
 MEASURES = (
     "the server at once, twice and five times its capacity: answers within the deadline, how fast the rest is refused, "

@@ -19,14 +19,14 @@ from urllib.parse import quote
 import ir_measures
 import numpy as np
 
-from ..engine import Engine, SearchResult
-from ..engine.build.beir import Judged, Qrels
-from ..engine.config import FINALISTS
-from ..engine.errors import CorpusError, InputError
-from ..engine.platform.durable_io import storage
-from ..engine.result import Hit
-from ..engine.scoring.fusion import Fusion
-from .workloads import reads_twice
+from ...engine import Engine, SearchResult
+from ...engine.build.beir import Judged, Qrels
+from ...engine.config import FINALISTS
+from ...engine.errors import CorpusError, InputError
+from ...engine.platform.durable_io import storage
+from ...engine.result import Hit
+from ...engine.scoring.fusion import Fusion
+from ..workloads import reads_twice
 
 METRICS = {
     "accuracy@1": ir_measures.Success @ 1,

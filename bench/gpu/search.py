@@ -15,11 +15,11 @@ from ...engine.scheduling.batcher import Batcher
 from ...engine.scheduling.job import Job
 from ...engine.text.tokens import concatenate
 from ..document import said
-from . import data
-from .cases import Case, Row, Task, Turn
+from . import synthetic
+from .case import Case, Row, Task, Turn
 from .clock import percentiles, wall_ms
-from .floors import rates
 from .memory import let_go
+from .roofline import rates
 from .settings import ModelShape, Settings
 
 QUERIES_EACH = 64
@@ -41,12 +41,12 @@ def random_pipeline(
     from ...engine.models.runtime.bert import Bert, Shape
     from ...engine.models.runtime.packed import PackedRuntime
     from ...kernels.pack import PairForm, TokenRows
-    from .models import MAX_LENGTH, weights
+    from .random_models import MAX_LENGTH, weights
 
     device = settings.device
     dtype = torch.float32 if settings.dry else torch.float16
     if stored is None:
-        stored = data.store(passages, tokens, shape, settings)
+        stored = synthetic.store(passages, tokens, shape, settings)
     else:
         rows = TokenRows(stored.tokens.ids.to(device), stored.tokens.offsets.to(device))
         stored = Store(stored.vectors.to(device, dtype), rows, stored.lengths)
@@ -58,7 +58,7 @@ def random_pipeline(
     encoder, reranker = models
     parts = Parts(
         encoder=encoder.bert, reranker=reranker.bert, store=stored, normalize=True, weight=1.0, lexical_weight=0.5,
-        form=PairForm.of(data.Template(), MAX_LENGTH, device), encoder_buffers=encoder.buffers,
+        form=PairForm.of(synthetic.Template(), MAX_LENGTH, device), encoder_buffers=encoder.buffers,
         reranker_buffers=reranker.buffers,
     )  # fmt: skip
     return Pipeline(parts), stored
@@ -84,11 +84,11 @@ def _latency(shape: ModelShape, passages: int, tokens: int, task: Task) -> Itera
     let_go(settings)
     random = np.random.default_rng(settings.seed)
     pipeline, stored = random_pipeline(shape, passages, tokens, settings)
-    asked = cycle([data.queries(1, shape, settings, random) for _ in range(64)])
+    asked = cycle([synthetic.queries(1, shape, settings, random) for _ in range(64)])
     k = settings.candidates
     row: Row = {**wall_ms(lambda: pipeline.search(next(asked), k, 10), settings.searches)}
     if (measured := rates(task.floors)) is not None:
-        arithmetic = data.flops(np.full(k, tokens), shape, first_only=True) / measured[1]
+        arithmetic = synthetic.flops(np.full(k, tokens), shape, first_only=True) / measured[1]
         scan = stored.vectors.numel() * stored.vectors.element_size() / measured[0]
         row["floor ms"] = 1e3 * (arithmetic + scan)
         row["times the floor"] = row["p50 ms"] / row["floor ms"]
@@ -103,7 +103,7 @@ def throughput(task: Task) -> Iterator[Case]:
     let_go(settings)
     shape = settings.models[0]
     pipeline, _ = random_pipeline(shape, settings.base_passages, settings.base_tokens, settings)
-    asked = data.queries(most * QUERIES_EACH, shape, settings, np.random.default_rng(settings.seed))
+    asked = synthetic.queries(most * QUERIES_EACH, shape, settings, np.random.default_rng(settings.seed))
     jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
     search = GpuSearch(pipeline, settings.candidates, 10)
     for start in (0, most):  # twice, since lengths differ: what batches of any size need is captured before the clock
@@ -126,7 +126,7 @@ def _throughput(search: Any, jobs: list[Any], callers: int, task: Task) -> Itera
     row: Row = {"searches/s": rate, "pairs/s": rate * settings.candidates, **percentiles(times)}
     if (measured := rates(task.floors)) is not None:
         tokens = np.full(settings.candidates, settings.base_tokens)
-        work = data.flops(tokens, settings.models[0], first_only=True)
+        work = synthetic.flops(tokens, settings.models[0], first_only=True)
         row["share of matmul rate"] = rate * work / measured[1]
     if errors:
         row["error"] = f"{len(errors)} of {callers} callers ended early: {said(errors[0])}"

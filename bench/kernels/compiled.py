@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from ..kernels import dispatch
+from ...kernels import dispatch
 
 TARGETS = (80, 90)
 SHARED_LIMIT = {80: 163, 90: 227}

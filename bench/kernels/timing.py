@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import torch
 
-from .document import said
-from .kernel_rivals import Call, Rival
+from ..document import said
+from .contestants import Call, Rival
 
 CALLS = 10
 """Calls of one graph, so that its own launch (some 5 µs) counts for little."""

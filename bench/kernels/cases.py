@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from ..kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
-from ..kernels.layout import Layout, empty_layout, layout
-from ..kernels.layout import reference as layout_reference
-from .kernel_rivals import Call, Rival, padded_attention, padded_first_attention, pytorch, varlen
+from ...kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
+from ...kernels.layout import Layout, empty_layout, layout
+from ...kernels.layout import reference as layout_reference
+from .contestants import Call, Rival, padded_attention, padded_first_attention, pytorch, varlen
 
 EPS = 1e-12
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import EngineError
-from .load import wait_until
+from ...engine.errors import EngineError
+from .load_generator import wait_until
 
 _SCRIPT = """
 import json, sys

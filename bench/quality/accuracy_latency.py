@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engine import Engine
-from ..engine.build.beir import Qrels
-from ..engine.config import FINALISTS
-from ..engine.models.artifact import Precision
-from ..engine.models.cross_encoder import CrossEncoder
-from ..engine.scoring.fusion import Fusion
-from ..engine.scoring.ranking import rank
-from ..engine.search.candidates import best_of
-from ..engine.text.tokenizer import Tokenizer
-from .document import Document, Table, document
-from .latency import needed_reranker
-from .lexical import bm25
-from .quality import METRICS, Run, measure
-from .spread import spread
-from .workloads import Workload, described, pair_lengths, reads_twice, said
+from ...engine import Engine
+from ...engine.build.beir import Qrels
+from ...engine.config import FINALISTS
+from ...engine.models.artifact import Precision
+from ...engine.models.cross_encoder import CrossEncoder
+from ...engine.scoring.fusion import Fusion
+from ...engine.scoring.ranking import rank
+from ...engine.search.candidates import best_of
+from ...engine.text.tokenizer import Tokenizer
+from ..document import Document, Table, document
+from ..latency import needed_reranker
+from ..stats import spread
+from ..workloads import Workload, described, pair_lengths, reads_twice, said
+from .bm25 import bm25
+from .evaluate import METRICS, Run, measure
 
 MEASURES = (
     "accuracy of recall, reranking and their fusion against the milliseconds they cost: candidate counts, truncation "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .cases import Case, Row, Task
+from .case import Case, Row, Task
 from .clock import device_ms
 from .settings import Settings
 

@@ -21,10 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from .cases import Row, Task
-from .work import OVER, Tell
+from .case import Row, Task
+from .worker import OVER, Tell
 
-WORKER = (sys.executable, "-m", "tandem.bench.gpu.work")
+WORKER = (sys.executable, "-m", "tandem.bench.gpu.worker")
 PROCESSES = 6
 """Of one part at most: on a machine where every case dies the other parts shall be tried too."""
 GRACE_SECONDS = 15.0
