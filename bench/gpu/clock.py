@@ -14,26 +14,6 @@ LEAST_WARM_UP = 3
 P99_SAMPLES = 200
 
 
-def device_ms(run: Callable[[], Any], repeats: int, device: str) -> float:
-    """Median milliseconds of one run on the device, with warm caches: launches of a queue that is never empty."""
-    import torch
-
-    for _ in range(min(WARM_UP, repeats)):
-        run()
-    if device == "cpu":
-        return float(np.median([_wall(run) for _ in range(repeats)]))
-    event: Any = torch.cuda.Event
-    starts = [event(enable_timing=True) for _ in range(repeats)]
-    ends = [event(enable_timing=True) for _ in range(repeats)]
-    torch.cuda.synchronize()
-    for start, end in zip(starts, ends, strict=True):
-        start.record()
-        run()
-        end.record()
-    torch.cuda.synchronize()
-    return float(np.median([start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]))
-
-
 def wall_ms(run: Callable[[], Any], repeats: int, seconds: float = 12.0) -> dict[str, float | int | None]:
     """`percentiles` of milliseconds as a caller sees them; `run` ends with its result on the host.
 

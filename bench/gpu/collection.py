@@ -21,14 +21,14 @@ WANTED = 0.995
 NO_COLLECTION = "not run: no collection was given; --collection FOLDER measures one with its own models"
 
 
-def engine(task: Task) -> Iterator[Case]:
+def collection(task: Task) -> Iterator[Case]:
     """Top-10 overlap with FP32 on the CPU over runs of words of the passages; latency with tokenising and texts."""
     if task.collection is None:
         yield Case({"collection": None}, lambda: [{"passed": None, "error": NO_COLLECTION}])
         return
-    collection = task.collection
+    folder = task.collection
     # By its last part: a saved result must not tell where somebody's files lie.
-    yield Case({"collection": collection.name}, lambda: _measured(task.settings, collection))
+    yield Case({"collection": folder.name}, lambda: _measured(task.settings, folder))
 
 
 def _measured(settings: Settings, collection: Path) -> Iterator[Row]:

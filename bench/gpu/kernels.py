@@ -11,9 +11,8 @@ from .case import Case, Row, Task
 from .roofline import rates
 
 if TYPE_CHECKING:
-    from ..kernels.cases import Case as Kernel
-    from ..kernels.cases import Sizes
-    from ..kernels.contestants import Rival
+    from ..kernels.cases import KernelCase, Sizes
+    from ..kernels.contestants import Contestant
 
 OURS = "ours"
 SCAN = "scan"
@@ -22,7 +21,7 @@ COMPILED = "torch.compile"
 """Of the rivals the one that takes seconds to start: last."""
 
 
-def ops(task: Task) -> Iterator[Case]:
+def kernels(task: Task) -> Iterator[Case]:
     """A row for each op, size and contestant: microseconds, and the share of the floor that it reaches.
 
     First the scan that a target is about, then all others, last torch.compile of each.
@@ -43,18 +42,18 @@ def ops(task: Task) -> Iterator[Case]:
                 for who, rival in _contestants(kernel):
                     if (who == COMPILED) == (task.turn == "last"):
                         about = {"op": kernel.name, "who": who, "called": IN_GRAPH if rival.captured else ALONE}
-                        yield Case(about, partial(_timed, kernel, rival, task))
+                        yield Case(about, partial(_timed, kernel, rival, task), task.turn)
         except Exception as error:  # of a case that could not be made: the other groups are worth their numbers
-            yield Case({"op": f"the cases of {name}", "who": OURS}, partial(_raise, error))
+            yield Case({"op": f"the cases of {name}", "who": OURS}, partial(_raise, error), task.turn)
 
 
-def _contestants(kernel: Kernel) -> Iterator[tuple[str, Rival]]:
+def _contestants(kernel: KernelCase) -> Iterator[tuple[str, Contestant]]:
     """Ours and the rivals; ours called alone too, beside rivals that no graph can hold."""
-    from ..kernels.contestants import Rival
+    from ..kernels.contestants import Contestant
 
-    yield OURS, Rival(kernel.ours)
+    yield OURS, Contestant(kernel.ours)
     if not all(rival.captured for rival in kernel.rivals.values()):
-        yield OURS, Rival(kernel.ours, captured=False)
+        yield OURS, Contestant(kernel.ours, captured=False)
     yield from kernel.rivals.items()
 
 
@@ -76,7 +75,7 @@ def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:
     yield from {"first": scans[:1], "then": [*models, *scans[1:]], "last": [*models, *scans]}[task.turn]
 
 
-def _timed(kernel: Kernel, rival: Rival, task: Task) -> Iterator[Row]:
+def _timed(kernel: KernelCase, rival: Contestant, task: Task) -> Iterator[Row]:
     import torch
 
     from ..kernels.timing import seconds

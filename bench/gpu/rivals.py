@@ -64,9 +64,9 @@ def rivals(task: Task) -> Iterator[Case]:
 
     field = [(shape, count, who) for shape in settings.models for count in _sizes(shape, settings) for who in WAYS]
     for shape, count, who in sorted(field, key=lambda each: each[2] == COMPILED):
-        if _turn(shape, count, who, settings) == task.turn:
-            about = {"model": shape.name, "pairs": count, "who": who}
-            yield Case(about, partial(_timed, partial(lot, shape, count), who, shape, task))
+        about = {"model": shape.name, "pairs": count, "who": who}
+        turn = _turn(shape, count, who, settings)
+        yield Case(about, partial(_timed, partial(lot, shape, count), who, shape, task), turn)
 
 
 def _sizes(shape: ModelShape, settings: Settings) -> list[int]:

@@ -17,10 +17,9 @@ from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
 from ...engine.platform.durable_io import storage
 from ..environment import card
-from .case import Row, Task
+from .case import PLAN, Row, Task, chosen
 from .parts import WORKER, work_apart
 from .result_file import Record
-from .sections import PLAN, chosen
 from .settings import Settings
 from .worker import OVER, Tell, work
 

@@ -58,7 +58,7 @@ def random_pipeline(
     encoder, reranker = models
     parts = Parts(
         encoder=encoder.bert, reranker=reranker.bert, store=stored, normalize=True, weight=1.0, lexical_weight=0.5,
-        form=PairForm.of(synthetic.Template(), MAX_LENGTH, device), encoder_buffers=encoder.buffers,
+        form=PairForm.of(synthetic.TEMPLATE, MAX_LENGTH, device), encoder_buffers=encoder.buffers,
         reranker_buffers=reranker.buffers,
     )  # fmt: skip
     return Pipeline(parts), stored
@@ -74,9 +74,8 @@ def latency(task: Task) -> Iterator[Case]:
     cases += [(shape, *base) for shape in settings.models[1:]]
     for place, (shape, passages, tokens) in enumerate(dict.fromkeys(cases)):
         turn: Turn = "first" if place == 0 else "last" if shape in settings.models[2:] else "then"
-        if turn == task.turn:
-            about = {"model": shape.name, "passages": passages, "tokens": tokens, "candidates": settings.candidates}
-            yield Case(about, partial(_latency, shape, passages, tokens, task))
+        about = {"model": shape.name, "passages": passages, "tokens": tokens, "candidates": settings.candidates}
+        yield Case(about, partial(_latency, shape, passages, tokens, task), turn)
 
 
 def _latency(shape: ModelShape, passages: int, tokens: int, task: Task) -> Iterator[Row]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...engine.text.tokens import TokenBatch, cumulative
+from ...engine.text.tokens import Template, TokenBatch, cumulative
 from .random_models import MAX_LENGTH, SPECIAL
 from .settings import ModelShape, Settings
 
@@ -16,13 +15,8 @@ PAIR_SPECIAL = 3
 ROWS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """BERT's pair, as `kernels.pack` wants it."""
-
-    parts: tuple[tuple[int, ...], ...] = ((CLS,), (SEP,), (SEP,))
-    part_segments: tuple[tuple[int, ...], ...] = ((0,), (0,), (1,))
-    text_segments: tuple[int, ...] = (0, 1)
+TEMPLATE = Template(parts=((CLS,), (SEP,), (SEP,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
+"""BERT's pair."""
 
 
 def store(passages: int, tokens: int, shape: ModelShape, settings: Settings) -> Any:

@@ -1,10 +1,10 @@
-"""One part of the benchmark, case by case: what a child process does for `children`, and a dry run in its own.
+"""One part of the benchmark, case by case: what a child process does for `parts`, and a dry run in its own.
 
 Told, one after the other: `begin` with what a case is about, its `row`s, and at the end `end` with an error or None. A
 case that raises is a row with its error. After each the device is asked whether it still works: a CUDA context that is
 broken stays so, and `broken` asks for the rest to be done in another process.
 
-    python -m tandem.bench.gpu.worker FD    an order as a line of JSON on stdin, what is told as such lines to FD
+    python -m tandem.bench.gpu.worker    an order as a line of JSON on stdin, what is told as such lines on stdout
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 from ...engine.platform import cuda_driver
 from ..document import said
-from .case import Case, Row, Task
+from ..rivals.children.protocol import answer, answers
+from .case import Case, Row, Task, cases
 from .memory import used
-from .sections import SECTIONS
-from .settings import Settings, restored
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 Tell = Callable[[Row], None]
@@ -36,7 +35,7 @@ def work(task: Task, tell: Tell, *, seconds: float, skip: Collection[str] = ()) 
     """Run the cases of `task` but those labelled as in `skip`; after `seconds` no further one is begun."""
     end = time.monotonic() + seconds
     try:
-        for case in SECTIONS[task.section](task):
+        for case in cases(task):
             if case.label in skip:
                 continue
             if time.monotonic() > end:
@@ -90,34 +89,13 @@ def main() -> None:
     """Do the one order that stdin gives, and end with whoever gave it."""
     faulthandler.enable()
     logging.basicConfig(level=logging.WARNING)
-    descriptor = int(sys.argv[1])
-    os.set_inheritable(descriptor, False)  # not for the compilers that are started here
+    told = answers()
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as told:
-        work(task_of(order), lambda message: _send(told, message), seconds=order["seconds"], skip=order["skip"])
+    work(Task.of(order["task"]), lambda row: answer(told, row), seconds=order["seconds"], skip=order["skip"])
     # Not sys.exit: what libraries do when they are unloaded with a GPU open is no longer of interest, and takes time.
     sys.stderr.flush()
     os._exit(0)
-
-
-def task_of(order: dict[str, Any]) -> Task:
-    """The task of an order (see `children`)."""
-    collection = order["collection"]
-    return Task(
-        order["section"], order["turn"], restored(order["settings"]), Path(order["scratch"]),
-        None if collection is None else Path(collection), order["floors"],
-    )  # fmt: skip
-
-
-def _send(told: Any, message: Row) -> None:
-    told.write(json.dumps(message, default=_plain) + "\n")
-    told.flush()
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's and PyTorch's numbers as Python's; of anything else its words."""
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _end_with_parent() -> None:

@@ -20,8 +20,8 @@ import torch
 from ...engine.errors import DeviceError
 from ..document import Document, Table, document
 from ..environment import card
-from .cases import TINY, WHOLE, Case, cases
-from .contestants import Rival
+from .cases import TINY, WHOLE, KernelCase, cases
+from .contestants import Contestant
 from .timing import each_of, measured_peaks, seconds
 from .tuning import OURS, tried
 
@@ -109,8 +109,8 @@ def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool
     return [*found, Table("Launch rules", ["case", "rule", "µs"], tried)] if tried else found
 
 
-def _result(case: Case, peaks: dict[str, float], device: torch.device, *, tune: bool) -> dict[str, Any]:
-    timed, failed = each_of({OURS: Rival(case.ours), **case.rivals}, device)
+def _result(case: KernelCase, peaks: dict[str, float], device: torch.device, *, tune: bool) -> dict[str, Any]:
+    timed, failed = each_of({OURS: Contestant(case.ours), **case.rivals}, device)
     ours = timed.pop(OURS, None)
     moving, multiplying = case.moved / peaks["gb_s"] / 1e9, case.flops / peaks["tflop_s"] / 1e12
     result: dict[str, Any] = {
@@ -124,7 +124,7 @@ def _result(case: Case, peaks: dict[str, float], device: torch.device, *, tune: 
         return result
     beside = {True: ours}
     if not all(case.rivals[name].captured for name in timed):
-        beside[False] = seconds(Rival(case.ours, captured=False), device)
+        beside[False] = seconds(Contestant(case.ours, captured=False), device)
     for name, took in timed.items():
         captured = case.rivals[name].captured
         slower = _rounded(took / beside[captured])

@@ -13,21 +13,22 @@ from typing import Any
 
 import torch
 
+from ...engine.text.tokens import Template
 from ...kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
 from ...kernels.layout import Layout, empty_layout, layout
 from ...kernels.layout import reference as layout_reference
-from .contestants import Call, Rival, padded_attention, padded_first_attention, pytorch, varlen
+from .contestants import Call, Contestant, padded_attention, padded_first_attention, pytorch, varlen
 
 EPS = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class KernelCase:
     """One op at one size. `moved`: bytes that must be read and written; `flops`: of its matrix products."""
 
     name: str
     ours: Call
-    rivals: dict[str, Rival]
+    rivals: dict[str, Contestant]
     moved: int
     flops: int = 0
 
@@ -48,16 +49,11 @@ WHOLE = Sizes(100, 128, 100_000, (1_000_000, 10_000_000), {"L6": (384, 12, 1536)
 TINY = Sizes(4, 24, 50, (3000,), {"tiny": (64, 2, 128)})
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """BERT's pair: [CLS] query [SEP] passage [SEP]."""
-
-    parts: tuple[tuple[int, ...], ...] = ((101,), (102,), (102,))
-    part_segments: tuple[tuple[int, ...], ...] = ((0,), (0,), (1,))
-    text_segments: tuple[int, ...] = (0, 1)
+TEMPLATE = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
+"""BERT's pair: [CLS] query [SEP] passage [SEP]."""
 
 
-def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Case]:
+def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[KernelCase]:
     """Every case, made when it is reached; who has let go of the one before has its memory free.
 
     On `meta` the tensors have shapes and no values, which is enough to record the launches.
@@ -98,37 +94,37 @@ def _layout(sizes: Sizes, device: torch.device) -> Layout:
     return layout_reference(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device), capacity)
 
 
-def _pack(sizes: Sizes, device: torch.device) -> Case:
+def _pack(sizes: Sizes, device: torch.device) -> KernelCase:
     lengths = torch.full((sizes.stored,), sizes.tokens - 15)
     offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(device)
     store = pack.TokenRows(torch.randint(0, 30_000, (int(lengths.sum()),)).to(torch.uint16).to(device), offsets)
     queries = pack.TokenRows(torch.arange(12, dtype=torch.int32, device=device), torch.tensor([0, 12], device=device))
     rows = torch.randint(0, sizes.stored, (sizes.candidates,), device=device)
     owners = torch.zeros(sizes.candidates, dtype=torch.int32, device=device)
-    form = pack.PairForm.of(Template(), 512, device)
+    form = pack.PairForm.of(TEMPLATE, 512, device)
     capacity = sizes.candidates * sizes.tokens
     out = pack.empty_pairs(sizes.candidates, capacity, device)
     args = (queries, store, rows, owners, form, capacity)
     # Ids read and written, segment and position written: 2 + 4 + 1 + 4 bytes a token.
-    return Case(
+    return KernelCase(
         f"pack {sizes.candidates} × {sizes.tokens}",
         lambda: pack.pack(*args, out=out),
-        {"pytorch": Rival(lambda: pack.reference(*args), captured=False)},
+        {"pytorch": Contestant(lambda: pack.reference(*args), captured=False)},
         moved=11 * capacity,
     )
 
 
-def _laid_out(where: Layout) -> Case:
+def _laid_out(where: Layout) -> KernelCase:
     out = empty_layout(where.sequences, where.capacity, where.cu_seqlens.device)
-    return Case(
+    return KernelCase(
         f"layout {where.sequences} sequences",
         lambda: layout(where.cu_seqlens, where.capacity, out=out),
-        {"pytorch": Rival(lambda: layout_reference(where.cu_seqlens, where.capacity), captured=False)},
+        {"pytorch": Contestant(lambda: layout_reference(where.cu_seqlens, where.capacity), captured=False)},
         moved=out.positions.nbytes + out.blocks.nbytes,
     )
 
 
-def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
     tokens = where.capacity
     ids = torch.randint(0, 30_000, (tokens,), dtype=torch.int32, device=device)
     segments = torch.zeros(tokens, dtype=torch.uint8, device=device)
@@ -136,7 +132,7 @@ def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dty
     weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(2))
     args = (ids, where.positions, segments, word, position, segment, weight, beta, EPS)
     out = _random(tokens, width, device=device, dtype=dtype)
-    return Case(
+    return KernelCase(
         f"embed_norm {model}",
         lambda: embed_norm.embed_norm(*args, out=out),
         pytorch(embed_norm.reference, device, *args),
@@ -146,17 +142,17 @@ def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dty
 
 def _attention(
     model: str, where: Layout, width: int, heads: int, device: torch.device, dtype: torch.dtype
-) -> Iterator[Case]:
+) -> Iterator[KernelCase]:
     head_dim = width // heads
     qkv = _random(where.capacity, 3, heads, head_dim, device=device, dtype=dtype)
     out = _random(where.capacity, heads, head_dim, device=device, dtype=dtype)
     # A meta tensor has no lengths; there the bench only wants the launches.
     lengths = torch.diff(where.cu_seqlens).tolist() if device.type != "meta" else [0]
     longest = max(lengths)
-    rivals = {"padded sdpa": Rival(lambda: padded_attention(qkv, where, longest))}
+    rivals = {"padded sdpa": Contestant(lambda: padded_attention(qkv, where, longest))}
     if device.type == "cuda":
         rivals["torch varlen"] = varlen(qkv, where, longest)
-    yield Case(
+    yield KernelCase(
         f"attention {model}",
         lambda: attention.attention(qkv, where, out=out),
         rivals,
@@ -166,23 +162,23 @@ def _attention(
     q = _random(where.sequences, heads, head_dim, device=device, dtype=dtype)
     kv = qkv[:, 1:].contiguous()
     first = torch.empty_like(q)
-    yield Case(
+    yield KernelCase(
         f"first_attention {model}",
         lambda: attention.first_attention(q, kv, where, out=first),
         {
-            "padded sdpa": Rival(lambda: padded_first_attention(q, kv, where, longest)),
-            "all tokens, ours": Rival(lambda: attention.attention(qkv, where, out=out)),
+            "padded sdpa": Contestant(lambda: padded_first_attention(q, kv, where, longest)),
+            "all tokens, ours": Contestant(lambda: attention.attention(qkv, where, out=out)),
         },
         moved=kv.nbytes,
         flops=sum(4 * length * width for length in lengths),
     )
 
 
-def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
     x, residual, out = (_random(rows, width, device=device, dtype=dtype) for _ in range(3))
     bias, weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(3))
     args = (x, residual, bias, weight, beta, EPS)
-    return Case(
+    return KernelCase(
         f"add_norm {model}",
         lambda: add_norm.add_norm(*args, out=out),
         pytorch(add_norm.reference, device, *args),
@@ -190,11 +186,11 @@ def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: to
     )
 
 
-def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.device, dtype: torch.dtype) -> Case:
+def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
     x, weight = _random(rows, width, device=device, dtype=dtype), _random(wide, width, device=device, dtype=dtype)
     bias, out = _random(wide, device=device, dtype=dtype), _random(rows, wide, device=device, dtype=dtype)
     args = (x, weight, bias)
-    return Case(
+    return KernelCase(
         f"linear_gelu {model} {rows} rows",
         lambda: linear_gelu.linear_gelu(*args, out=out),
         pytorch(linear_gelu.reference, device, *args),
@@ -203,10 +199,10 @@ def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.dev
     )
 
 
-def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> Case:
+def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
     hidden = _random(where.capacity, width, device=device, dtype=dtype)
     out = _random(where.sequences, width, device=device)
-    return Case(
+    return KernelCase(
         f"pool {model}",
         lambda: pool.pool(hidden, where.cu_seqlens, normalize=True, out=out),
         pytorch(partial(pool.reference, normalize=True), device, hidden, where.cu_seqlens),
@@ -214,11 +210,11 @@ def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: to
     )
 
 
-def _topk(sizes: Sizes, device: torch.device) -> Case:
+def _topk(sizes: Sizes, device: torch.device) -> KernelCase:
     logits, recall = (_random(1, sizes.candidates, device=device) for _ in range(2))
     k = min(10, sizes.candidates)
     out = (logits.new_empty(1, k), logits.new_empty(1, k, dtype=torch.int32))
-    return Case(
+    return KernelCase(
         f"topk {k} of {sizes.candidates}",
         lambda: topk.topk(logits, recall, 5.0, k, out=out),
         pytorch(topk.reference, device, logits, recall, 5.0, k, captured=False),
@@ -226,7 +222,7 @@ def _topk(sizes: Sizes, device: torch.device) -> Case:
     )
 
 
-def _scan(n: int, width: int, queries: int, device: torch.device) -> Case:
+def _scan(n: int, width: int, queries: int, device: torch.device) -> KernelCase:
     vectors = torch.nn.functional.normalize(_random(n, width, device=device, dtype=torch.float16))
     asked, k = vectors[:queries].clone(), min(100, n)
     scratch = scan.workspace(n, queries, k, device)
@@ -235,7 +231,7 @@ def _scan(n: int, width: int, queries: int, device: torch.device) -> Case:
     def plain(asked: torch.Tensor, vectors: torch.Tensor) -> Any:
         return (asked @ vectors.T).float().topk(k, dim=1)
 
-    return Case(
+    return KernelCase(
         f"scan {n:,} × {width}, {queries} queries",
         lambda: scan.scan(vectors, asked, k, scratch=scratch, out=out),
         pytorch(plain, device, asked, vectors),

@@ -14,19 +14,21 @@ Call = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class Contestant:
     """Another way to the same result. `captured`: whether a CUDA graph can hold it (nothing waits for the host)."""
 
     call: Call
     captured: bool = True
 
 
-def pytorch(function: Callable[..., Any], device: torch.device, *args: Any, captured: bool = True) -> dict[str, Rival]:
+def pytorch(
+    function: Callable[..., Any], device: torch.device, *args: Any, captured: bool = True
+) -> dict[str, Contestant]:
     """`function` as it is and, on a GPU, through torch.compile, which compiles at its first call."""
-    rivals = {"pytorch": Rival(lambda: function(*args), captured)}
+    rivals = {"pytorch": Contestant(lambda: function(*args), captured)}
     if device.type == "cuda":
         compiled = torch.compile(function, dynamic=False)
-        rivals["torch.compile"] = Rival(lambda: compiled(*args), captured)
+        rivals["torch.compile"] = Contestant(lambda: compiled(*args), captured)
     return rivals
 
 
@@ -61,7 +63,7 @@ def _padded(
     return padded, mask[:, None, None], (sequence, place)
 
 
-def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
+def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Contestant:
     """PyTorch's attention over packed sequences; it fails when it is called where PyTorch has none."""
     # Its sequences must cover the buffer, so the tail is one more.
     ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
@@ -73,4 +75,4 @@ def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Rival:
 
         return varlen_attn(q, k, v, ends, ends, longest, longest)
 
-    return Rival(call)
+    return Contestant(call)

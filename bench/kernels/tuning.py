@@ -12,8 +12,8 @@ from unittest import mock
 
 import torch
 
-from .cases import Case
-from .contestants import Rival
+from .cases import KernelCase
+from .contestants import Contestant
 from .timing import each_of
 
 OURS = "ours"
@@ -51,7 +51,7 @@ RULES = {
 }
 
 
-def tried(case: Case, device: torch.device) -> dict[str, float | None]:
+def tried(case: KernelCase, device: torch.device) -> dict[str, float | None]:
     """Microseconds of the case under each candidate of its op's rule; empty where an op has no rule.
 
     None for a candidate that fails: one that wants more shared memory than the card has is no answer, and no end.
@@ -64,6 +64,6 @@ def tried(case: Case, device: torch.device) -> dict[str, float | None]:
     for fields in rule.candidates:
         answer = getattr(module, rule.kind)(*fields)
         with mock.patch.object(module, rule.function, lambda *_, answer=answer: answer):
-            took, _ = each_of({OURS: Rival(case.ours)}, device)
+            took, _ = each_of({OURS: Contestant(case.ours)}, device)
         times[str(answer)] = took[OURS] * 1e6 if OURS in took else None
     return times

@@ -9,6 +9,6 @@ children/        what runs over there: scripts that know nothing of Tandem
 
 from .catalog import DEFAULT, RIVALS, Spec
 from .environments import ENVIRONMENTS
-from .process import Rival, Unavailable, running, start_all
+from .process import Rival, Unavailable, running
 
-__all__ = ["DEFAULT", "ENVIRONMENTS", "RIVALS", "Rival", "Spec", "Unavailable", "running", "start_all"]
+__all__ = ["DEFAULT", "ENVIRONMENTS", "RIVALS", "Rival", "Spec", "Unavailable", "running"]

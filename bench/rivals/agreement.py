@@ -18,7 +18,8 @@ from ...engine.models.cross_encoder import CrossEncoder
 from ..document import Document, Table, document
 from ..latency import needed_reranker
 from ..workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
-from . import RIVALS, Rival, Unavailable
+from .catalog import RIVALS
+from .process import Unavailable, running
 
 MEASURES = "whether each rival's scores order the same pairs as Tandem's FP32 scores do, and which rivals run here"
 AGREES = 0.99
@@ -52,19 +53,18 @@ def agreement(
     ours = [reranker.score(question, passages) for question, passages in pairs]
     reasons = dict(absent or {})
     found: dict[str, dict[str, Any]] = {}
-    for name in rivals:
-        if name in reasons:
-            continue
-        tell(f"starting {name}")
-        try:
-            with Rival(
-                RIVALS[name], engine.encoder.artifact, reranker.artifact, threads=engine.device.threads,
-                environments=environments,
-            ) as rival:  # fmt: skip
+    with running(
+        [name for name in rivals if name not in reasons], engine.encoder.artifact, reranker.artifact,
+        threads=engine.device.threads, environments=environments, tell=tell,
+    ) as (started, missing):  # fmt: skip
+        reasons |= missing
+        for rival in started:
+            try:
                 theirs = [rival.rerank(question, passages).values for question, passages in pairs]
-                found[name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
-        except Unavailable as reason:
-            reasons[name] = str(reason)
+            except Unavailable as reason:
+                reasons[rival.name] = str(reason)
+            else:
+                found[rival.name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
     lengths = pair_lengths(engine, reranker, questions, rows)
     description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
     table = _table(description, found, reasons)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...engine.errors import InputError
 from ...engine.models.artifact import VARIANT_FILES, Artifact
+from ..child import OFFLINE, Child, ChildEndedError, ChildSilentError, Message
 from .catalog import RIVALS, Spec
 from .environments import python_of
 from .staging import stage
@@ -58,19 +54,13 @@ class Rival:
             raise Unavailable(f"no environment {spec.environment}; make it with `tandem bench rivals --install`")
         if missing := [a for a in (encoder, reranker) if spec.precision not in a.manifest.variants]:
             raise Unavailable(f"{missing[0].path} has no {spec.precision} variant")
-        self._scratch = tempfile.TemporaryDirectory(prefix="tandem-rival-")
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        scratch = Path(self._scratch.name)
-        self._process = subprocess.Popen(
-            [str(python), "-m", f"children.{spec.child}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
-            cwd=scratch, env=_environment(threads, scratch),
-        )  # fmt: skip
-        try:
+        with ExitStack() as undo:
+            scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="tandem-rival-")))
+            errors = undo.enter_context(tempfile.TemporaryFile())
+            command = [str(python), "-m", f"children.{spec.child}"]
+            self._child = undo.enter_context(Child(command, errors, env=_environment(threads, scratch), cwd=scratch))
             ready = self._call(configuration(spec, encoder, reranker, scratch, threads), START_SECONDS)
-        except Unavailable:
-            self.close()
-            raise
+            self._undo = undo.pop_all()
         self.versions: dict[str, str] = ready["versions"]
 
     def encode(self, texts: Sequence[str]) -> Timed:
@@ -90,46 +80,23 @@ class Rival:
 
     def close(self) -> None:
         """End the process and remove its files."""
-        self._process.kill()
-        self._process.communicate()
-        self._stderr.close()
-        self._scratch.cleanup()
+        self._undo.close()
 
     def __enter__(self) -> Rival:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, request: dict[str, Any], seconds: float = CALL_SECONDS) -> dict[str, Any]:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        slow = threading.Timer(seconds, self._process.kill)
-        slow.start()
+    def _call(self, request: Message, seconds: float = CALL_SECONDS) -> Message:
+        self._child.tell(request)
         try:
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            slow.cancel()
-        if not line:
-            raise Unavailable(self._last_words(seconds))
-        reply = json.loads(line)
+            reply = self._child.hear(seconds)
+        except (ChildSilentError, ChildEndedError) as reason:
+            raise Unavailable(str(reason)) from reason
         if "error" in reply:
             raise Unavailable(reply["error"])
-        return cast(dict[str, Any], reply)
-
-    def _last_words(self, seconds: float) -> str:
-        if self._process.wait() == -signal.SIGKILL:
-            return f"it gave no answer within {seconds:.0f} s"
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return f"its process ended: {lines[-1] if lines else f'exit status {self._process.returncode}'}"
+        return reply
 
 
 def configuration(spec: Spec, encoder: Artifact, reranker: Artifact, scratch: Path, threads: int) -> dict[str, Any]:
@@ -159,36 +126,23 @@ def running(
     environments: Path | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> Iterator[tuple[list[Rival], dict[str, str]]]:
-    """`start_all`, for the length of a block."""
-    started, absent = start_all(names, encoder, reranker, threads=threads, environments=environments, tell=tell)
-    try:
-        yield started, absent
-    finally:
-        for rival in started:
-            rival.close()
+    """For the length of a block, the rivals of `names` that start here, and the reason of each that does not.
 
-
-def start_all(
-    names: Sequence[str],
-    encoder: Artifact,
-    reranker: Artifact,
-    *,
-    threads: int,
-    environments: Path | None = None,
-    tell: Callable[[str], None] = lambda message: None,
-) -> tuple[list[Rival], dict[str, str]]:
-    """The rivals of `names` that start here, and the reason of each that does not; raises InputError for no rival."""
+    Raises InputError for no rival.
+    """
     if unknown := [name for name in names if name not in RIVALS]:
         raise InputError(f"unknown rival {unknown[0]!r}; there are {', '.join(RIVALS)}")
     started: list[Rival] = []
     absent: dict[str, str] = {}
-    for name in names:
-        tell(f"starting {name}")
-        try:
-            started.append(Rival(RIVALS[name], encoder, reranker, threads=threads, environments=environments))
-        except Unavailable as reason:
-            absent[name] = str(reason)
-    return started, absent
+    with ExitStack() as block:
+        for name in names:
+            tell(f"starting {name}")
+            try:
+                rival = Rival(RIVALS[name], encoder, reranker, threads=threads, environments=environments)
+                started.append(block.enter_context(rival))
+            except Unavailable as reason:
+                absent[name] = str(reason)
+        yield started, absent
 
 
 def _environment(threads: int, scratch: Path) -> dict[str, str]:
@@ -202,7 +156,7 @@ def _environment(threads: int, scratch: Path) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true",
-        "HF_HUB_OFFLINE": "1",
+        **OFFLINE,
         "HF_HOME": str(scratch / "hub"),
         "DO_NOT_TRACK": "1",
         "INFINITY_ANONYMOUS_USAGE_STATS": "0",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import EngineError
+from ..child import Child
 from .load_generator import wait_until
 
 _SCRIPT = """
-import json, sys
+import json, os, sys
+os.dup2(2, 1)
 from pathlib import Path
 from tandem.engine.server import ServerSettings, logs
 from tandem.engine.server.run import serve
@@ -25,13 +27,15 @@ logs.set_up(30)
 serve(Path(sys.argv[1]), ServerSettings(**json.loads(sys.argv[2])))
 """
 HOST = "127.0.0.1"
+ENDING_SECONDS = 60.0
+"""For the searches that it has begun."""
 
 
 @dataclass
 class Served:
     """A running server."""
 
-    process: subprocess.Popen[bytes]
+    process: Child
     port: int
     admin_port: int
 
@@ -49,8 +53,8 @@ class Served:
 
     def is_ready(self) -> bool:
         """Whether it says so; raises EngineError when it has ended."""
-        if self.process.poll() is not None:
-            raise EngineError(f"the server ended with exit status {self.process.returncode}; its log says why")
+        if not self.process.running():
+            raise EngineError(f"the server could not start: {self.process.how_it_ended()}")
         try:
             return bool(self.status()["ready"])
         except OSError:
@@ -65,19 +69,12 @@ def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterat
     """
     port, admin_port = _free_port(), _free_port()
     chosen = {"port": port, "admin_port": admin_port, "drain_delay_ms": 0, **settings}
-    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(collection), json.dumps(chosen)])
-    try:
+    command = [sys.executable, "-c", _SCRIPT, str(collection), json.dumps(chosen)]
+    with tempfile.TemporaryFile() as log, Child(command, log, grace=ENDING_SECONDS) as process:
         running = Served(process, port, admin_port)
         if not wait_until(running.is_ready, seconds):
             raise EngineError(f"the server was not ready within {seconds:.0f} s")
         yield running
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _resident(pid: int) -> float:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tandem.bench.kernels import benchmark, timing, tuning
-from tandem.bench.kernels.cases import Case
+from tandem.bench.kernels.cases import KernelCase
 from tandem.bench.kernels.compiled import recording
-from tandem.bench.kernels.contestants import Rival
+from tandem.bench.kernels.contestants import Contestant
 from tandem.bench.kernels.timing import each_of
 from tandem.cli import main
 
@@ -56,7 +56,7 @@ def test_a_rival_that_fails_is_named_and_the_others_are_timed() -> None:
     def missing() -> None:
         raise ImportError("no module of that name")
 
-    timed, failed = each_of({"absent": Rival(missing), "there": Rival(lambda: None)}, torch.device("cpu"))
+    timed, failed = each_of({"absent": Contestant(missing), "there": Contestant(lambda: None)}, torch.device("cpu"))
     assert list(timed) == ["there"]
     assert failed == {"absent": "ImportError: no module of that name"}
 
@@ -79,9 +79,11 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise RuntimeError("out of resource: shared memory")
 
-    def made(*sizes: object) -> Iterator[Case]:
-        yield Case("add_norm that fails", fails, {"pytorch": Rival(lambda: None)}, moved=1)
-        yield Case("topk", lambda: time.sleep(0.002), {"alone": Rival(lambda: time.sleep(0.004), False)}, moved=1)
+    def made(*sizes: object) -> Iterator[KernelCase]:
+        yield KernelCase("add_norm that fails", fails, {"pytorch": Contestant(lambda: None)}, moved=1)
+        yield KernelCase(
+            "topk", lambda: time.sleep(0.002), {"alone": Contestant(lambda: time.sleep(0.004), False)}, moved=1
+        )
 
     monkeypatch.setattr(benchmark, "cases", made)
 
@@ -119,13 +121,13 @@ def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_launch_rule_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([None, RuntimeError("out of resource"), *[None] * 100])
 
-    def call(rival: Rival, device: torch.device) -> float:
+    def call(rival: Contestant, device: torch.device) -> float:
         if error := next(calls):
             raise error
         return 1.0
 
     monkeypatch.setattr(timing, "seconds", call)
-    times = tuning.tried(Case("attention", lambda: None, {}, moved=1), torch.device("cpu"))
+    times = tuning.tried(KernelCase("attention", lambda: None, {}, moved=1), torch.device("cpu"))
     assert [took is None for took in times.values()] == [number == 1 for number in range(len(times))]
 
 

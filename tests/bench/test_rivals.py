@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench.rivals import RIVALS, Rival, Unavailable, start_all
+from tandem.bench.rivals import RIVALS, Rival, Unavailable, running
 from tandem.bench.rivals.environments import install
 from tandem.bench.rivals.staging import stage
 from tandem.engine.errors import InputError
@@ -55,8 +55,8 @@ def test_what_a_rival_reads_is_limited_as_ours_is(models, tmp_path: Path):
 
 
 def test_a_rival_without_its_environment_says_how_to_make_it(models, tmp_path: Path):
-    started, absent = start_all(["flashrank"], *models, threads=1, environments=tmp_path)
-    assert started == []
+    with running(["flashrank"], *models, threads=1, environments=tmp_path) as (started, absent):
+        assert started == []
     assert "bench rivals --install" in absent["flashrank"]
 
 
@@ -85,13 +85,13 @@ def test_a_rival_that_cannot_load_says_why(models):
 
 
 def test_a_rival_whose_process_dies_says_so(models):
-    with pytest.raises(Unavailable, match=r"its process ended: .*No module named children\.nobody"):
+    with pytest.raises(Unavailable, match=r"its process ended with exit status 1: .*No module named children\.nobody"):
         Rival(replace(RIVALS["onnxruntime"], child="nobody"), *models, threads=1)
 
 
 def test_a_rival_that_hangs_is_left_out(models, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tandem.bench.rivals.process.START_SECONDS", 0.05)  # less than an interpreter needs to start
-    with pytest.raises(Unavailable, match="no answer within 0 s"):
+    with pytest.raises(Unavailable, match="nothing was heard for 0 s"):
         Rival(RIVALS["onnxruntime"], *models, threads=1)
 
 
@@ -105,4 +105,4 @@ def test_a_failed_request_is_the_reason_and_not_an_answer(models):
 
 def test_an_unknown_rival_is_an_input_error(models):
     with pytest.raises(InputError, match="unknown rival 'x'; there are transformers"):
-        start_all(["x"], *models, threads=1)
+        running(["x"], *models, threads=1).__enter__()

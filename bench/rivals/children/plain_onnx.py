@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from .protocol import Config, serve
+from .protocol import Config, pooled, serve
 
 
 class _Plain:
@@ -44,12 +44,10 @@ class PlainOnnx:
             _Plain(config[kind], graph, config[f"{kind}_tokens"], config[f"{kind}_pad_id"], threads)
             for kind in ("encoder", "reranker")
         )
-        self._first = config["pooling"] == "cls"
+        self._pooling = config["pooling"]
 
     def encode(self, texts: Sequence[str]) -> Any:
-        hidden, mask = self._encoder.run(texts)
-        pooled = hidden[:, 0] if self._first else (hidden * mask[:, :, None]).sum(axis=1)
-        return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return pooled(*self._encoder.run(texts), self._pooling)
 
     def rerank(self, query: str, texts: Sequence[str]) -> Any:
         return self._reranker.run([(query, text) for text in texts])[0][:, 0]

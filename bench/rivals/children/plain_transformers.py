@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from .protocol import Config, serve
+from .protocol import Config, pooled, serve
 
 
 class PlainTransformers:
@@ -21,17 +21,14 @@ class PlainTransformers:
         self._encoder_tokenizer = AutoTokenizer.from_pretrained(config["encoder"])
         self._reranker_tokenizer = AutoTokenizer.from_pretrained(config["reranker"])
         self._limits = config["encoder_tokens"], config["reranker_tokens"]
-        self._first = config["pooling"] == "cls"
+        self._pooling = config["pooling"]
 
     def encode(self, texts: Sequence[str]) -> Any:
         with torch.inference_mode():
             inputs = self._encoder_tokenizer(
                 list(texts), padding=True, truncation=True, max_length=self._limits[0], return_tensors="pt"
             )
-            hidden = self._encoder(**inputs).last_hidden_state
-            mask = inputs["attention_mask"].unsqueeze(-1)
-            pooled = hidden[:, 0] if self._first else (hidden * mask).sum(1) / mask.sum(1)
-            return torch.nn.functional.normalize(pooled, dim=1).numpy()
+            return pooled(self._encoder(**inputs).last_hidden_state, inputs["attention_mask"], self._pooling)
 
     def rerank(self, query: str, texts: Sequence[str]) -> Any:
         with torch.inference_mode():

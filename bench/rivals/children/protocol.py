@@ -1,5 +1,7 @@
 """JSON lines over stdin and stdout: a configuration, then requests; what is timed is the library's call alone.
 
+Every child of a benchmark speaks so (see `bench/child.py`); this module needs nothing but Python.
+
 in:  a configuration: `process.configuration` makes it
 out: {"ready": true, "versions": {...}} or {"error": reason}
 in:  {"op": "encode", "texts": [...]}            out: {"ms": x, "vectors": [[...]]}
@@ -42,21 +44,20 @@ class Together(Adapter, Protocol):
 
 def serve(make: Callable[[Config], Adapter]) -> None:
     """Load with the first line's configuration, then answer request after request until stdin ends."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    told = answers()
     config = json.loads(sys.stdin.readline())
     try:
         adapter = make(config)
     except Exception as error:  # the reason goes into the result: a rival that cannot load is listed with it
-        _reply(replies, {"error": f"{type(error).__name__}: {error}"})
+        answer(told, {"error": f"{type(error).__name__}: {error}"})
         return
     versions = {name: metadata.version(name) for name in adapter.packages}
-    _reply(replies, {"ready": True, "versions": versions})
+    answer(told, {"ready": True, "versions": versions})
     for line in sys.stdin:
-        _reply(replies, _answer(adapter, json.loads(line)))
+        answer(told, _asked(adapter, json.loads(line)))
 
 
-def _answer(adapter: Adapter, request: dict[str, Any]) -> dict[str, Any]:
+def _asked(adapter: Adapter, request: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         if request["op"] == "encode":
@@ -69,13 +70,29 @@ def _answer(adapter: Adapter, request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # likewise
         return {"error": f"{type(error).__name__}: {error}"}
     ms = (time.perf_counter() - start) * 1e3
-    return {"ms": ms, name: values.tolist() if hasattr(values, "tolist") else _plain(values)}
+    return {"ms": ms, name: values}
 
 
-def _plain(values: Any) -> list[Any]:
-    return [value.tolist() if hasattr(value, "tolist") else value for value in values]
+def pooled(hidden: Any, mask: Any, pooling: str) -> Any:
+    """Unit vectors [n, d] of hidden states [n, width, d] and a mask [n, width], arrays of numpy or tensors of PyTorch:
+    of each text's first token for the pooling `cls`, the mean of its tokens otherwise."""
+    vectors = hidden[:, 0] if pooling == "cls" else (hidden * mask[:, :, None]).sum(1)
+    return vectors / (vectors**2).sum(1)[:, None] ** 0.5  # a mean's divisor does not change its direction
 
 
-def _reply(replies: TextIO, document: dict[str, Any]) -> None:
-    replies.write(json.dumps(document) + "\n")
-    replies.flush()
+def answers() -> TextIO:
+    """Where answers go. What a library prints must not look like one: from here on stdout is stderr."""
+    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return told
+
+
+def answer(told: TextIO, message: dict[str, Any]) -> None:
+    """One line for the parent."""
+    told.write(json.dumps(message, default=_plain) + "\n")
+    told.flush()
+
+
+def _plain(value: Any) -> Any:
+    """Arrays, tensors and their numbers as Python's; of anything else its words."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

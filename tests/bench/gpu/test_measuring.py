@@ -21,13 +21,12 @@ from tandem.bench.gpu import clock  # noqa: E402
 from tandem.bench.gpu import collection as engine  # noqa: E402
 from tandem.bench.gpu import search as searches  # noqa: E402
 from tandem.bench.gpu import worker as working  # noqa: E402
-from tandem.bench.gpu.case import Task  # noqa: E402
-from tandem.bench.gpu.kernels import ops  # noqa: E402
+from tandem.bench.gpu.case import PLAN, SECTIONS, Task, cases  # noqa: E402
+from tandem.bench.gpu.kernels import kernels  # noqa: E402
 from tandem.bench.gpu.memory import used  # noqa: E402
 from tandem.bench.gpu.random_models import made  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
 from tandem.bench.gpu.roofline import rates  # noqa: E402
-from tandem.bench.gpu.sections import PLAN, SECTIONS  # noqa: E402
 from tandem.bench.gpu.settings import BERT_BASE, TINY, XLMR_LARGE, Settings, dry_run, restored  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
 from tandem.engine.scheduling.cost_model import CostModel  # noqa: E402
@@ -70,73 +69,101 @@ def test_a_p99_of_few_samples_is_left_out():
     assert clock.percentiles([1.0] * 200)["p99 ms"] == 1.0
 
 
-@pytest.mark.parametrize("error", [DeviceError("the GPU stopped working during a scan"), ImportError("x"), OSError()])
-def test_a_fault_during_a_check_is_a_failure(error: Exception):
-    def check() -> dict[str, Any]:
-        raise error
+# A file with a test of each kind, among them what a machine lacks and a fault of the device.
+CHECKED = """
+import pytest
+from tandem.engine.errors import DeviceError
 
-    (row,) = checking.judged(check)
-    assert row["passed"] is False
-    assert type(error).__name__ in row["error"]
+@pytest.mark.parametrize("size", [1, 2])
+def test_scan_against_numpy(record_property, size):
+    record_property("found", 0.25)
+    record_property("allowed", 0.5)
 
+def test_a_fault():
+    raise DeviceError("the GPU stopped working during a scan")
 
-def test_what_is_not_here_is_no_failure_and_no_proof(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checking.gpu, "torch_problem", lambda: "triton is not installed")
-    monkeypatch.setattr(checking.gpu, "faiss_problem", lambda: "FAISS sees no GPU")
-    for check in (checking.scan_check, checking.faiss_check):
-        (row,) = checking.judged(lambda check=check: check(Settings()))
-        assert row["passed"] is None
-        assert row["error"].startswith("not run: ")
+def test_too_far(record_property):
+    record_property("found", float("inf"))
+    assert not "far from it", "inf ids that differ, 0 allowed"
 
+def test_not_here():
+    pytest.skip("FAISS sees no GPU")
 
-def test_a_refused_graph_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """ONNX Runtime has its provider, so that the check can run, and then does not take the graph."""
+@pytest.fixture
+def refused():
+    raise ImportError("libcudart.so.12")
 
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise DeviceError("the GPU refused model.onnx")
+def test_a_fixture_that_fails(refused):
+    pass
 
-    monkeypatch.setattr(checking, "_cross", refuse)
-    (row,) = checking.judged(lambda: checking.onnx_check(task("checks", "first", scratch=tmp_path), TINY))
-    assert (row["passed"], row["error"]) == (False, "DeviceError: the GPU refused model.onnx")
+@pytest.mark.gpu
+def test_only_on_a_gpu():
+    raise AssertionError
 
-
-def hits(rows: list[int], scores: list[float], cosines: list[float]) -> Any:
-    return SimpleNamespace(
-        rows=np.array(rows), places=np.argsort(np.argsort(-np.array(cosines))), scores=np.array(scores),
-        cosines=np.array(cosines),
-    )  # fmt: skip
-
-
-def test_a_hit_is_judged_by_the_oracles_score():
-    scores = [9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.49, -3.0]
-    oracle = hits(list(range(12)), scores, np.linspace(0.9, 0.6, 12).tolist())
-    same = SimpleNamespace(rows=np.arange(10))
-    swapped = SimpleNamespace(rows=np.array([*range(9), 10]))  # a tie within half precision
-    wrong = SimpleNamespace(rows=np.array([*range(9), 11]))
-    twice = SimpleNamespace(rows=np.array([*range(9), 8]))
-    assert checking.hits_judged(same, oracle, 12)[:2] == pytest.approx((0.0, 1.0))
-    assert checking.hits_judged(swapped, oracle, 12)[:2] == pytest.approx((0.0, 0.9))
-    assert checking.hits_judged(wrong, oracle, 12)[:2] == pytest.approx((0.1, 0.9))
-    assert checking.hits_judged(twice, oracle, 12)[0] == pytest.approx(0.1)
-    assert checking.hits_judged(None, oracle, 12)[0] == 1.0
-    # With fewer candidates the last two were not recalled; a hit among them is wrong however well it is scored.
-    assert checking.hits_judged(swapped, oracle, 10)[0] == pytest.approx(0.1)
+def test_settings_of_the_run(request):
+    assert request.config.pluginmanager.get_plugin("tandem-bench-gpu").settings.seed == 7
+"""
 
 
-def test_the_checks_know_heads_of_64():
-    labels = [case.label for case in checking.checks(task("checks", "first", Settings()))]
-    assert "the same, heads of 64" in labels
-    wide = checking.WIDE_HEADS
-    assert (wide.width // wide.heads, wide.layers) == (64, 2)
-    assert checking.MINILM.width // checking.MINILM.heads == 32
+@pytest.fixture
+def tests_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where `tandem bench gpu` looks for tests."""
+    monkeypatch.setattr(checking, "ROOT", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nmarkers = ["gpu: needs a CUDA device"]\naddopts = "--import-mode=importlib"\n'
+    )
+    return tmp_path / "tests"
+
+
+def test_a_test_is_a_row_of_what_it_recorded_or_why_it_failed(tests_of: Path):
+    (tests_of / "test_all_kinds.py").write_text(CHECKED)
+    found = {row["check"]: row for row in checking.tested("test_all_kinds.py", replace(dry_run(), seed=7))}
+    assert found["scan against numpy"] == {
+        "check": "scan against numpy", "passed": True, "tests": 2, "found": 0.25, "allowed": 0.5,
+    }  # fmt: skip
+    assert found["a fault"]["passed"] is False
+    assert found["a fault"]["error"].endswith("DeviceError: the GPU stopped working during a scan")
+    assert (found["too far"]["passed"], found["too far"]["found"]) == (False, float("inf"))
+    assert "inf ids that differ, 0 allowed" in found["too far"]["error"]
+    assert (found["not here"]["passed"], found["not here"]["error"]) == (None, "not run: FAISS sees no GPU")
+    assert found["a fixture that fails"]["passed"] is False
+    assert found["settings of the run"]["passed"] is True
+    assert "only on a gpu" not in found
+
+
+@pytest.mark.parametrize(
+    ("words", "passed", "error"),
+    [
+        ("import no_such_library", None, "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("import", False, "SyntaxError"),
+        ("", None, "not run: pytest ended with NO_TESTS_COLLECTED"),
+        (None, None, "not run: the tests are not here"),
+    ],
+)
+def test_a_file_without_tests_that_run_says_why(tests_of: Path, words: str | None, passed: bool | None, error: str):
+    name = f"test_{tests_of.parent.name}.py"  # pytest imports a name once
+    if words is not None:
+        (tests_of / name).write_text(words)
+    (row,) = checking.tested(name, dry_run())
+    assert row["passed"] is passed
+    assert error in row["error"]
 
 
 def test_faiss_is_checked_in_a_process_of_its_own():
-    assert [case.label for case in checking.checks(task("checks", "then"))] == ["FAISS against numpy"]
+    found = {turn: [case.label for case in cases(task("checks", turn))] for turn in ("first", "then")}
+    assert found == {"first": ["bench/gpu/test_oracles.py"], "then": ["bench/gpu/test_faiss.py"]}
+
+
+def test_the_tests_of_kernels_and_engine_are_parts_of_the_run():
+    labels = [case.label for case in cases(task("tests", "last", Settings()))]
+    assert {"kernels/test_scan.py", "kernels/test_graph.py", "engine/test_on_gpu.py"} <= set(labels)
+    assert "engine/recall/test_gpu.py" in labels
+    assert "engine/test_engine.py" not in labels, "it has nothing for a GPU"
 
 
 def test_without_a_collection_that_section_says_so_and_fails_nothing():
-    (case,) = engine.engine(task("engine", "then"))
+    (case,) = engine.collection(task("engine", "then"))
     (row,) = case.run()
     assert row["passed"] is None
     assert "--collection" in row["error"]
@@ -189,7 +216,7 @@ def test_an_error_of_every_caller_is_the_rows(monkeypatch: pytest.MonkeyPatch):
 
 def test_rows_that_targets_are_about_come_first_and_slow_ones_last():
     def labels(section: str, turn: str) -> list[str]:
-        return [case.label for case in SECTIONS[section](task(section, turn, Settings()))]
+        return [case.label for case in cases(task(section, turn, Settings()))]
 
     assert labels("latency", "first") == ["MiniLM-L6-shaped, 1000000, 128, 100"]
     assert [label.split(",")[0] for label in labels("latency", "last")] == [XLMR_LARGE.name]
@@ -210,16 +237,16 @@ def test_a_kernel_that_cannot_be_made_costs_its_group(monkeypatch: pytest.Monkey
 
     original = kernel_cases.cases
 
-    def cases(sizes: Any, *args: Any) -> Any:
+    def made_cases(sizes: Any, *args: Any) -> Any:
         if not sizes.vectors:
             raise RuntimeError("out of memory")
         yield from original(sizes, *args)
 
-    monkeypatch.setattr(kernel_cases, "cases", cases)
-    (failed,) = ops(task("kernels", "then"))
+    monkeypatch.setattr(kernel_cases, "cases", made_cases)
+    (failed,) = kernels(task("kernels", "then"))
     with pytest.raises(RuntimeError, match="out of memory"):
         list(failed.run())
-    assert [case.about["op"].split()[0] for case in ops(task("kernels", "first"))][:1] == ["scan"]
+    assert [case.about["op"].split()[0] for case in kernels(task("kernels", "first"))][:1] == ["scan"]
 
 
 def test_floors_that_are_not_all_there_are_none():
@@ -262,7 +289,7 @@ def test_a_broken_context_is_noticed(monkeypatch: pytest.MonkeyPatch):
     def broken() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(working.gpu, "torch_problem", lambda: None)
+    monkeypatch.setattr(working.cuda_driver, "torch_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     there = replace(Settings(), device="meta")
@@ -270,5 +297,5 @@ def test_a_broken_context_is_noticed(monkeypatch: pytest.MonkeyPatch):
     assert working.works(there)
     monkeypatch.setattr(torch.cuda, "synchronize", broken)
     assert not working.works(there)
-    monkeypatch.setattr(working.gpu, "torch_problem", lambda: "torch is not installed")
+    monkeypatch.setattr(working.cuda_driver, "torch_problem", lambda: "torch is not installed")
     assert working.works(there), "nothing is known of it, so the next case may try"

@@ -26,7 +26,7 @@ from tandem.engine.errors import InputError
 # A worker whose section `kernels` is what a test wants of it: {CASES} are (name, statement) pairs.
 SCRIPT = """
 import os, signal, sys, time
-from tandem.bench.gpu import worker as work
+from tandem.bench.gpu import worker
 from tandem.bench.gpu.case import Case
 
 def case(name, statement):
@@ -36,9 +36,9 @@ def case(name, statement):
         yield {{"us": 2.0}}
     return Case({{"op": name, "who": "ours"}}, run)
 
-work.SECTIONS["kernels"] = lambda task: (case(*each) for each in {cases!r})
+worker.cases = lambda task: (case(*each) for each in {cases!r})
 {extra}
-work.main()
+worker.main()
 """
 
 
@@ -93,7 +93,7 @@ def test_a_machine_where_every_case_dies_is_given_up(tmp_path: Path, monkeypatch
 
 
 def test_a_broken_device_is_left_for_a_new_process(tmp_path: Path):
-    broken = "work.works = lambda settings: not os.environ.get('BROKEN')"
+    broken = "worker.works = lambda settings: not os.environ.get('BROKEN')"
     fault = "os.environ['BROKEN'] = '1'; raise RuntimeError('an illegal memory access was encountered')"
     messages = told(tmp_path, command(("a", fault), ("b", ""), extra=broken))
     assert [message["row"].get("error") for message in messages[:-1]] == [
@@ -117,7 +117,7 @@ def told(task):
     offline = os.environ["HF_HUB_OFFLINE"] + os.environ["TRANSFORMERS_OFFLINE"]
     about = {"op": offline, "who": repr(task.settings)}
     yield Case(about, lambda: [{"floors": task.floors, "c": str(task.collection)}])
-work.SECTIONS["kernels"] = told
+worker.cases = told
 """
     settings = replace(Settings(device="cpu"), seed=7)
     messages: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ def test_a_case_that_raises_ends_alone(tmp_path: Path, monkeypatch: pytest.Monke
         raise ValueError("broken\nmore")
 
     cases = [Case({"op": "x"}, broken), Case({"op": "y"}, lambda: [{"a": 2}])]
-    monkeypatch.setitem(working.SECTIONS, "kernels", lambda task: cases)
+    monkeypatch.setattr(working, "cases", lambda task: cases)
     messages: list[dict[str, Any]] = []
     working.work(Task("kernels", "then", dry_run(), tmp_path), messages.append, seconds=60)
     assert [message["row"] for message in messages if "row" in message] == [
@@ -198,7 +198,7 @@ def test_an_error_does_not_tell_where_files_lie(tmp_path: Path, monkeypatch: pyt
 
         return [Case({"op": "x"}, fail)]
 
-    monkeypatch.setitem(working.SECTIONS, "kernels", cases)
+    monkeypatch.setattr(working, "cases", cases)
     collection = tmp_path / "somebody" / "c"
     document = run(dry_run(), tmp_path, collection=collection, sections=["kernels"], apart=False)
     assert document["sections"]["kernels"]["rows"][0]["error"] == "ValueError: rivals-tiny and c do not fit"
