@@ -35,7 +35,7 @@ def run():
     @with_options(Other, panel="More")
     @with_options(Model, leave_out=("hidden",), panel="Some")
     def command(word: str, given: dict[str, Any]) -> None:
-        print(json.dumps({"word": word, **given}))
+        typer.echo(json.dumps({"word": word, **given}))
 
     def answer(*arguments: str) -> str:
         result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
