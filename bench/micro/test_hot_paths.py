@@ -13,10 +13,9 @@ import pytest
 from tandem.engine.collection.ragged import Ragged
 from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.scheduling.job import Job
-from tandem.engine.scheduling.scheduler import form
-from tandem.engine.scoring.fusion import Fusion
+from tandem.engine.scheduling.micro_batch import form
+from tandem.engine.scoring.fusion import Fusion, Scored, rank
 from tandem.engine.scoring.lexical import Lexicon
-from tandem.engine.scoring.ranking import rank
 from tandem.engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
 
 BERT_PAIR = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
@@ -78,7 +77,7 @@ def test_pad(benchmark: Any, passages: TokenBatch) -> None:
 def test_final_order(benchmark: Any) -> None:
     random = np.random.default_rng(2)
     recall, logits = random.random(CANDIDATES, np.float32), random.random(CANDIDATES, np.float32)
-    assert len(benchmark(rank, recall, recall, logits, Fusion(recall_weight=5.0)).places) == CANDIDATES
+    assert len(benchmark(rank, recall, recall, Scored.of(logits), Fusion(recall_weight=5.0)).places) == CANDIDATES
 
 
 def test_lexical_scores(benchmark: Any, passages: TokenBatch) -> None:
