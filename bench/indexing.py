@@ -9,54 +9,41 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..engine import Engine
 from ..engine.build.indexing import index_corpus
+from ..engine.collection.report import Progress
 from ..engine.models.encoder import BiEncoder
 from . import roofline
 from .document import Document, Table, document
-from .latency import needed_reranker
-from .rivals import Rival, Unavailable, running
+from .rivals import Rival, Unavailable
+from .setup import Setup
 from .stats import significant, spread
-from .workloads import Workload, model_names, read_texts
+from .workloads import model_names, read_texts
 
 WARM_UP = 32
 """Texts that a rival encodes before it is timed: a batch by the defaults of most."""
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
 
 
-def indexing(
-    engine: Engine,
-    workload: Workload,
-    *,
-    passages: int,
-    rivals: Sequence[str] = (),
-    environments: Path | None = None,
-    repeats: int = 3,
-    seed: int = 0,
-    scratch: Path | None = None,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
-) -> Document:
-    """Index `passages` passages drawn with `seed` once; encode them `repeats` times with each system, in turns."""
+def indexing(setup: Setup, *, passages: int, repeats: int = 3, scratch: Path | None = None) -> Document:
+    """Index `passages` passages drawn with the seed once; encode them `repeats` times with each system, in turns."""
+    engine = setup.engine
     count = min(passages, len(engine.collection))
-    rows = np.sort(np.random.default_rng(seed).choice(len(engine.collection), count, replace=False))
+    rows = np.sort(np.random.default_rng(setup.seed).choice(len(engine.collection), count, replace=False))
     plain = read_texts(engine, rows, titled=engine.collection.manifest.settings.encode_title)
     texts = [engine.encoder.prompted(text, "passage") for text in plain]
-    rates = roofline.measure(engine.device.threads)
+    rates = roofline.measure(setup.threads)
     encoder = BiEncoder(engine.encoder.artifact, engine.device, engine.encoder.precision, split="sequences")
     encoder.warm_up()
-    with running(
-        rivals, encoder.artifact, needed_reranker(engine).artifact, threads=engine.device.threads,
-        environments=environments,
-    ) as (started, absent):  # fmt: skip
+    with setup.running() as (started, absent):
         able = [rival for rival in started if "encode" in rival.spec.abilities]
         absent.update({rival.name: "it has no bi-encoder" for rival in started if rival not in able})
-        seconds = _turns(encoder, able, texts, repeats, absent, progress)
+        seconds = _turns(encoder, able, texts, repeats, absent, setup.progress)
     start = time.perf_counter()
     lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
     tokenised = time.perf_counter() - start
@@ -65,12 +52,12 @@ def indexing(
     measured: dict[str, Any] = {
         "encode_seconds": {name: spread(each) for name, each in seconds.items() if name not in absent},
         "tokenize_seconds": significant(tokenised),
-        "index_seconds": significant(_whole(engine, plain, scratch)),
+        "index_seconds": significant(_whole(setup, plain, scratch)),
         "floor_seconds": {name: significant(value) for name, value in least.items()},
     }
     description = {
-        "name": workload.name, "passages": count, "passage_tokens": spread(lengths.tolist()), "seed": seed,
-        **model_names(engine), "threads": engine.device.threads,
+        "name": setup.workload.name, "passages": count, "passage_tokens": spread(lengths.tolist()), "seed": setup.seed,
+        **model_names(engine), "threads": setup.threads,
     }  # fmt: skip
     return document(
         "index", MEASURES, workload=description, tables=[_table(description, measured, rates, absent)],
@@ -80,7 +67,7 @@ def indexing(
 
 def _turns(
     encoder: BiEncoder, rivals: Sequence[Rival], texts: Sequence[str], repeats: int, absent: dict[str, str],
-    progress: Callable[[int, int | None, str], None],
+    progress: Progress,
 ) -> dict[str, list[float]]:  # fmt: skip
     """System → seconds of each round; a rival that fails goes into `absent`."""
     seconds: dict[str, list[float]] = {"tandem": []}
@@ -104,10 +91,10 @@ def _turns(
     return seconds
 
 
-def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> float:
+def _whole(setup: Setup, texts: Sequence[str], scratch: Path | None) -> float:
     """Seconds of `tandem index` over the texts, with both models."""
     with tempfile.TemporaryDirectory(prefix="tandem-index-", dir=scratch) as name:
-        corpus = Path(name) / "corpus.jsonl"
+        engine, corpus = setup.engine, Path(name) / "corpus.jsonl"
         corpus.write_text(
             "".join(json.dumps({"_id": str(row), "text": text}) + "\n" for row, text in enumerate(texts)),
             encoding="utf-8",
@@ -115,7 +102,7 @@ def _whole(engine: Engine, texts: Sequence[str], scratch: Path | None) -> float:
         start = time.perf_counter()
         index_corpus(
             corpus, Path(name) / "collection", encoder=engine.encoder.artifact.path,
-            reranker=needed_reranker(engine).artifact.path, device=engine.device.kind, threads=engine.device.threads,
+            reranker=setup.reranker.artifact.path, device=engine.device.kind, threads=setup.threads,
             precision=engine.encoder.precision,
         )  # fmt: skip
         return time.perf_counter() - start

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
+from ..engine.collection.report import Progress
 from ..engine.config import FINALISTS
-from ..engine.errors import InputError
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
 from . import roofline
 from .document import Document, Table, document
-from .rivals import RIVALS, Rival, Unavailable, running
+from .rivals import RIVALS, Rival, Unavailable
+from .setup import Asked, Setup
 from .stats import Spread, ratios, shown, significant, spread
-from .workloads import Workload, candidate_rows, described, pair_lengths, reads_twice, reranked_texts, said
+from .workloads import reads_twice, reranked_texts, said
 
 MEASURES = (
     "one query at a time: what each stage costs against the budget, beside rivals with the same weights and texts, and "
@@ -40,48 +40,36 @@ ALL_LAYERS, EARLY_EXIT, FP32 = "tandem", "tandem, early exit", "tandem fp32"
 OURS = (ALL_LAYERS, EARLY_EXIT, FP32)
 """The same work as the rivals' is what they are compared with; with the early exit a search is served; FP32 tells what
 of a ratio is the engine and what is the precision."""
-Silent = Callable[[int, int | None, str], None]
 
 
 def latency(
-    engine: Engine,
-    workload: Workload,
+    setup: Setup,
     *,
     sample: int,
     candidates: int = 100,
-    rivals: Sequence[str] = (),
-    environments: Path | None = None,
     plain: Engine | None = None,
     budget_ms: float = TOTAL_BUDGET_MS,
-    seed: int = 0,
-    progress: Silent = lambda done, total, what: None,
 ) -> Document:
     """Measure each of `sample` questions on each system, and within the budget.
 
-    plain: the same collection with an FP32 reranker, where `engine` has another; it takes turns with the others
+    plain: the same collection with an FP32 reranker, where the engine has another; it takes turns with the others
     Raises InputError for a collection without a reranker and for an unknown rival.
     """
-    reranker = needed_reranker(engine)
-    questions = workload.questions(sample, seed)
-    rows = candidate_rows(engine, questions, candidates)
-    lengths = pair_lengths(engine, reranker, questions, rows)
-    rates = roofline.measure(engine.device.threads)
-    with running(
-        rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments,
-        tell=lambda message: progress(0, len(questions), message),
-    ) as (started, absent):  # fmt: skip
+    engine, asked = setup.engine, setup.asked(sample, candidates)
+    rates = roofline.measure(setup.threads)
+    with setup.running() as (started, absent):
         systems: dict[str, Ours | Theirs] = {ALL_LAYERS: Ours(engine)}
         if reads_twice(engine, candidates):
             systems[EARLY_EXIT] = Ours(engine, finalists=FINALISTS)
         if plain is not None:
             systems[FP32] = Ours(plain)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
-        taken, failed = _turns(systems, questions, rows, seed, progress)
+        taken, failed = _turns(systems, asked, setup.seed, setup.progress)
     absent.update(failed)
-    within = _within_budget(engine, questions, candidates, budget_ms)
+    within = _within_budget(engine, asked.questions, candidates, budget_ms)
     measured, compared = _summaries(taken, started)
-    least = floor(engine, reranker, questions, lengths, rates)
-    description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
+    least = floor(engine, setup.reranker, asked, rates)
+    description = setup.described(asked.questions, asked.lengths, candidates=asked.candidates)
     return document(
         "latency", MEASURES, workload=description,
         tables=_tables(description, measured, compared, least, within, rates, absent),
@@ -136,34 +124,22 @@ class Theirs:
         return self._rival.rerank_together(questions, [[self._texts[row] for row in some] for some in rows])
 
 
-def needed_reranker(engine: Engine) -> CrossEncoder:
-    """The engine's reranker; raises InputError when there is none to time."""
-    if engine.reranker is None:
-        raise InputError(f"{engine.collection.path} has no reranker, so there are no two stages to time")
-    return engine.reranker
-
-
-def floor(
-    engine: Engine,
-    reranker: CrossEncoder,
-    questions: Sequence[str],
-    lengths: Sequence[npt.NDArray[np.int64]],
-    rates: roofline.Rates,
-) -> dict[str, dict[str, float]]:
+def floor(engine: Engine, reranker: CrossEncoder, asked: Asked, rates: roofline.Rates) -> dict[str, dict[str, float]]:
     """Stage → precision → the least milliseconds for a query: mean matrix products, and the vectors read once.
 
     EARLY_EXIT, where the reranker has one: its layers for every pair, and all layers for FINALISTS of them.
     """
+    lengths = np.concatenate(asked.lengths)
     tokenizer = engine.encoder.tokenizer
-    asked = tokenizer.single(tokenizer.encode_many(list(questions))).lengths
-    encode = float(roofline.model_flops(engine.encoder.artifact, asked, first_token=False).mean())
+    queries = tokenizer.single(tokenizer.encode_many(asked.questions)).lengths
+    encode = float(roofline.model_flops(engine.encoder.artifact, queries, first_token=False).mean())
     read = float(np.prod(engine.collection.index.vectors.shape)) * 4 / rates.copy * 1e3
-    each = roofline.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
-    pairs = float(each.sum()) / len(lengths)
+    each = roofline.model_flops(reranker.artifact, lengths, first_token=True)
+    pairs = float(each.sum()) / len(asked.questions)
     stages = [("recall", encode, read), ("rerank", pairs, 0.0)]
     if reranker.early is not None:
-        begun = roofline.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
-        stages.append((EARLY_EXIT, float(begun.sum()) / len(lengths) + FINALISTS * float(each.mean()), 0.0))
+        begun = roofline.model_flops(reranker.early.artifact, lengths, first_token=True)
+        stages.append((EARLY_EXIT, float(begun.sum()) / len(asked.questions) + FINALISTS * float(each.mean()), 0.0))
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     return {
         stage: {
@@ -202,29 +178,25 @@ def _summaries(
 
 
 def _turns(
-    systems: dict[str, Ours | Theirs],
-    questions: Sequence[str],
-    rows: Sequence[npt.NDArray[np.int64]],
-    seed: int,
-    progress: Silent,
+    systems: dict[str, Ours | Theirs], asked: Asked, seed: int, progress: Progress
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
     """System → stage → milliseconds a question; and the reason of each rival that failed on the way."""
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
     failed: dict[str, str] = {}
     shuffle = random.Random(seed)
-    for done in range(-1, len(questions)):  # the first round warms up and is not counted
+    for done in range(-1, len(asked.questions)):  # the first round warms up and is not counted
         for name in shuffle.sample(list(systems), len(systems)):
             if name in failed:
                 continue
             time.sleep(SETTLE)
             try:
-                stages = systems[name].answer(questions[max(done, 0)], rows[max(done, 0)])
+                stages = systems[name].answer(asked.questions[max(done, 0)], asked.rows[max(done, 0)])
             except Unavailable as reason:
                 failed[name] = str(reason)
                 continue
             for stage, ms in stages.items() if done >= 0 else ():
                 taken[name].setdefault(stage, []).append(ms)
-        progress(done + 1, len(questions), "questions")
+        progress(done + 1, len(asked.questions), "questions")
     return {name: each for name, each in taken.items() if name not in failed}, failed
 
 

@@ -14,10 +14,9 @@ import numpy.typing as npt
 from ..engine import Engine
 from ..engine.collection import Progress
 from ..engine.collection.report import silent
-from ..engine.errors import InputError
 from ..engine.models.cross_encoder import CrossEncoder
 from .rivals import Rival, running
-from .workloads import Workload, candidate_rows, described, pair_lengths
+from .workloads import Workload, candidate_rows, described, needed_reranker, pair_lengths
 
 Rows = npt.NDArray[np.int64]
 
@@ -58,9 +57,7 @@ class Setup:
     @property
     def reranker(self) -> CrossEncoder:
         """The engine's; raises InputError when there is none to time."""
-        if self.engine.reranker is None:
-            raise InputError(f"{self.engine.collection.path} has no reranker, so there are no two stages to time")
-        return self.engine.reranker
+        return needed_reranker(self.engine)
 
     def asked(self, sample: int, candidates: int) -> Asked:
         """`sample` questions with `candidates` candidates each, drawn with the seed."""

@@ -9,19 +9,19 @@ matrix products at the measured rate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from ..engine import Engine
 from ..engine.config import FINALISTS
 from . import roofline
 from .document import Document, Table, document
-from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor, needed_reranker
-from .rivals import Unavailable, running
+from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor
+from .rivals import Unavailable
+from .setup import Setup
 from .stats import shown, spread
-from .workloads import Workload, candidate_rows, described, pair_lengths, reads_twice, said
+from .workloads import reads_twice, said
 
 MEASURES = (
     "queries a second with many callers at once and every candidate reranked: what batching across requests is worth"
@@ -33,43 +33,29 @@ Round = tuple[float, list[float]]
 
 
 def throughput(
-    engine: Engine,
-    workload: Workload,
-    *,
-    sample: int,
-    candidates: int = 100,
-    callers: Sequence[int] = CALLERS,
-    repeats: int = 3,
-    rivals: Sequence[str] = (),
-    environments: Path | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+    setup: Setup, *, sample: int, candidates: int = 100, callers: Sequence[int] = CALLERS, repeats: int = 3
 ) -> Document:
     """`repeats` rounds; in each, every number of callers asks all of `sample` questions, then every rival does.
 
     More callers than questions ask as many as they are, each another: who asks what is being answered gets it for free.
     """
-    reranker = needed_reranker(engine)
-    many = workload.questions(max(sample, *callers), seed)
-    questions = many[:sample]
-    rows = candidate_rows(engine, questions, candidates)
-    lengths = pair_lengths(engine, reranker, questions, rows)
-    rates = roofline.measure(engine.device.threads)
+    engine, asked = setup.engine, setup.asked(sample, candidates)
+    questions, rows = asked.questions, asked.rows
+    many = setup.workload.questions(max(sample, *callers), setup.seed)
+    rates = roofline.measure(setup.threads)
     rounds: dict[str, list[Round]] = {}
-    with running(
-        rivals, engine.encoder.artifact, reranker.artifact, threads=engine.device.threads, environments=environments
-    ) as (started, absent):
+    with setup.running() as (started, absent):
         theirs = {rival.name: Theirs(rival, engine) for rival in started if "encode" in rival.spec.abilities}
         sharing = {rival.name for rival in started if "together" in rival.spec.abilities}
         absent.update({rival.name: NO_ENCODER for rival in started if rival.name not in theirs})
         ways = {ALL_LAYERS: None, **({EARLY_EXIT: FINALISTS} if reads_twice(engine, candidates) else {})}
-        engine.search(questions[0], top_k=1, candidates=len(rows[0]), budget_ms=None)
+        engine.search(questions[0], top_k=1, candidates=asked.candidates, budget_ms=None)
         _warm_up(theirs, questions[0], rows[0], absent)
         for turn in range(repeats):
             for count in callers:
                 for name, finalists in ways.items():
-                    asked = _ask(engine, many[: max(sample, count)], len(rows[0]), finalists, count)
-                    rounds.setdefault(f"{name}, {count} at once", []).append(asked)
+                    took = _ask(engine, many[: max(sample, count)], asked.candidates, finalists, count)
+                    rounds.setdefault(f"{name}, {count} at once", []).append(took)
             for name, system in theirs.items():
                 if name not in absent:
                     at_once = f"{name}, {len(questions)} at once"
@@ -81,15 +67,15 @@ def throughput(
                     except Unavailable as reason:
                         absent[name] = str(reason)
                         rounds.pop(at_once, None)
-            progress(turn + 1, repeats, "rounds")
-    least = floor(engine, reranker, questions, lengths, rates)["rerank"]
-    tokens = sum(int(each.sum()) for each in lengths) / len(lengths)
+            setup.progress(turn + 1, repeats, "rounds")
+    least = floor(engine, setup.reranker, asked, rates)["rerank"]
+    tokens = sum(int(each.sum()) for each in asked.lengths) / len(questions)
     systems = {
         name: {"per_second": spread([len(ms) / seconds for seconds, ms in each]),
                "ms": spread([one for _, ms in each for one in ms])}
         for name, each in rounds.items() if name not in absent
     }  # fmt: skip
-    description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed, repeats=repeats)
+    description = setup.described(questions, asked.lengths, candidates=asked.candidates, repeats=repeats)
     return document(
         "throughput", MEASURES, workload=description,
         tables=[_table(description, systems, least, tokens, rates, absent)],

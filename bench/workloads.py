@@ -78,7 +78,7 @@ def prepare(
     beir = questions or _demo_beir(folder / DEMO)
     if collection is None:
         collection = folder / "collections" / name
-        encoder, reranker = (_model(model, folder, tell) for model in (ENCODER, RERANKER))
+        encoder, reranker = (bundled(model, folder, tell=tell) for model in (ENCODER, RERANKER))
         corpus = next((path for path in (beir / "corpus.jsonl", beir / "corpus.jsonl.gz") if path.exists()), None)
         if corpus is None:
             raise InputError(f"{beir} has no corpus.jsonl to index; give its collection")
@@ -105,6 +105,13 @@ def in_fp32(engine: Engine, workload: Workload, **settings: Any) -> Iterator[Eng
         return
     with opened(workload, reranker_precision="fp32", early_exit=False, **settings) as plain:
         yield plain
+
+
+def needed_reranker(engine: Engine) -> CrossEncoder:
+    """The engine's reranker; raises InputError when there is none to time."""
+    if engine.reranker is None:
+        raise InputError(f"{engine.collection.path} has no reranker, so there are no two stages to time")
+    return engine.reranker
 
 
 def reranked_texts(engine: Engine) -> list[str]:
@@ -200,7 +207,8 @@ def _reranker_name(engine: Engine) -> str:
     return "" if record is None else record.name
 
 
-def _model(name: str, folder: Path, tell: Callable[[str], None]) -> Path:
+def bundled(name: str, folder: Path = FOLDER, *, tell: Callable[[str], None]) -> Path:
+    """The artifact of a bundled model, exported into `folder` unless it is there."""
     from ..export.bundled_artifacts import exported
 
     return exported(name, folder / "models" / name, tell)

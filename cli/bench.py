@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import typer
+
+from . import bench_collection, bench_machine
 
 app = typer.Typer(
     help="Measure beside rivals and the floor, with fixed seeds. A table on stderr; the last line of stdout is JSON.",
     no_args_is_help=True,
-)
-# One line a sub-command: NAME is the function `command` of cli/bench_NAME.py.
-SUBCOMMANDS = (
-    "export",
-    "gpu",
-    "index",
-    "kernels",
-    "latency",
-    "quality",
-    "recall",
-    "report",
-    "rivals",
-    "serve",
-    "throughput",
 )
 
 
@@ -34,5 +20,5 @@ def group() -> None:
     begin()
 
 
-for name in SUBCOMMANDS:
-    app.command(name)(import_module(f".bench_{name}", __package__).command)
+for name, command in sorted((bench_collection.COMMANDS | bench_machine.COMMANDS).items()):
+    app.command(name)(command)

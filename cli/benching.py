@@ -1,14 +1,17 @@
-"""What the sub-commands of `tandem bench` share: common options, the workload, and how a document leaves."""
+"""What the sub-commands of `tandem bench` share: their options, declared once, and how a document leaves."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -19,42 +22,115 @@ from ..engine.collection.report import Progress
 from .console import err, note, print_json, progress_bar
 
 if TYPE_CHECKING:
+    from ..bench.setup import Setup
     from ..bench.workloads import Workload
 
 FAR = "../../"
 """Of a relative path that leads further away than to a folder beside this one."""
 WIDTH = 160
 """Characters of a table where no terminal says otherwise."""
-COLLECTION = typer.Argument(None, help="The collection's folder (default: --questions' corpus, indexed into .bench).")
-QUESTIONS = typer.Option(
-    None, "--questions", help="A BEIR folder: corpus, queries, qrels (default: Python's documentation)."
-)
-SEED = typer.Option(0, help="Of every draw, and of the order of turns where that changes.")
-THREADS = typer.Option(None, min=1, help="CPU threads of every system (default: one a core).")
-RIVAL = typer.Option(None, "--rival", help="Rivals, instead of those that need no environment of their own; `all`.")
-ENVIRONMENTS_FOLDER = typer.Option(None, "--environments", help="Where rivals' environments are (default: .rivals).")
 SAVE = typer.Option(False, "--save", help="Also keep the document in --results, for `tandem bench report`.")
 RESULTS_FOLDER = typer.Option(RESULTS, "--results", help="Where --save keeps documents.")
+CANDIDATES = typer.Option(100, min=1, help="Passages to rerank.")
+PRECISION = typer.Option("auto", help="Precision of our cross-encoder.")
+Measured = tuple[Document, list[str]]
+"""A document, and the parts of its name as a file."""
+Measure = Callable[..., Measured]
 
 
-@contextmanager
-def workload(collection: Path | None, questions: Path | None) -> Iterator[tuple[Workload, Progress]]:
-    """The collection and questions to measure on, made where they are missing, and a progress bar."""
-    from ..bench.workloads import prepare
-
-    with progress_bar() as progress:
-        yield prepare(collection, questions, tell=note, progress=progress), progress
+def _option(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
-def rivals(wanted: list[str] | None) -> list[str]:
-    """The rivals asked for: the default ones, `all`, `none`, or those named."""
-    from ..bench.rivals import DEFAULT, RIVALS
+FIRST = (
+    _option("collection", Path | None, typer.Argument(
+        None, help="The collection's folder (default: --questions' corpus, indexed into .bench).")),
+    _option("questions", Path | None, typer.Option(
+        None, "--questions", help="A BEIR folder: corpus, queries, qrels (default: Python's documentation).")),
+)  # fmt: skip
+SEED = _option("seed", int, typer.Option(0, help="Of every draw, and of the order of turns where that changes."))
+THREADS = _option(
+    "threads", int | None, typer.Option(None, min=1, help="CPU threads of every system (default: one a core).")
+)
+RIVALS = (
+    _option("rival", list[str], typer.Option(
+        None, "--rival", help="Rivals, instead of those that need no environment of their own; `all`.")),
+    _option("environments", Path | None, typer.Option(
+        None, "--environments", help="Where rivals' environments are (default: .rivals).")),
+)  # fmt: skip
+KEEP = (_option("save", bool, SAVE), _option("results", Path, RESULTS_FOLDER))
 
-    if not wanted:
-        return list(DEFAULT)
-    if wanted == ["none"]:
-        return []
-    return list(RIVALS) if wanted == ["all"] else wanted
+
+def kept(measure: Measure) -> Callable[..., None]:
+    """A command that shows what `measure` returns and keeps it where that is asked for."""
+
+    @wraps(measure)
+    def run(*, save: bool, results: Path, **options: Any) -> None:
+        document, parts = measure(**options)
+        finish(document, save, results, *parts)
+
+    return _with(run, [*inspect.signature(measure, eval_str=True).parameters.values(), *KEEP])
+
+
+def on_a_collection(*, rivals: bool = False) -> Callable[[Measure], Callable[..., None]]:
+    """A command on a collection and questions, made where they are missing: `measure` gets an `Opener`, its own
+    options, and with `rivals` those of RIVALS through it."""
+    shared = [*(RIVALS if rivals else ()), SEED, THREADS]
+
+    def decorate(measure: Measure) -> Callable[..., None]:
+        own = [*inspect.signature(measure, eval_str=True).parameters.values()][1:]
+
+        @wraps(measure)
+        def run(*, collection: Path | None, questions: Path | None, **options: Any) -> Measured:
+            from ..bench.workloads import prepare
+
+            values = {each.name: options.pop(each.name) for each in shared}
+            with progress_bar() as progress:
+                work = prepare(collection, questions, tell=note, progress=progress)
+                return measure(Opener(work, progress, **values), **options)
+
+        return kept(_with(run, [*FIRST, *own, *shared]))
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """What to measure on, before its engine is open."""
+
+    workload: Workload
+    progress: Progress
+    seed: int
+    threads: int | None
+    rival: list[str] | None = None
+    environments: Path | None = None
+
+    @contextmanager
+    def opened(self, **settings: Any) -> Iterator[Setup]:
+        """The collection with its models, with settings of the engine."""
+        from ..bench.setup import Setup
+        from ..bench.workloads import opened
+
+        with opened(self.workload, threads=self.threads, **settings) as engine:
+            yield Setup(engine, self.workload, self.rivals(), self.environments, self.seed, self.progress)
+
+    def rivals(self) -> list[str]:
+        """The rivals asked for: the default ones, `all`, `none`, or those named."""
+        from ..bench.rivals import DEFAULT, RIVALS
+
+        if not self.rival:
+            return list(DEFAULT)
+        if self.rival == ["none"]:
+            return []
+        return list(RIVALS) if self.rival == ["all"] else self.rival
+
+
+def _with(run: Callable[..., Any], parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+    """`run`, which a command line gives these parameters."""
+    made = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in made}
+    return run
 
 
 def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:

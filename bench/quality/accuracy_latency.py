@@ -22,9 +22,9 @@ from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.scoring.fusion import Fusion, Scored, best_of, rank
 from ...engine.text.tokenizer import Tokenizer
 from ..document import Document, Table, document
-from ..latency import needed_reranker
+from ..setup import Setup
 from ..stats import spread
-from ..workloads import Workload, described, pair_lengths, reads_twice, said
+from ..workloads import needed_reranker, pair_lengths, reads_twice, said
 from .bm25 import bm25
 from .evaluate import METRICS, Run, measure
 
@@ -54,9 +54,8 @@ class Recalled:
     documents: list[str]
 
 
-def curve(
-    engine: Engine,
-    workload: Workload,
+def accuracy_latency(
+    setup: Setup,
     *,
     sample: int,
     counts: Sequence[int] = (10, 20, 50, 100, 200),
@@ -64,15 +63,14 @@ def curve(
     precisions: Sequence[Precision] = ("int8",),
     lengths: Sequence[int] = (),
     timed: int = 10,
-    seed: int = 0,
-    progress: Silent = lambda done, total, what: None,
 ) -> Document:
-    """Measure `sample` questions drawn with `seed`.
+    """Measure `sample` questions drawn with the seed.
 
     counts: candidates to rerank; precisions: of the cross-encoder, the first also at each of `lengths` (tokens a pair);
     budgets: milliseconds a search may take; timed: questions that the counts' times are measured on.
     """
-    names = workload.question_ids(sample, seed)
+    engine, workload, progress = setup.engine, setup.workload, setup.progress
+    names = workload.question_ids(sample, setup.seed)
     questions = {name: workload.judged.queries[name] for name in names}
     qrels = {name: workload.judged.qrels[name] for name in names}
     deepest = min(max(*counts, 100), len(engine.collection))
@@ -83,7 +81,7 @@ def curve(
         {"order": "evidence", "ms": None, **_metrics(qrels, _evident(recalled, engine.fusion))},
     ]
     for precision in precisions:
-        reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, precision, early_exit=True)
+        reranker = CrossEncoder(setup.reranker.artifact, engine.device, precision, early_exit=True)
         reranker.warm_up()
         early = _logits(engine, reranker.early, questions, recalled, most, None, progress) if reranker.early else None
         for limit in (None, *(lengths if precision == precisions[0] else ())):
@@ -104,10 +102,11 @@ def curve(
     _time_counts(engine, rows, list(questions.values())[:timed], counts, deepest, progress)
     budgeted = [_budget(engine, questions, qrels, budget, min(100, deepest), progress) for budget in budgets]
     pairs = pair_lengths(
-        engine, needed_reranker(engine), list(questions.values()), [each.rows[:100] for each in recalled.values()]
+        engine, setup.reranker, list(questions.values()), [each.rows[:100] for each in recalled.values()]
     )
-    description = described(workload, engine, list(questions.values()), pairs, seed=seed, timed=timed,
-                            recall_weight=engine.fusion.recall_weight)  # fmt: skip
+    description = setup.described(
+        list(questions.values()), pairs, timed=timed, recall_weight=engine.fusion.recall_weight
+    )
     return document(
         "quality", MEASURES, workload=description, tables=_tables(description, rows, budgeted), orders=rows,
         budgets=budgeted, promise=[{"ms": ms, "accuracy": value} for ms, value in SEED_POINTS],

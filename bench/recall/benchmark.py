@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...engine import Engine
+from ...engine.collection.report import Progress
 from ...engine.recall import Index, IndexPlan, build, plan
 from ...engine.recall.exact import search as exact
 from ...engine.recall.planning import TARGET_RECALL
 from .. import roofline
 from ..document import Document, Table, document
+from ..setup import Setup
 from ..stats import shown, spread
-from ..workloads import Workload, described, said
+from ..workloads import said
 from .other_indexes import GRAPHS, RECALL_RIVALS, Finder
 from .synthetic_vectors import spread_around
 
@@ -32,30 +33,26 @@ MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall aga
 DEPTH = 100
 TUNING = 128
 """Questions that indexes are tuned on, not measured on."""
-Silent = Callable[[int, int | None, str], None]
 Floats = npt.NDArray[np.float32]
 
 
 def recall(
-    engine: Engine,
-    workload: Workload,
+    setup: Setup,
     *,
     sizes: Sequence[int],
     sample: int = 100,
     rivals: Sequence[str] = tuple(RECALL_RIVALS),
     graphs_up_to: int = 200_000,
-    seed: int = 0,
     scratch: Path | None = None,
-    progress: Silent = lambda done, total, what: None,
 ) -> Document:
     """Each of `sizes` vectors: Tandem's planned index and the rivals; graphs only up to `graphs_up_to` vectors.
 
     `scratch`: where vectors and indexes are written, some 2 kB a vector. A size that does not fit is left out, said so.
     """
-    asked = workload.questions(sample + TUNING, seed)
+    engine, threads, progress = setup.engine, setup.threads, setup.progress
+    asked = setup.workload.questions(sample + TUNING, setup.seed)
     embedded = engine.embed(asked)
     queries, tuning = embedded[:sample], embedded[sample:] if len(embedded) > sample else embedded
-    threads = engine.device.threads
     rates = roofline.measure(threads)
     found: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
@@ -66,7 +63,7 @@ def recall(
                 absent[f"{size:,} vectors"] = reason
                 continue
             progress(0, None, f"{size:,} vectors")
-            vectors = spread_around(engine.collection.index.vectors, size, folder, seed)
+            vectors = spread_around(engine.collection.index.vectors, size, folder, setup.seed)
             truth = exact(vectors, queries, min(DEPTH, size))[1]
             tuned = exact(vectors, tuning, min(DEPTH, size))[1]
             measured = {"tandem": _ours(folder, vectors, queries, truth, tuning, threads, rates, progress)}
@@ -80,7 +77,7 @@ def recall(
                 except ImportError as error:
                     absent[rival] = str(error)
             found[str(size)] = measured
-    description = described(workload, engine, asked[:sample], [], seed=seed, depth=DEPTH)
+    description = setup.described(asked[:sample], [], depth=DEPTH)
     return document(
         "recall", MEASURES, workload=description, tables=[_table(description, found, rates, absent)],
         rates=rates.to_dict(), sizes=found, absent=absent,
@@ -89,7 +86,7 @@ def recall(
 
 def _ours(
     folder: Path, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, threads: int, rates: roofline.Rates,
-    progress: Silent,
+    progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     built = build(folder, plan(*vectors.shape), tuning, threads=threads, progress=progress)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...engine.errors import InputError
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 LINKS, BUILD_BREADTH = 16, 200
@@ -126,3 +128,11 @@ RECALL_RIVALS: dict[str, Callable[[Floats, int], Finder]] = {
     "usearch": usearch,
 }
 GRAPHS = ("faiss hnsw", "hnswlib", "usearch")
+
+
+def chosen(names: Sequence[str] | None) -> list[str]:
+    """The indexes asked for: all for None, none for `none`; raises InputError for an unknown one."""
+    wanted = [] if names == ["none"] else [*(names or RECALL_RIVALS)]
+    if unknown := [name for name in wanted if name not in RECALL_RIVALS]:
+        raise InputError(f"unknown index {unknown[0]!r}; there are {', '.join(RECALL_RIVALS)}")
+    return wanted

@@ -54,3 +54,10 @@ def install(
 def _wanted(name: str) -> str:
     spec = NEEDS[name]
     return "\n".join([*spec.packages, *(f"without {each}" for each in spec.without)]) + "\n"
+
+
+def install_for(rivals: Sequence[str], root: Path | None, *, tell: Callable[[str], None]) -> dict[str, str]:
+    """Make the environments that `rivals` need; the reason for each rival whose environment could not be made."""
+    needed = {name: RIVALS[name].environment for name in rivals if RIVALS[name].environment}
+    failed = install(list(dict.fromkeys(needed.values())), root, tell=tell)
+    return {name: failed[environment] for name, environment in needed.items() if environment in failed}

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from ...engine import Engine, EngineError
+from ...engine import Engine, EngineError, InputError
 from ..document import Cell, Document, Table, document
 from ..stats import Spread, spread
 from ..workloads import Workload, described, said
@@ -314,3 +314,14 @@ def _giant_table(giants: dict[str, Any]) -> Table:
 
 def _cells(values: Spread | None, *names: str) -> list[Cell]:
     return [None if values is None else values[name] for name in names or ("p50", "p95", "p99")]
+
+
+def read_multiples(words: str) -> list[float]:
+    """The loads that `1,2,5` names, as multiples of the capacity; raises InputError."""
+    try:
+        loads = [float(value) for value in words.split(",")]
+    except ValueError as error:
+        raise InputError(f"--multiples {words}: give numbers separated by commas") from error
+    if not all(0 < value <= 20 for value in loads):
+        raise InputError(f"--multiples {words}: each must be above 0 and at most 20")
+    return loads

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tandem.bench.agreement import kendall
 from tandem.bench.latency import SAME_PRECISION, TO_EXIT, _summaries
 from tandem.bench.recall.synthetic_vectors import NEAR, NEAREST, spread_around
-from tandem.bench.rivals.agreement import kendall
 from tandem.bench.stats import ratios, shown, spread
 
 

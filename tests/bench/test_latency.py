@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tandem.bench import roofline
-from tandem.bench.latency import EARLY_EXIT, FP32, SAME_PRECISION, _summaries, _tables, floor, needed_reranker
+from tandem.bench.latency import EARLY_EXIT, FP32, SAME_PRECISION, _summaries, _tables, floor
+from tandem.bench.setup import Asked
 from tandem.bench.stats import spread
+from tandem.bench.workloads import needed_reranker
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 
@@ -63,7 +65,7 @@ def engine(
 def test_the_floor_of_a_search_with_an_exit_is_its_own(engine: Engine):
     reranker = needed_reranker(engine)
     lengths = [np.full(60, 30), np.full(60, 50)]
-    least = floor(engine, reranker, ["when did it begin"], lengths, RATES)
+    least = floor(engine, reranker, Asked(["when did it begin", "and end"], [], lengths), RATES)
     whole = roofline.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
     assert least["rerank"]["fp32"] == pytest.approx(whole.sum() / 2 / 1e9 * 1e3, rel=0.01)
     assert reranker.early is not None

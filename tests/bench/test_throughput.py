@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.bench import roofline, throughput
+from tandem.bench import roofline, setup, throughput
 from tandem.bench.rivals import RIVALS
 from tandem.bench.rivals.process import Timed
 from tandem.bench.workloads import prepare
@@ -57,9 +57,9 @@ def measured(
         def running(*_: Any, **__: Any) -> Iterator[tuple[list[Sharing], dict[str, str]]]:
             yield [rival], {}
 
-        monkeypatch.setattr(throughput, "running", running)
+        monkeypatch.setattr(setup, "running", running)
         work = prepare(collection, tmp_path, tell=lambda message: None)
-        found = throughput.throughput(engine, work, sample=3, candidates=4, callers=(1,), repeats=2)
+        found = throughput.throughput(setup.Setup(engine, work), sample=3, candidates=4, callers=(1,), repeats=2)
     return found, rival
 
 

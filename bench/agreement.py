@@ -6,20 +6,18 @@ does something else. FlashRank's scores are sigmoids and others logits, so ranks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...engine import Engine
-from ...engine.models.cross_encoder import CrossEncoder
-from ..document import Document, Table, document
-from ..latency import needed_reranker
-from ..workloads import Workload, candidate_rows, described, pair_lengths, reranked_texts, said
-from .catalog import RIVALS
-from .process import Unavailable, running
+from ..engine.models.cross_encoder import CrossEncoder
+from .document import Document, Table, document
+from .rivals import RIVALS, Unavailable
+from .setup import Setup
+from .workloads import reranked_texts, said
 
 MEASURES = "whether each rival's scores order the same pairs as Tandem's FP32 scores do, and which rivals run here"
 AGREES = 0.99
@@ -29,44 +27,31 @@ AGREES_INT8 = 0.8
 
 
 def agreement(
-    engine: Engine,
-    workload: Workload,
-    *,
-    rivals: Sequence[str],
-    sample: int = 3,
-    candidates: int = 20,
-    environments: Path | None = None,
-    seed: int = 0,
-    absent: dict[str, str] | None = None,
-    tell: Callable[[str], None] = lambda message: None,
+    setup: Setup, *, sample: int = 3, candidates: int = 20, absent: Mapping[str, str] | None = None
 ) -> Document:
     """Kendall tau and top-10 overlap of each rival's order with ours over `sample` questions.
 
     `absent` are rivals already known to be missing, with the reason.
     """
-    needed_reranker(engine)
-    reranker = CrossEncoder(needed_reranker(engine).artifact, engine.device, "fp32")
-    questions = workload.questions(sample, seed)
-    rows = candidate_rows(engine, questions, candidates)
-    texts = reranked_texts(engine)
-    pairs = [(question, [texts[row] for row in some]) for question, some in zip(questions, rows, strict=True)]
-    ours = [reranker.score(question, passages) for question, passages in pairs]
+    reranker = CrossEncoder(setup.reranker.artifact, setup.engine.device, "fp32")
+    asked = setup.asked(sample, candidates)
+    texts = reranked_texts(setup.engine)
+    passages = [[texts[row] for row in some] for some in asked.rows]
+    pairs = list(zip(asked.questions, passages, strict=True))
+    ours = [reranker.score(*pair) for pair in pairs]
     reasons = dict(absent or {})
     found: dict[str, dict[str, Any]] = {}
-    with running(
-        [name for name in rivals if name not in reasons], engine.encoder.artifact, reranker.artifact,
-        threads=engine.device.threads, environments=environments, tell=tell,
-    ) as (started, missing):  # fmt: skip
+    there = [name for name in setup.rivals if name not in reasons]
+    with replace(setup, rivals=there).running() as (started, missing):
         reasons |= missing
         for rival in started:
             try:
-                theirs = [rival.rerank(question, passages).values for question, passages in pairs]
+                theirs = [rival.rerank(*pair).values for pair in pairs]
             except Unavailable as reason:
                 reasons[rival.name] = str(reason)
             else:
                 found[rival.name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
-    lengths = pair_lengths(engine, reranker, questions, rows)
-    description = described(workload, engine, questions, lengths, candidates=len(rows[0]), seed=seed)
+    description = setup.described(asked.questions, asked.lengths, candidates=asked.candidates)
     table = _table(description, found, reasons)
     return document("rivals", MEASURES, workload=description, tables=[table], rivals=found, absent=reasons)
 
