@@ -10,6 +10,10 @@ import typer
 from .console import out, print_json, progress_bar
 
 NAME = "calibrate"
+EXAMPLES = (
+    "tandem calibrate collection beir-folder",
+    "tandem calibrate collection --reset",
+)
 
 
 def command(

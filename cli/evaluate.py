@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..bench.quality import Quality
 
 NAME = "eval"
+EXAMPLES = (
+    "tandem eval collection beir-folder",
+    "tandem eval collection beir-folder --sample 200 --budget-ms 250",
+)
 CANDIDATES = 100
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..engine.models.artifact import Artifact
 
 NAME = "export"
+EXAMPLES = (
+    "tandem export minilm-l6 --as bi-encoder --out models/encoder",
+    "tandem export minilm-l6-reranker --as cross-encoder --out models/reranker",
+)
 
 
 def command(

@@ -11,6 +11,10 @@ import typer
 from .console import out
 
 NAME = "finetune"
+EXAMPLES = (
+    "tandem finetune --data beir-folder --out adapter",
+    "tandem finetune --data beir-folder --start minilm-l6-reranker --minutes 30 --out adapter",
+)
 
 
 def command(

@@ -10,6 +10,10 @@ import typer
 from .console import note, out, print_json, progress_bar
 
 NAME = "index"
+EXAMPLES = (
+    "tandem index notes/ --encoder models/encoder --reranker models/reranker --out collection",
+    "tandem index corpus.jsonl --text-field body --encoder models/encoder --out collection",
+)
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 

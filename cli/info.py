@@ -18,6 +18,11 @@ if TYPE_CHECKING:  # a command imports what it needs when it runs
     from ..engine.platform.device import Device
 
 NAME = "info"
+EXAMPLES = (
+    "tandem info",
+    "tandem info collection",
+    "tandem info collection --device cuda --gpu-memory-gib 24",
+)
 
 
 def command(

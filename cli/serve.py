@@ -10,6 +10,10 @@ import typer
 from ..engine.errors import InputError
 
 NAME = "serve"
+EXAMPLES = (
+    "tandem serve collection",
+    "tandem serve collection --host 0.0.0.0 --port 80 --api-key-file keys.txt",
+)
 
 
 def command(

@@ -9,6 +9,10 @@ import typer
 from .console import note, out
 
 NAME = "verify"
+EXAMPLES = (
+    "tandem verify models/encoder",
+    "tandem verify collection",
+)
 
 
 def command(folder: Path = typer.Argument(help="An artifact's or a collection's folder.")) -> None:
