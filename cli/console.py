@@ -102,10 +102,17 @@ def progress_bar() -> Iterator[Progress]:
 
 
 class _Notes(logging.Handler):
-    """Log records as notes."""
+    """Log records as notes, each message once: two engines of one command say the same of the machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(self.format(record))
+        message = self.format(record)
+        if message not in self._said:
+            self._said.add(message)
+            note(message)
 
 
 def log_to_stderr(form: str = "%(message)s") -> None:

@@ -30,7 +30,7 @@ EXAMPLES = (
 )
 ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
 CORPUS = "python:stdlib,numpy"
-FIRST_RUN = "about four minutes"
+FIRST_RUN = "; the first run takes about four minutes on two cores, the next ones seconds"
 RECALL_BUDGET_MS, RERANK_BUDGET_MS = 20.0, 250.0
 QUESTIONS = (
     "how do I parse a date from a string",
@@ -51,7 +51,7 @@ def command(
         None, "--folder", "--out", help="Where the models and the collection go (default: ~/.cache/tandem)."
     ),
     budget_ms: float = typer.Option(
-        RECALL_BUDGET_MS + RERANK_BUDGET_MS, help="Milliseconds that one search may take, at least 0; 0: no limit."
+        RECALL_BUDGET_MS + RERANK_BUDGET_MS, min=0, help="Milliseconds that one search may take; 0: no limit."
     ),
     show: int = typer.Option(5, min=1, max=10, help="Passages to show of each order."),
 ) -> None:
@@ -63,7 +63,8 @@ def command(
     from ..engine import Engine
 
     folder = folder or cache_folder()
-    note(f"everything is kept in {folder}; the first run takes {FIRST_RUN} on two cores, the next ones seconds")
+    known = (folder / "models").is_dir()
+    note(f"models and collection are kept in {folder}" + ("" if known else FIRST_RUN))
     encoder, reranker = bundled_models(folder)
     collection = _collection(corpus, folder, encoder, reranker)
     with waiting("opening the collection and its models"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from ..engine.models.artifact import Kind, Precision
-from .console import note, out
+from .console import note, out, waiting
 
 if TYPE_CHECKING:
     from ..engine.models.artifact import Artifact
@@ -41,10 +41,11 @@ def command(
     from ..export import export_model
 
     variants = [cast(Precision, name.strip()) for name in precisions.split(",")]  # checked by export_model
-    artifact = export_model(
-        model, kind, output, adapter=adapter, revision=revision, precisions=variants, early_exit=early_exit,
-        progress=note,
-    )  # fmt: skip
+    with waiting(f"exporting {model}: about a minute on two cores for a small model"):
+        artifact = export_model(
+            model, kind, output, adapter=adapter, revision=revision, precisions=variants, early_exit=early_exit,
+            progress=note,
+        )  # fmt: skip
     _show(artifact)
     if (early := artifact.early()) is not None:
         _show(early)

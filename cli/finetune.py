@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from .console import out
+from .console import log_to_stderr, out
 
 NAME = "finetune"
 EXAMPLES = (
@@ -56,7 +56,7 @@ def command(
     """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
     from ..export import finetune as tuning
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log_to_stderr("%(asctime)s %(message)s")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
     if refit is not None:
         if start or judge or mix:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 # What a terminal would obey instead of show: C0 with DEL, C1 (a byte of them begins an escape sequence), and the
 # characters that turn the reading direction of what follows. Half surrogates and the separators of lines go along:
@@ -40,11 +39,6 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
-
-
-def yes_no(value: Any) -> str:
-    """A truth value as people say it."""
-    return "yes" if value else "no"
 
 
 def _mark(match: re.Match[str]) -> str:

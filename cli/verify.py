@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from .console import note, out
+from .console import note, out, waiting
 
 NAME = "verify"
 EXAMPLES = (
@@ -23,7 +23,9 @@ def command(folder: Path = typer.Argument(help="An artifact's or a collection's 
     if (folder / MANIFEST).exists():
         from ..export import verify_artifact
 
-        verify_artifact(folder, progress=note)
+        with waiting("hashing the files and running each graph"):
+            verify_artifact(folder, progress=note)
     else:
-        Collection.open(folder).verify()
+        with waiting("hashing the files"):
+            Collection.open(folder).verify()
     out().print(f"{folder}: every file is what its manifest says")
