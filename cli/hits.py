@@ -58,7 +58,7 @@ def counted(result: SearchResult) -> str:
 
 def degraded(result: SearchResult) -> str | None:
     """Why less was read than was asked for, in the engine's words; None when everything was."""
-    return result.degraded
+    return None if result.degraded is None else result.degraded.text
 
 
 def _found(hit: Hit, place: Place, question: str, cells: int) -> Text:
