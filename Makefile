@@ -84,5 +84,5 @@ offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU mach
 	  --implementation cp --python-version $(OFFLINE_PYTHON) --platform manylinux2014_x86_64 \
 	  pydantic pydantic-core annotated-types typing-inspection
 
-clean:  ## Remove what the targets made (the collections of the demo and the benchmarks too).
-	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
+clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
+	rm -rf $(VENV) .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache

@@ -43,7 +43,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     log_to_stderr()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="tandem")
     except Exception as error:
         if debug or (told := _told(error)) is None:
             raise

@@ -22,9 +22,9 @@ def command(
     data: list[Path] = typer.Option([], "--data", help="A BEIR folder to train on (plain or .gz); repeat for several."),
     output: Path = typer.Option(..., "--out", help="The adapter's folder; its sub-folder `work` keeps checkpoints."),
     pseudo: list[str] = typer.Option(["python", "cloze"], help="Pseudo-questions to add; repeat for several."),
-    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add none."),
+    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add no pseudo-questions: train on --data alone."),
     minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
-    seed: int = typer.Option(0, help="Of every draw."),
+    seed: int = typer.Option(0, help="Seed of every draw; the same seed draws the same."),
     rank: int = typer.Option(64, help="Rank of the adapter; with --start it is that adapter's."),
     rate: float = typer.Option(3e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
     start: str | None = typer.Option(

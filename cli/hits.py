@@ -10,7 +10,7 @@ from rich.text import Text
 from ..engine.collection import Collection, Place
 from ..engine.result import Hit, SearchResult
 from .matching import excerpt
-from .text import one_line
+from .text import one_line, visible
 
 NARROW = 60
 """Characters of a line below which a table leaves out what helps least."""
@@ -35,9 +35,9 @@ def hits_table(hits: Sequence[Hit], places: Sequence[Place], question: str, widt
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("found", overflow="fold", ratio=1)
     room = max(width - (_NUMBERS if wide else _NUMBERS // 2), NARROW // 3)
-    for rank, (hit, place) in enumerate(zip(hits, places, strict=True), start=1):
-        numbers = (str(rank), str(hit.recall_rank), f"{hit.score:.2f}") if wide else (str(rank), f"{hit.score:.2f}")
-        table.add_row(*numbers, _found(hit, place, question, room))
+    for hit, place in zip(hits, places, strict=True):
+        recalled = (str(hit.recall_rank),) if wide else ()
+        table.add_row(str(hit.rank), *recalled, f"{hit.score:.2f}", _found(hit, place, question, room))
     return table
 
 
@@ -62,10 +62,10 @@ def degraded(result: SearchResult) -> str | None:
 
 
 def _found(hit: Hit, place: Place, question: str, cells: int) -> Text:
-    document, title = one_line(hit.document), one_line(hit.title)
+    document, title = visible(hit.document), one_line(hit.title)
     lines = [Text.assemble((document, "bold"), "  ", (where(place), "dim"))]
     lines[0].rstrip()
-    if title and title != document:
+    if title and title != one_line(hit.document):
         lines.append(Text(title, "italic"))
     lines.append(excerpt(hit.text, question, _LINES * cells - cells // 8))
     return Text("\n").join(lines)
