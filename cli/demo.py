@@ -30,7 +30,7 @@ EXAMPLES = (
 )
 ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
 CORPUS = "python:stdlib,numpy"
-FIRST_RUN = "; the first run takes about four minutes on two cores, the next ones seconds"
+FIRST_RUN = "; this first run takes about four minutes on two cores, the next ones seconds"
 RECALL_BUDGET_MS, RERANK_BUDGET_MS = 20.0, 250.0
 QUESTIONS = (
     "how do I parse a date from a string",
@@ -55,7 +55,7 @@ def command(
     ),
     show: int = typer.Option(5, min=1, max=10, help="Passages to show of each order."),
 ) -> None:
-    """See everything once: export the bundled models, index the documentation of Python and numpy, answer questions.
+    """See everything once: export two models, index the documentation of Python and numpy, answer questions.
 
     The first run takes some minutes, the next ones seconds: models and collection are kept in one place, wherever
     the command is called from ($XDG_CACHE_HOME/tandem, usually ~/.cache/tandem).
@@ -95,12 +95,12 @@ def bundled_models(folder: Path) -> tuple[Path, Path]:
 
 def _model(name: str, models: Path, takes: str) -> Path:
     """A bundled model in `models`, made anew where what lies there is damaged or of another version of Tandem."""
-    from ..export import export_model
-    from ..export.bundled import BUNDLED
-    from ..export.bundled_artifacts import exported
-
     path = models / name
-    with waiting(f"exporting {name}: {takes} on two cores, once"):
+    with waiting(f"{name}: an export takes {takes} on two cores"):  # PyTorch's import alone takes seconds
+        from ..export import export_model
+        from ..export.bundled import BUNDLED
+        from ..export.bundled_artifacts import exported
+
         try:
             return exported(name, path, note)
         except ArtifactError as error:

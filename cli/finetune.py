@@ -53,7 +53,7 @@ def command(
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
 ) -> None:
-    """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
+    """Train a cross-encoder on your own judged questions; interrupt it, and the same command goes on."""
     from ..export import finetune as tuning
 
     log_to_stderr("%(asctime)s %(message)s")

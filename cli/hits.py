@@ -67,5 +67,6 @@ def _found(hit: Hit, place: Place, question: str, cells: int) -> Text:
     lines[0].rstrip()
     if title and title != one_line(hit.document):
         lines.append(Text(title, "italic"))
+        lines[-1].truncate(cells, overflow="ellipsis")
     lines.append(excerpt(hit.text, question, _LINES * cells - cells // 8))
     return Text("\n").join(lines)

@@ -29,8 +29,8 @@ _OPERATORS = {"=": "$in", "!=": "$nin", ">": "$gt", ">=": "$gte", "<": "$lt", "<
 @with_options(SearchOptions, leave_out=("filters",))
 def command(
     given: dict[str, Any],
-    collection: Path = typer.Argument(help="The collection's folder."),
-    query: str = typer.Argument(help="The question."),
+    collection: Path = typer.Argument(help="The folder that `tandem index` made."),
+    query: str = typer.Argument(help="What to look for: a question, or some words."),
     filters: list[str] = typer.Option(
         [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
     ),

@@ -17,7 +17,7 @@ EXAMPLES = (
 
 
 def command(
-    collection: Path = typer.Argument(help="The collection's folder."),
+    collection: Path = typer.Argument(help="The folder that `tandem index` made."),
     config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
     host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
     port: int | None = typer.Option(None, help="Port (default: 8080)."),

@@ -16,7 +16,7 @@ EXAMPLES = (
 
 
 def command(folder: Path = typer.Argument(help="An artifact's or a collection's folder.")) -> None:
-    """Hash every file against the manifest; for an artifact, run each graph and compare the variants as well."""
+    """Check that nothing is damaged: every file against its manifest; for a model, each precision is run as well."""
     from ..engine.collection import Collection
     from ..engine.models.artifact import MANIFEST
 
