@@ -9,7 +9,7 @@ import typer
 
 from ..engine.errors import StorageError, TandemError
 from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, serve, verify
-from .console import complain, log_to_stderr
+from .console import complain, log_to_stderr, never_refuse
 from .help import BEGIN, Commands, examples
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def options(
 def main() -> None:
     """Run the command line: an error of the user's or of ours is one sentence on stderr and its class's exit code."""
     debug = "--debug" in sys.argv[1:]
+    never_refuse()
     log_to_stderr()
     try:
         code = app(standalone_mode=False, prog_name="tandem")

@@ -5,6 +5,7 @@ Every character for people goes through `Terminal`, which no foreign text can ma
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -52,14 +53,22 @@ def err() -> Terminal:
     return Terminal(stderr=True)
 
 
+def never_refuse() -> None:
+    """Have stdout and stderr write what their encoding lacks as an escape, where they would end with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def show(table: RenderableType) -> None:
     """A table or a page on stdout, as wide as the terminal and never wider than `WIDTH`."""
     out().print(table, width=min(out().width, WIDTH), soft_wrap=False)
 
 
 def print_json(document: Any) -> None:
-    """One line of JSON on stdout, for machines."""
-    print(escaped(json.dumps(document, ensure_ascii=False, allow_nan=False)))  # noqa: T201
+    """One line of JSON on stdout, for machines; in ASCII where stdout is not UTF-8."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(escaped(json.dumps(document, ensure_ascii=ascii_only, allow_nan=False)))  # noqa: T201
 
 
 def note(message: str) -> None:

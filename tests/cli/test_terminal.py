@@ -86,3 +86,14 @@ def test_a_plain_terminal_gets_plain_text(collection: Path, environment: dict[st
 
 def test_matches_are_bold_on_a_terminal(collection: Path):
     assert re.search(r"\x1b\[1;33mkettle\x1b\[0m", on_a_terminal("search", collection, *ALL))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_encoding_that_lacks_characters_refuses_nothing(collection: Path, encoding: str):
+    command = [sys.executable, "-c", "from tandem.cli import main; main()", "search", str(collection), *ALL]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *more], env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if more:
+            assert json.loads(done.stdout)["hits"][0]["id"]
