@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.cross_encoder import CrossEncoder
+from ..engine.models.cross_encoder import CrossEncoder
 from .document import Document, Table, document
 from .latency import needed_reranker
 from .rivals import RIVALS, Rival, Unavailable

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.artifact import Precision
-from ..engine.candidates import best_of
+from ..engine.build.beir import Qrels
 from ..engine.config import FINALISTS
-from ..engine.cross_encoder import CrossEncoder
-from ..engine.fusion import Fusion
-from ..engine.judgements import Qrels
-from ..engine.ranking import rank
-from ..engine.tokenizer import Tokenizer
+from ..engine.models.artifact import Precision
+from ..engine.models.cross_encoder import CrossEncoder
+from ..engine.scoring.fusion import Fusion
+from ..engine.scoring.ranking import rank
+from ..engine.search.candidates import best_of
+from ..engine.text.tokenizer import Tokenizer
 from .document import Document, Table, document
 from .latency import needed_reranker
 from .lexical import bm25

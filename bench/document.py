@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import InputError
-from ..engine.files import storage
+from ..engine.platform.durable_io import storage
 from .environment import card
 
 RESULTS = Path("bench") / "results"

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..engine import cpu
-from ..engine.device import available_cores
+from ..engine.platform import cpu_features
+from ..engine.platform.device import available_cores
 
 PACKAGES = (
     "numpy",
@@ -49,11 +49,11 @@ def begin() -> None:
 
 def card() -> dict[str, Any]:
     """Day, processor, GPU, memory, load (see `begin`), versions, variables that matter, commit (None: no checkout)."""
-    cores, flags = available_cores(), cpu.flags()
+    cores, flags = available_cores(), cpu_features.flags()
     load = os.getloadavg()[0] if _load is None else _load
     return {
         "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cpu": cpu.field("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_features.field("model name") or platform.processor() or platform.machine(),
         "cpu_flags": [flag for flag in FLAGS if flag in flags],
         "gpu": _gpu(),
         "cores": cores,

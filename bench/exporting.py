@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.artifact import Artifact, Precision
-from ..engine.device import choose
 from ..engine.errors import ExportError
-from ..engine.runtime.onnx import cpu_session
+from ..engine.models.artifact import Artifact, Precision
+from ..engine.models.runtime.onnx import cpu_session
+from ..engine.platform.device import choose
 from . import floors
 from .document import Document, Table, document
 from .spread import Spread, shown, significant, spread

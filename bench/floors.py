@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.artifact import Artifact, Precision
-from ..engine.device import available_cores
-from ..engine.runtime.onnx import cpu_session
+from ..engine.models.artifact import Artifact, Precision
+from ..engine.models.runtime.onnx import cpu_session
+from ..engine.platform.device import available_cores
 
 SIZE = 1024
 """Edge of the square products: 2 GFLOP each, beyond any cache's favour and below a tenth of a second."""

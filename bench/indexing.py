@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..engine import Engine
-from ..engine.encoder import BiEncoder
-from ..engine.indexing import index_corpus
+from ..engine.build.indexing import index_corpus
+from ..engine.models.encoder import BiEncoder
 from . import floors
 from .document import Document, Table, document
 from .latency import needed_reranker

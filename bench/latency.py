@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.artifact import Precision
 from ..engine.config import FINALISTS
-from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
+from ..engine.models.artifact import Precision
+from ..engine.models.cross_encoder import CrossEncoder
 from . import floors
 from .document import Document, Table, document
 from .rivals import RIVALS, Rival, Unavailable, running

@@ -20,12 +20,12 @@ import ir_measures
 import numpy as np
 
 from ..engine import Engine, SearchResult
+from ..engine.build.beir import Judged, Qrels
 from ..engine.config import FINALISTS
 from ..engine.errors import CorpusError, InputError
-from ..engine.files import storage
-from ..engine.fusion import Fusion
-from ..engine.judgements import Judged, Qrels
+from ..engine.platform.durable_io import storage
 from ..engine.result import Hit
+from ..engine.scoring.fusion import Fusion
 from .workloads import reads_twice
 
 METRICS = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.files import storage
+from ..engine.platform.durable_io import storage
 from .document import Document, Table, load, tables, text
 from .environment import line
 from .plots import draw

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.arrays import ArrayWriter, open_array
+from ..engine.platform.npy import ArrayWriter, open_array
 from ..engine.recall.index import VECTORS
 
 Floats = npt.NDArray[np.float32]

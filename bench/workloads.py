@@ -19,17 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.artifact import Artifact
-from ..engine.budget import exit_saves
+from ..engine.build.beir import Judged, read_judged
+from ..engine.build.indexing import index_corpus
 from ..engine.collection import IndexSettings, Progress, read_corpus
 from ..engine.collection.document import with_title
 from ..engine.collection.report import silent
 from ..engine.config import FINALISTS
-from ..engine.cross_encoder import CrossEncoder
 from ..engine.errors import InputError
-from ..engine.indexing import index_corpus
-from ..engine.judgements import Judged, read_judged
-from ..engine.runtime.choosing import WEIGHTS
+from ..engine.models.artifact import WEIGHTS, Artifact
+from ..engine.models.cross_encoder import CrossEncoder
+from ..engine.scheduling.cost_model import exit_saves
 from .spread import Spread, spread
 
 FOLDER = Path(".bench")
@@ -202,7 +201,7 @@ def _reranker_name(engine: Engine) -> str:
 
 
 def _model(name: str, folder: Path, tell: Callable[[str], None]) -> Path:
-    from ..export.bundled import exported
+    from ..export.bundled_artifacts import exported
 
     return exported(name, folder / "models" / name, tell)
 
@@ -211,7 +210,7 @@ def _demo_beir(folder: Path) -> Path:
     """The demo corpus as a BEIR folder, written once: the same texts on every machine with these packages."""
     if (folder / "qrels" / "test.tsv").exists():
         return folder
-    from ..export.samples import first_sentence
+    from ..export.parity.samples import first_sentence
 
     corpus, queries, qrels, asked = [], [], ["query-id\tcorpus-id\tscore"], set()
     for document in read_corpus(DEMO_CORPUS):

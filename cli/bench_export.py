@@ -27,7 +27,7 @@ def command(
     from ..bench.workloads import FOLDER, RERANKER
 
     if artifact is None:
-        from ..export.bundled import exported
+        from ..export.bundled_artifacts import exported
 
         artifact = exported(RERANKER, FOLDER / "models" / RERANKER, note)
     with progress_bar() as progress:

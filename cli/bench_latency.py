@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from .benching import (
+from .benching import (  # fmt: skip
     COLLECTION,
     ENVIRONMENTS_FOLDER,
     QUESTIONS,
@@ -18,7 +18,7 @@ from .benching import (
     finish,
     rivals,
     workload,
-)  # fmt: skip
+)
 
 
 def command(

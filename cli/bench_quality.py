@@ -7,7 +7,7 @@ from typing import cast
 
 import typer
 
-from ..engine.artifact import Precision
+from ..engine.models.artifact import Precision
 from .benching import COLLECTION, QUESTIONS, RESULTS_FOLDER, SAVE, SEED, THREADS, finish, workload
 
 

@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Fit how much recall and lexical score count in the final order, and keep it with the collection."""
     from ..engine import Collection, Engine
-    from ..engine.calibration import calibrate
+    from ..engine.build.calibrate import calibrate
     from ..engine.collection import forget_fusion
 
     if reset:

@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Export the bundled models, index the documentation of Python and numpy, and answer questions in two stages."""
     from ..engine import Engine
-    from ..export.bundled import exported
+    from ..export.bundled_artifacts import exported
 
     encoder, reranker = (exported(name, folder / "models" / name, note) for name in (ENCODER, RERANKER))
     collection = _collection(corpus, folder, encoder, reranker)
@@ -62,7 +62,7 @@ _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
 
 
 def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Path:
-    from ..engine.indexing import index_corpus
+    from ..engine.build.indexing import index_corpus
 
     name = "".join(letter if letter.isalnum() else "-" for letter in corpus).strip("-")
     path = folder / "collections" / name

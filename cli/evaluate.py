@@ -54,7 +54,7 @@ def command(
     from ..bench.evaluation import evaluation
     from ..bench.quality import evaluate, hits_file, write_trec_run
     from ..engine import Engine
-    from ..engine.judgements import read_judged
+    from ..engine.build.beir import read_judged
 
     begin()
     judged = read_judged(beir, split)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from ..engine.artifact import Kind, Precision
+from ..engine.models.artifact import Kind, Precision
 from .console import note, out
 
 if TYPE_CHECKING:
-    from ..engine.artifact import Artifact
+    from ..engine.models.artifact import Artifact
 
 NAME = "export"
 

@@ -41,8 +41,8 @@ def command(
 
     Interrupted, it goes on where it stopped when it is called again; with nothing changed, it does nothing.
     """
+    from ..engine.build.indexing import index_corpus
     from ..engine.collection import Fields, IndexSettings
-    from ..engine.indexing import index_corpus
 
     settings = IndexSettings(
         chunk_tokens=chunk_tokens,

@@ -12,10 +12,10 @@ from ..engine.errors import InputError
 from .console import out, print_json
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
-    from ..engine.artifact import Artifact
-    from ..engine.device import Device
-    from ..engine.gpu import Gpu
-    from ..engine.model_memory import Chosen
+    from ..engine.models.artifact import Artifact
+    from ..engine.models.memory import Chosen
+    from ..engine.platform.cuda_driver import Gpu
+    from ..engine.platform.device import Device
 
 NAME = "info"
 
@@ -47,8 +47,8 @@ def command(
 
 
 def _folder(folder: Path) -> dict[str, Any]:
-    from ..engine.artifact import MANIFEST, Artifact
     from ..engine.collection import Collection
+    from ..engine.models.artifact import MANIFEST, Artifact
 
     if (folder / MANIFEST).exists():
         artifact = Artifact.open(folder)
@@ -58,20 +58,23 @@ def _folder(folder: Path) -> dict[str, Any]:
 
 
 def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: float | None) -> dict[str, Any]:
-    from ..engine import gpu
     from ..engine.collection import Collection
-    from ..engine.device import Device
-    from ..engine.memory import available_memory, plan
-    from ..engine.opening import artifact_of
+    from ..engine.platform import cuda_driver
+    from ..engine.platform.device import Device
+    from ..engine.search.gpu_memory import available_memory, plan
+    from ..engine.search.model_lookup import artifact_of
 
     collection = Collection.open(folder)
     records = collection.manifest.models
     first = artifact_of(collection, records.encoder, encoder, "bi-encoder")
     second = None if records.reranker is None else artifact_of(collection, records.reranker, reranker, "cross-encoder")
-    card = gpu.find()
+    card = cuda_driver.find()
     available, capacity = available_memory(Device("cpu" if isinstance(card, str) else "cuda", "planned", 1), gib)
     device = _reached(card)
-    kernels, faiss = device is None or gpu.torch_problem() is None, device is None or gpu.faiss_problem() is None
+    kernels, faiss = (
+        device is None or cuda_driver.torch_problem() is None,
+        device is None or cuda_driver.faiss_problem() is None,
+    )
     models = {"encoder": _chosen(first, device), **({} if second is None else {"reranker": _chosen(second, device)})}
     planned = plan(
         collection,
@@ -88,18 +91,18 @@ def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: floa
 
 def _reached(card: Gpu | str) -> Device | None:
     """The card as a device, where a runtime reaches it; None: to be planned as if everything were installed."""
-    from ..engine import gpu
-    from ..engine.device import Device
+    from ..engine.platform import cuda_driver
+    from ..engine.platform.device import Device
 
     device = Device("cuda", "planned", 1)
-    unreached = isinstance(card, str) or (gpu.torch_problem() is not None and device.onnx_problem is not None)
+    unreached = isinstance(card, str) or (cuda_driver.torch_problem() is not None and device.onnx_problem is not None)
     return None if unreached else device
 
 
 def _chosen(artifact: Artifact, device: Device | None) -> Chosen:
     """What an engine with its default settings would run the model with."""
-    from ..engine.model_memory import Chosen
-    from ..engine.runtime import choose
+    from ..engine.models.memory import Chosen
+    from ..engine.models.runtime import choose
 
     if device is None:
         return Chosen.expected(artifact)
@@ -110,15 +113,15 @@ def _machine() -> dict[str, Any]:
     import faiss
     import onnxruntime
 
-    from ..engine import gpu
-    from ..engine.device import choose
+    from ..engine.platform import cuda_driver
+    from ..engine.platform.device import choose
 
     device = choose("auto")
-    card = gpu.find()
+    card = cuda_driver.find()
     return {
         "gpu": card if isinstance(card, str) else card.name,
-        "packed_runtime": gpu.torch_problem() or "ready",
-        "faiss_gpu": gpu.faiss_problem() or "ready",
+        "packed_runtime": cuda_driver.torch_problem() or "ready",
+        "faiss_gpu": cuda_driver.faiss_problem() or "ready",
         "device": device.kind,
         "reason": device.reason,
         "threads": device.threads,

@@ -13,8 +13,8 @@ NAME = "verify"
 
 def command(folder: Path = typer.Argument(help="An artifact's or a collection's folder.")) -> None:
     """Hash every file against the manifest; for an artifact, run each graph and compare the variants as well."""
-    from ..engine.artifact import MANIFEST
     from ..engine.collection import Collection
+    from ..engine.models.artifact import MANIFEST
 
     if (folder / MANIFEST).exists():
         from ..export import verify_artifact

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import filters as filtering
-from .artifact import Precision
+from .collection import filters as filtering
 from .errors import InputError
-from .runtime import RuntimeWish
+from .models.artifact import Precision
+from .models.runtime import RuntimeWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
@@ -82,11 +82,11 @@ class SearchSettings(_Settings):
     """Candidates, and never fewer than `top_k` and `reread`, that all layers of a reranker with an early exit read: the
     best by the exit's fused score. None: all of them."""
     reread: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """Candidates, the best by fused score, of which the windows are read too (see `windows`): they stand first, with
+    """Candidates, the best by fused score, of which the windows are read too (see `maxp`): they stand first, with
     the whole's logit and the best window's in one; a passage of one window keeps its logit. Within a budget time is put
     by for it where at least eight candidates are read besides. None: none."""
     filters: dict[str, Any] | None = None
-    """Which passages may be found, by their metadata (see `filters`); None or {}: all of them."""
+    """Which passages may be found, by their metadata (see `collection.filters`); None or {}: all of them."""
 
     def model_post_init(self, context: Any, /) -> None:
         """Raises InputError when more hits are asked for than candidates recalled, and for what is no filter."""

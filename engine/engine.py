@@ -1,4 +1,4 @@
-"""Engine: two-stage search over a collection, and its models alone. What a search is: `searching`."""
+"""Engine: two-stage search over a collection, and its models alone. What a search is: `search.two_stage`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .batcher import Batcher
 from .collection import Collection, Pointer
 from .config import EngineSettings, SearchSettings
-from .cross_encoder import CrossEncoder
-from .device import Device, choose
-from .direct import Direct
-from .encoder import BiEncoder, TextKind
 from .errors import InputError
-from .fusion import Fusion
-from .model import LoadedModel
-from .opening import artifact_of
-from .placing import Placed, place, plan_memory
+from .models.cross_encoder import CrossEncoder
+from .models.encoder import BiEncoder, TextKind
+from .models.model import LoadedModel
+from .platform.device import Device, choose
 from .result import Embedded, Reranked, RerankResult, SearchResult
-from .searching import Searching
-from .story import drive, drive_async, drive_together
-from .tokens import Truncate
+from .scheduling.batcher import Batcher
+from .scheduling.request_steps import drive, drive_async, drive_together
+from .scoring.fusion import Fusion
+from .search.model_api import ModelApi
+from .search.model_lookup import artifact_of
+from .search.placement import Placed, place, plan_memory
+from .search.two_stage import TwoStage
+from .text.tokens import Truncate
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
@@ -57,8 +57,8 @@ class Engine:
         self.fusion = _fusion(collection, reranker, settings)
         self.placed = placed or Placed(collection, collection.index, None, {})
         self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
-        self._searching = Searching(encoder, reranker, device, self.fusion, self.placed, self._batcher)
-        self._direct = Direct(collection, encoder, reranker, self._batcher)
+        self._searching = TwoStage(encoder, reranker, device, self.fusion, self.placed, self._batcher)
+        self._direct = ModelApi(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -111,8 +111,8 @@ class Engine:
         rerank_count=None (candidates that are reranked, those with the best evidence; None: all), finalists=20 (read by
         all layers of a reranker with an early exit), reread=None (candidates that are read again, window by window),
         filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
-        fit are reranked, in the order of the first stage's evidence; `result.degraded` tells when that was not all
-        that was asked for.
+        fit are reranked, in the order of the first stage's evidence; `result.degraded` tells when that was not all that
+        was asked for.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """

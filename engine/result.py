@@ -22,7 +22,7 @@ class Hit:
     recall_rank:   place in recall's order, from 1
     rerank_score:  the cross-encoder's logit, None when the passage was not reranked; its early exit's where a budget
                    left no time for all layers; of a passage that was read again its own and its best window's together
-                   (see `windows.Windows.with_best`)
+                   (see `maxp.Windows.with_best`)
     lexical_score: how much of the query's words the passage holds, and holds close together, 0 to 1 (see
                    `lexical.Lexicon.scores`); None when nothing was to be reranked
     """
@@ -61,7 +61,7 @@ class SearchResult:
 
     reranked:   candidates that the cross-encoder scored (0: recall's order)
     finalists:  of these, the ones that all its layers read; the others only those up to its early exit
-    reread:     of these, the ones that it read again, window by window (see `windows`): they are the first hits
+    reread:     of these, the ones that it read again, window by window (see `scoring.maxp`): they are the first hits
     candidates: passages that recall gave
     degraded:   why fewer than all candidates were reranked, or those wanted not read again, or how late the answer is;
                 None when none of these applies

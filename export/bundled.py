@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.artifact import MANIFEST, Artifact, Kind
 from ..engine.errors import ExportError
-from ..engine.files import sha256
+from ..engine.models.artifact import Kind
+from ..engine.platform.durable_io import sha256
 
 _ADAPTERS = Path(__file__).parent / "adapters"
 
@@ -42,16 +41,3 @@ BUNDLED: dict[str, Bundled] = {
     "minilm-l6": Bundled("bi-encoder"),
     "minilm-l6-reranker": Bundled("cross-encoder", _ADAPTERS / "minilm-l6-reranker"),
 }
-
-
-def exported(name: str, path: Path, tell: Callable[[str], None] = lambda message: None) -> Path:
-    """`path`, with the artifact of the bundled model `name`: exported there unless this very model already was."""
-    model = BUNDLED[name]
-    if (path / MANIFEST).exists() and Artifact.open(path).manifest.source.adapter == adapter_mark(model.adapter):
-        tell(f"{name}: already exported")
-        return path
-    from .pipeline import export_model  # which imports this module
-
-    tell(f"{name}: exporting to ONNX and proving it equal to PyTorch (about a minute)")
-    export_model(name, model.kind, path, progress=tell)
-    return path

@@ -13,42 +13,42 @@ from typing import Any, get_args
 
 from transformers import AutoTokenizer
 
-from ..engine.artifact import (
+from ..engine.errors import ExportError
+from ..engine.models.artifact import (
     EARLY,
     MANIFEST,
     VARIANT_FILES,
     Artifact,
+    ArtifactManifest,
     FileRecord,
     Kind,
-    Manifest,
     Parity,
     Precision,
-    Source,
+    SourceRecord,
     Variant,
 )
-from ..engine.errors import ExportError
-from ..engine.files import sha256, write_durably
-from ..engine.fusion import Fusion
-from ..engine.tokenizer import Tokenizer
-from . import torch_model
+from ..engine.platform.durable_io import sha256, write_durably
+from ..engine.scoring.fusion import Fusion
+from ..engine.text.tokenizer import Tokenizer
 from .bundled import adapter_mark
 from .finetune.record import read_record
-from .first_token import NAME as FIRST_TOKEN
-from .first_token import keep_first_token
-from .fused import Target, counts, fuse
-from .graph_file import save_graph
-from .outliers import NAME as OUTLIERS
-from .outliers import Run, split_outliers
-from .parity import compare, failures
-from .precision import to_fp16, to_int8
+from .graph.first_token import NAME as FIRST_TOKEN
+from .graph.first_token import keep_first_token
+from .graph.fuse import Target, counts, fuse
+from .graph.graph_file import save_graph
+from .graph.outliers import NAME as OUTLIERS
+from .graph.outliers import Run, split_outliers
+from .graph.precision import to_fp16, to_int8
+from .graph.trace import OPSET, trace
+from .parity.activations import outputs
+from .parity.compare import compare, failures
+from .parity.samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
+from .parity.scoring import Array, Usage, onnx_forward, scores
 from .quiet import quiet
-from .reading import Reading, read
-from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
-from .scoring import Array, Usage, onnx_forward, scores
-from .source import Origin, resolve
+from .source import torch_model
+from .source.resolve import Origin, resolve
+from .source.usage_config import Reading, read
 from .staging import staged
-from .trace import OPSET, trace
-from .watching import outputs
 
 log = logging.getLogger(__name__)
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
@@ -164,7 +164,7 @@ def _ordered(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
     return tuple(precision for precision in VARIANT_FILES if precision in precisions)
 
 
-def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder: Path) -> Manifest:
+def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder: Path) -> ArtifactManifest:
     """Write weights, configuration and tokenizer; the manifest so far, without variants and files."""
     with quiet():
         model.save_pretrained(folder, safe_serialization=True)
@@ -176,10 +176,10 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
         raise ExportError(f"{origin.name}'s tokenizer has no padding token, which batches need")
     segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
     record = read_record(origin.adapter) if origin.adapter else None
-    return Manifest(
+    return ArtifactManifest(
         kind=kind,
         name=origin.name,
-        source=Source(name=origin.name, revision=origin.revision, adapter=adapter_mark(origin.adapter)),
+        source=SourceRecord(name=origin.name, revision=origin.revision, adapter=adapter_mark(origin.adapter)),
         family=reading.family,
         max_length=min(reading.max_length, record.max_length) if record else reading.max_length,
         segments=segments,
@@ -200,7 +200,7 @@ def _save_model(origin: Origin, reading: Reading, model: Any, kind: Kind, folder
 def _variants(
     traced: Path,
     model: Any,
-    base: Manifest,
+    base: ArtifactManifest,
     folder: Path,
     precisions: Sequence[Precision],
     samples: Samples,
@@ -255,7 +255,7 @@ def _prove(precision: Precision, reference: Array, variant: Array, *, early: boo
     return compare(reference, variant)
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+def _write_manifest(folder: Path, manifest: ArtifactManifest) -> None:
     files = {
         path.relative_to(folder).as_posix(): FileRecord(sha256=sha256(path), size=path.stat().st_size)
         for path in sorted(folder.rglob("*"))

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..engine.artifact import MANIFEST
 from ..engine.errors import ExportError
-from ..engine.files import rename, storage, sync_file, sync_folder
+from ..engine.models.artifact import MANIFEST
+from ..engine.platform.durable_io import rename, storage, sync_file, sync_folder
 
 
 @contextmanager

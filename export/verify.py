@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.artifact import EARLY, Artifact, Parity, Precision
 from ..engine.errors import ArtifactError
-from .parity import compare, failures
-from .samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
-from .scoring import Array, Usage, onnx_forward, scores
+from ..engine.models.artifact import EARLY, Artifact, Parity, Precision
+from .parity.compare import compare, failures
+from .parity.samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
+from .parity.scoring import Array, Usage, onnx_forward, scores
 
 QUERIES, CANDIDATES = 8, 24
 

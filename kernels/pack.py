@@ -20,8 +20,8 @@ from .layout import reference as layout_reference
 Ids = (torch.int32, torch.uint16, torch.uint32)
 
 
-class Template(Protocol):
-    """What is read of an `engine.tokens.Template` for pairs: three parts around two texts."""
+class PairTemplate(Protocol):
+    """What is read of an `engine.text.tokens.Template` for pairs: three parts around two texts."""
 
     @property
     def parts(self) -> tuple[tuple[int, ...], ...]: ...
@@ -53,7 +53,7 @@ class PairForm:
     @classmethod
     def of(
         cls,
-        template: Template,
+        template: PairTemplate,
         max_length: int,
         device: torch.device | str,
         *,
@@ -214,7 +214,7 @@ def _fill(
 
 
 def longest_first(first: torch.Tensor, second: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lengths kept of pairs of `first` and `second` tokens when only `room` fit: see `engine.tokens.longest_first`.
+    """Lengths kept of pairs of `first` and `second` tokens when only `room` fit (see `text.tokens.longest_first`).
 
     Without a choice between a number and a tensor, which would be copied up from the host: a graph may hold this.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tandem.engine.artifact import Kind
+    from tandem.engine.models.artifact import Kind
 
 with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
     from hypothesis import settings
@@ -51,13 +51,13 @@ def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-encoder of 3 layers with an early exit after the first, FP32 and INT8; `adapter` beside it has one after
     the second too. Its tokenizer is `tiny_bi_encoder`'s. Read-only by agreement."""
-    from tandem.engine.fusion import Fusion
+    from tandem.engine.scoring.fusion import Fusion
     from tandem.export import export_model
     from tandem.export.finetune.adapter import load_base, shape_of
     from tandem.export.finetune.model import Reranker
     from tandem.export.finetune.record import AdapterRecord
     from tandem.export.finetune.write import write_record, write_weights
-    from tandem.export.samples import docstrings
+    from tandem.export.parity.samples import docstrings
 
     from .tiny import tiny_model
 
@@ -77,7 +77,7 @@ def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(folder: Path, kind: Kind, **sizes: Any) -> Path:
     """A tiny BERT of some `sizes` (see `tiny.tiny_model`), exported into `folder`."""
     from tandem.export import export_model
-    from tandem.export.samples import docstrings
+    from tandem.export.parity.samples import docstrings
 
     from .tiny import tiny_model
 

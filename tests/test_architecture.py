@@ -15,6 +15,17 @@ LAYERS = ("kernels", "engine", "export", "bench", "cli")  # each may import thos
 HEAVY = {
     "torch", "transformers", "optimum", "sentence_transformers", "peft", "onnx", "triton", "ir_measures", "matplotlib"
 }  # fmt: skip
+# Rooms of a layer, lowest first: a room imports from those before it only. A room is a sub-package, or one module.
+ROOMS = {
+    "engine": (
+        "errors", "result", "platform", "text", "scheduling", "scoring", "recall", "models", "collection", "config",
+        "gpu_search", "search", "engine", "", "build", "server",
+    ),
+    "export": (
+        "adapters", "quiet", "bundled", "finetune", "source", "graph", "parity", "staging", "pipeline",
+        "bundled_artifacts", "verify", "",
+    ),
+}  # fmt: skip
 MODULES = [
     path
     for layer in LAYERS
@@ -53,6 +64,69 @@ def test_imports_point_one_way(path: Path):
     assert imported_layers(path) <= allowed
 
 
+def targets(path: Path) -> set[Path]:
+    """Modules of the tree that a module imports, also inside its functions."""
+    package = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ROOT.joinpath(
+                *package[: len(package) - node.level + 1], *filter(None, (node.module or "").split("."))
+            )
+            for alias in node.names:
+                inner = base / alias.name
+                found.update([module(inner)] if inner.with_suffix(".py").exists() or inner.is_dir() else [module(base)])
+    return found
+
+
+def module(path: Path) -> Path:
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def room(path: Path) -> tuple[str, str]:
+    """The layer and room of a module; the room of a layer's `__init__` is empty."""
+    layer, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return layer, "" if rest == ["__init__"] else rest[0]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if room(path)[0] in ROOMS], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_rooms_import_one_way(path: Path):
+    layer, own = room(path)
+    order = ROOMS[layer]
+    above = {str(target.relative_to(ROOT)) for target in targets(path)
+             if room(target)[0] == layer and order.index(room(target)[1]) > order.index(own)}  # fmt: skip
+    assert not above
+
+
+def test_no_module_imports_itself_through_others():
+    # An op of kernels/ is one unit in two files: its kernel takes the contract's names, its contract starts the kernel.
+    def unit(path: Path) -> str:
+        return str(path.relative_to(ROOT)).replace("_triton.py", ".py")
+
+    arrows: dict[str, set[str]] = {}
+    for path in MODULES:
+        arrows.setdefault(unit(path), set()).update(
+            unit(target) for target in targets(path) if unit(target) != unit(path)
+        )
+    with_no_arrow: set[str] = set()
+    while ends := {name for name, to in arrows.items() if name not in with_no_arrow and to <= with_no_arrow}:
+        with_no_arrow |= ends
+    assert not sorted(set(arrows) - with_no_arrow)
+
+
+def test_a_class_name_has_one_home():
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        if "bench" in path.parts:
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: where for name, where in homes.items() if len(where) > 1}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_inside_the_tree_are_relative(path: Path):
     assert not absolute_imports(path) & {"tandem", *LAYERS}
@@ -73,7 +147,7 @@ class Refuse:
         if name.split(".")[0] in {HEAVY!r}:
             raise ImportError(name + " must not be needed to run an engine")
 sys.meta_path.insert(0, Refuse())
-import tandem.engine, tandem.engine.indexing, tandem.engine.calibration, tandem.kernels, tandem.cli
+import tandem.engine, tandem.engine.build.indexing, tandem.engine.build.calibrate, tandem.kernels, tandem.cli
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

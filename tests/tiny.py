@@ -24,9 +24,9 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
-from tandem.engine.artifact import Kind
+from tandem.engine.models.artifact import Kind
+from tandem.export.parity.samples import docstrings
 from tandem.export.quiet import quiet
-from tandem.export.samples import docstrings
 
 Family = Literal["bert", "xlm-roberta", "modernbert"]
 FAMILIES: tuple[Family, ...] = ("bert", "xlm-roberta", "modernbert")

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ...engine import gpu
-from ...engine.cross_encoder import CrossEncoder
-from ...engine.device import Device
-from ...engine.encoder import BiEncoder
+from ...engine.models.cross_encoder import CrossEncoder
+from ...engine.models.encoder import BiEncoder
+from ...engine.platform import cuda_driver
+from ...engine.platform.device import Device
 from ..document import said
 from . import data
 from .cases import Case, Row, Task
@@ -88,7 +88,7 @@ def pack_check(settings: Settings) -> Row:
     _needs_torch(settings)
     import torch
 
-    from ...engine.tokens import Template, TokenBatch, cumulative, join_pairs
+    from ...engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
     from ...kernels.pack import PairForm, TokenRows, pack
 
     random = np.random.default_rng(settings.seed)
@@ -196,7 +196,7 @@ def hits_judged(ours: Any, oracle: Any, candidates: int) -> tuple[float, float, 
 
 def faiss_check(settings: Settings) -> Row:
     """Rows found by FAISS's flat index in half precision that are not among numpy's best, as a share."""
-    if (problem := gpu.faiss_problem()) is not None:
+    if (problem := cuda_driver.faiss_problem()) is not None:
         raise _NotHere(problem)
     import tempfile
     from pathlib import Path
@@ -214,7 +214,7 @@ def faiss_check(settings: Settings) -> Row:
 
 
 def _needs_torch(settings: Settings) -> None:
-    if not settings.dry and (problem := gpu.torch_problem()) is not None:
+    if not settings.dry and (problem := cuda_driver.torch_problem()) is not None:
         raise _NotHere(problem)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.tokens import TokenBatch, cumulative
+from ...engine.text.tokens import TokenBatch, cumulative
 from .models import MAX_LENGTH, SPECIAL
 from .settings import ModelShape, Settings
 
@@ -26,10 +26,10 @@ class Template:
 
 
 def store(passages: int, tokens: int, shape: ModelShape, settings: Settings) -> Any:
-    """A `resident.store.Store` whose pairs have `tokens` tokens on average, between three and five quarters of it."""
+    """A `device_store.Store` whose pairs have `tokens` tokens on average, between three and five quarters of it."""
     import torch
 
-    from ...engine.resident.store import Store
+    from ...engine.gpu_search.device_store import Store
     from ...kernels.pack import TokenRows
 
     device = settings.device
@@ -56,8 +56,8 @@ def store(passages: int, tokens: int, shape: ModelShape, settings: Settings) -> 
 
 
 def queries(count: int, shape: ModelShape, settings: Settings, random: np.random.Generator) -> Any:
-    """`resident.queries.Queries` of random words."""
-    from ...engine.resident.queries import Queries
+    """`gpu_search.queries.Queries` of random words."""
+    from ...engine.gpu_search.queries import Queries
 
     length = settings.query_tokens
     words = random.integers(len(SPECIAL), shape.vocabulary, (count, length)).astype(np.int32)

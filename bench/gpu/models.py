@@ -10,8 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.artifact import Artifact, FileRecord, Kind, Manifest, Parity, Precision, Source, Variant
-from ...engine.files import sha256
+from ...engine.models.artifact import (
+    Artifact,
+    ArtifactManifest,
+    FileRecord,
+    Kind,
+    Parity,
+    Precision,
+    SourceRecord,
+    Variant,
+)
+from ...engine.platform.durable_io import sha256
 from .onnx_graph import write_graph
 from .settings import ModelShape
 
@@ -43,8 +52,8 @@ def make(
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    manifest = Manifest(
-        kind=kind, name=shape.name, source=Source(name="random weights"), family="bert", max_length=MAX_LENGTH,
+    manifest = ArtifactManifest(
+        kind=kind, name=shape.name, source=SourceRecord(name="random weights"), family="bert", max_length=MAX_LENGTH,
         segments=True, pad_id=0, dimension=shape.width if kind == "bi-encoder" else None,
         pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.artifact import Kind
+from ...engine.models.artifact import Kind
 from .settings import ModelShape
 
 FLOAT, INT32, INT64, HALF = 1, 6, 7, 10

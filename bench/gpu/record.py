@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...engine.files import replace_durably
+from ...engine.platform.durable_io import replace_durably
 from .cases import Row
 from .memory import COLUMN
 from .report import markdown, tabled

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.cross_encoder import CrossEncoder
-from ...engine.device import Device
 from ...engine.errors import DeviceError
-from ...engine.tokens import TokenBatch
+from ...engine.models.cross_encoder import CrossEncoder
+from ...engine.platform.device import Device
+from ...engine.text.tokens import TokenBatch
 from . import data
 from .cases import Case, Row, Task, Turn
 from .clock import wall_ms

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ...engine import gpu
 from ...engine.errors import DeviceError
-from ...engine.files import storage
+from ...engine.platform import cuda_driver
+from ...engine.platform.durable_io import storage
 from ..environment import card
 from .cases import Row, Task
 from .children import WORKER, work_apart
@@ -130,7 +130,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _card(settings: Settings) -> str:
-    found = gpu.find()
+    found = cuda_driver.find()
     if settings.dry:
         return "dry run"
     if isinstance(found, str):

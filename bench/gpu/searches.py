@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.batcher import Batcher
-from ...engine.jobs import Job
-from ...engine.tokens import concatenate
+from ...engine.scheduling.batcher import Batcher
+from ...engine.scheduling.job import Job
+from ...engine.text.tokens import concatenate
 from ..document import said
 from . import data
 from .cases import Case, Row, Task, Turn
@@ -35,11 +35,11 @@ def random_pipeline(
     """
     import torch
 
-    from ...engine.resident.parts import Parts
-    from ...engine.resident.pipeline import Pipeline
-    from ...engine.resident.store import Store
-    from ...engine.runtime.bert import Bert, Shape
-    from ...engine.runtime.packed import PackedRuntime
+    from ...engine.gpu_search.buffers import Parts
+    from ...engine.gpu_search.device_store import Store
+    from ...engine.gpu_search.pipeline import Pipeline
+    from ...engine.models.runtime.bert import Bert, Shape
+    from ...engine.models.runtime.packed import PackedRuntime
     from ...kernels.pack import PairForm, TokenRows
     from .models import MAX_LENGTH, weights
 
@@ -97,7 +97,7 @@ def _latency(shape: ModelShape, passages: int, tokens: int, task: Task) -> Itera
 
 def throughput(task: Task) -> Iterator[Case]:
     """Searches a second by offered concurrency: so many callers, each asking again as soon as it is answered."""
-    from ...engine.resident.stage import Search, joined
+    from ...engine.gpu_search.search_model import GpuSearch, joined
 
     settings, most = task.settings, max(task.settings.concurrency)
     let_go(settings)
@@ -105,7 +105,7 @@ def throughput(task: Task) -> Iterator[Case]:
     pipeline, _ = random_pipeline(shape, settings.base_passages, settings.base_tokens, settings)
     asked = data.queries(most * QUERIES_EACH, shape, settings, np.random.default_rng(settings.seed))
     jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
-    search = Search(pipeline, settings.candidates, 10)
+    search = GpuSearch(pipeline, settings.candidates, 10)
     for start in (0, most):  # twice, since lengths differ: what batches of any size need is captured before the clock
         for size in range(most, 0, -1):
             search.run(concatenate(jobs[start : start + size]))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ...engine import gpu
+from ...engine.platform import cuda_driver
 from ..document import said
 from .cases import Case, Row, Task
 from .memory import used
@@ -73,7 +73,7 @@ def works(settings: Settings) -> bool:
 
     Asked of PyTorch; where that does not reach the card, nothing is known and the next case may try.
     """
-    if settings.dry or gpu.torch_problem() is not None:
+    if settings.dry or cuda_driver.torch_problem() is not None:
         return True
     try:
         import torch

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.engine.collection.facets import Facets
+from tandem.engine.collection.filters import parse
+from tandem.engine.collection.metadata_index import MetadataIndex
 from tandem.engine.collection.ragged import Ragged, encode_strings
-from tandem.engine.filters import parse
-from tandem.engine.recall import Allowed, Index, scan
+from tandem.engine.recall import Index, RowMask, scan
 from tandem.engine.recall.scan import Scan
-from tandem.engine.tokens import cumulative
+from tandem.engine.text.tokens import cumulative
 
 PASSAGES, DIMENSION = 100_000, 384
 
 
 @pytest.fixture(scope="module")
-def facets() -> Facets:
+def facets() -> MetadataIndex:
     rows = [json.dumps({"year": 2000 + row % 20, "source": f"s{row % 500}"}) for row in range(PASSAGES)]
     flat, lengths = encode_strings(rows)
-    return Facets.of(Ragged(flat, cumulative(lengths)))
+    return MetadataIndex.of(Ragged(flat, cumulative(lengths)))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def index() -> Index:
     return Index(vectors, Scan(codes, largest=largest, residual=residual, threads=1))
 
 
-def test_filter_lookup(benchmark: Any, facets: Facets) -> None:
+def test_filter_lookup(benchmark: Any, facets: MetadataIndex) -> None:
     document = {"year": {"$gte": 2005}, "source": {"$nin": ["s1", "s2"]}}
     mask = benchmark(lambda: parse(document).mask(facets))
     assert 0 < mask.sum() < PASSAGES
@@ -41,6 +41,6 @@ def test_filter_lookup(benchmark: Any, facets: Facets) -> None:
 
 @pytest.mark.parametrize("share", [None, 0.5, 0.1, 0.001])
 def test_filtered_scan(benchmark: Any, index: Index, share: float | None) -> None:
-    allowed = None if share is None else Allowed(np.random.default_rng(1).random(PASSAGES) < share)
+    allowed = None if share is None else RowMask(np.random.default_rng(1).random(PASSAGES) < share)
     _, rows = benchmark(lambda: index.search(index.vectors[:1], 100, allowed))
     assert rows.shape[1] == min(100, PASSAGES if allowed is None else allowed.count)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.engine.budget import CostModel
 from tandem.engine.collection.ragged import Ragged
-from tandem.engine.forming import form
-from tandem.engine.fusion import Fusion
-from tandem.engine.jobs import Job
-from tandem.engine.lexical import Lexicon
-from tandem.engine.ranking import rank
-from tandem.engine.tokens import Template, TokenBatch, cumulative, join_pairs
+from tandem.engine.scheduling.cost_model import CostModel
+from tandem.engine.scheduling.job import Job
+from tandem.engine.scheduling.scheduler import form
+from tandem.engine.scoring.fusion import Fusion
+from tandem.engine.scoring.lexical import Lexicon
+from tandem.engine.scoring.ranking import rank
+from tandem.engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
 
 BERT_PAIR = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
 CANDIDATES, TOKENS, STORED = 100, 170, 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...engine.artifact import Precision
+from ...engine.models.artifact import Precision
 
 Ability = Literal["encode", "rerank", "together"]
 """`together`: pairs of several requests share its batches, so it gains by being asked several at once."""

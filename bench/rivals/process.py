@@ -19,8 +19,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...engine.artifact import VARIANT_FILES, Artifact
 from ...engine.errors import InputError
+from ...engine.models.artifact import VARIANT_FILES, Artifact
 from .catalog import RIVALS, Spec
 from .environments import python_of
 from .staging import stage

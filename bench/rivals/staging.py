@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ...engine.artifact import EARLY, MANIFEST, Artifact, Precision
+from ...engine.models.artifact import EARLY, MANIFEST, Artifact, Precision
 
 CONFIG = "tokenizer_config.json"
 

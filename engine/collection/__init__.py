@@ -1,27 +1,27 @@
 """Collections: an indexed corpus on disk, built, published and opened."""
 
 from .building import build
-from .calibration import forget as forget_fusion
-from .calibration import write as write_fusion
 from .collection import Collection, Place
 from .corpus import Corpus, open_corpus, read_corpus
 from .document import Document, Fields
 from .encoding import Encode
-from .manifest import IndexSettings, Manifest, ModelRecord, Models
-from .publish import Pointer, read_pointer
+from .fitted_weights import forget as forget_fusion
+from .fitted_weights import write as write_fusion
+from .manifest import CollectionManifest, CollectionModels, IndexSettings, ModelRecord
 from .report import BuildReport, Progress
+from .versions import Pointer, read_pointer
 
 __all__ = [
     "BuildReport",
     "Collection",
+    "CollectionManifest",
+    "CollectionModels",
     "Corpus",
     "Document",
     "Encode",
     "Fields",
     "IndexSettings",
-    "Manifest",
     "ModelRecord",
-    "Models",
     "Place",
     "Pointer",
     "Progress",

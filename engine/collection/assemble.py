@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from .. import recall
-from ..arrays import ArrayWriter, open_array
-from ..artifact import FileRecord
 from ..errors import CollectionError
-from ..files import sha256, storage
-from ..lexical import passage_frequencies
+from ..models.artifact import FileRecord
+from ..platform.durable_io import sha256, storage
+from ..platform.npy import ArrayWriter, open_array
 from ..recall.index import VECTORS
 from ..recall.planning import IndexPlan
-from ..tokenizer import Tokenizer
-from ..tokens import TokenBatch, cumulative, pack
-from . import publish
+from ..scoring.lexical import passage_frequencies
+from ..text.tokenizer import Tokenizer
+from ..text.tokens import TokenBatch, cumulative, pack
+from . import versions
 from .collection import LEXICON, ORDER, PLACES, TOKENS, open_version
 from .encoding import Encode, Vectors
-from .facets import Facets
-from .manifest import Counts, Manifest, Models
-from .passages import STORES, Preparer
+from .manifest import CollectionManifest, CollectionModels, Counts
+from .metadata_index import MetadataIndex
+from .prepare import STORES, Preparer
 from .ragged import Ragged, RaggedWriter
 from .report import Progress
-from .shards import Finished, Job
+from .shards import BuildJob, Finished
 
 SAMPLE_QUERIES = 256
 WINDOW = 12
@@ -37,7 +37,7 @@ CHECKED = 8
 SEED = 20_071
 
 
-def arrays(job: Job, shards: Sequence[Finished], preparer: Preparer, progress: Progress) -> Path:
+def arrays(job: BuildJob, shards: Sequence[Finished], preparer: Preparer, progress: Progress) -> Path:
     """Lay the arrays of all shards end to end in a new folder, which is returned; each file is forced to the disk."""
     folder = job.assembly()
     token_dtype, vocabulary = preparer.token_dtype, preparer.vocabulary
@@ -73,7 +73,7 @@ def arrays(job: Job, shards: Sequence[Finished], preparer: Preparer, progress: P
         lexicon = ArrayWriter(folder / LEXICON, np.uint32)
         lexicon.append(frequencies)
         lexicon.close()
-    Facets.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
+    MetadataIndex.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
     return folder
 
 
@@ -101,7 +101,7 @@ def file_records(folder: Path, progress: Progress) -> dict[str, FileRecord]:
     }  # fmt: skip
 
 
-def next_version(current: Manifest | None, key: str) -> str:
+def next_version(current: CollectionManifest | None, key: str) -> str:
     """`000001-<start of the job's key>`, counted on from the current version."""
     number = 1 if current is None else int(current.version.partition("-")[0]) + 1
     return f"{number:06d}-{key[:12]}"
@@ -117,20 +117,20 @@ def check(folder: Path) -> None:
         raise CollectionError(f"{folder} does not find its own passages; index again, and report this as a fault")
 
 
-def relabel(root: Path, current: Manifest, models: Models) -> Manifest:
+def relabel(root: Path, current: CollectionManifest, models: CollectionModels) -> CollectionManifest:
     """Publish the same files under a manifest that says where the models are now.
 
     The files are hard links: a version's files never change, so two versions may own the same ones.
     """
-    folder = Job(root / publish.STAGING, current.job)
+    folder = BuildJob(root / versions.STAGING, current.job)
     folder.begin()
     target = folder.assembly()
     with storage(target):
         for name in current.files:
-            os.link(root / publish.VERSIONS / current.version / name, target / name)
+            os.link(root / versions.VERSIONS / current.version / name, target / name)
     version = next_version(current, current.job)
     manifest = current.model_copy(update={"version": version, "parent": current.version, "models": models})
-    publish.publish(root, target, manifest, check)
+    versions.publish(root, target, manifest, check)
     return manifest
 
 

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CollectionError
-from ..tokenizer import Tokenizer
-from . import assemble, publish
+from ..text.tokenizer import Tokenizer
+from . import assemble, versions
 from .collection import read_current
 from .corpus import Corpus, open_corpus
 from .document import Fields
 from .encoding import Encode, Encoding
-from .manifest import FORMAT, IndexSettings, Manifest, Models, digest
-from .passages import Preparer
+from .manifest import FORMAT, CollectionManifest, CollectionModels, IndexSettings, digest
+from .prepare import Preparer
 from .report import BuildReport, Progress, silent
-from .shards import Job
+from .shards import BuildJob
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
     encode: Encode,
     tokenizer: Tokenizer,
     reranker_tokenizer: Tokenizer | None,
-    models: Models,
+    models: CollectionModels,
     settings: IndexSettings | None = None,
     fields: Fields | None = None,
     passage_prompt: str = "",
@@ -53,13 +53,13 @@ def build(
     corpus = open_corpus(source, fields=fields or Fields(), skip_bad=settings.skip_bad)
     preparer = Preparer(tokenizer, reranker_tokenizer, settings, passage_prompt)
     key = _job_key(corpus, models, tokenizer, reranker_tokenizer, settings, passage_prompt)
-    with publish.writer_lock(out):
+    with versions.writer_lock(out):
         current = read_current(out)
-        job = Job(out / publish.STAGING, key)
+        job = BuildJob(out / versions.STAGING, key)
         if current is not None and current.job == key:
             if current.models != models:
                 current = assemble.relabel(out, current, models)
-            publish.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
+            versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
             return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
         done = job.begin()
         encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
@@ -68,7 +68,7 @@ def build(
         index = assemble.index(folder, encode, tokenizer, threads, progress)
         if also_index is not None:
             also_index(folder, progress)
-        manifest = Manifest(
+        manifest = CollectionManifest(
             version=assemble.next_version(current, key),
             parent=None if current is None else current.version,
             job=key,
@@ -82,8 +82,8 @@ def build(
             index=index,
             files=assemble.file_records(folder, progress),
         )
-        publish.publish(out, folder, manifest, assemble.check)
-        publish.tidy(out, manifest)
+        versions.publish(out, folder, manifest, assemble.check)
+        versions.tidy(out, manifest)
     return BuildReport.of(
         out, manifest, resumed=sum(shard.passages for shard in done), encode_seconds=encoding.seconds,
         seconds=time.perf_counter() - started,
@@ -96,7 +96,7 @@ def _refuse_foreign(out: Path) -> None:
         return
     if not out.is_dir():
         raise CollectionError(f"{out} is a file; give a folder for the collection")
-    known = {publish.CURRENT, publish.VERSIONS, publish.STAGING, publish.LOCK}
+    known = {versions.CURRENT, versions.VERSIONS, versions.STAGING, versions.LOCK}
     if (foreign := [entry.name for entry in out.iterdir()]) and not known & set(foreign):
         raise CollectionError(
             f"{out} holds other things ({foreign[0]!r}) and no collection; give a new or empty folder"
@@ -105,7 +105,7 @@ def _refuse_foreign(out: Path) -> None:
 
 def _job_key(
     corpus: Corpus,
-    models: Models,
+    models: CollectionModels,
     tokenizer: Tokenizer,
     reranker_tokenizer: Tokenizer | None,
     settings: IndexSettings,

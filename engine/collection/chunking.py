@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..tokenizer import Tokenizer
-from ..tokens import pack
+from ..text.tokenizer import Tokenizer
+from ..text.tokens import pack
 from .manifest import SHORTEST_CHUNK
 
 QUERY_TOKENS = 64
@@ -29,7 +29,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChunkLimits:
     """`tokens`: longest passage, 0 for no limit; `overlap`: tokens neighbours may share."""
 
     tokens: int
@@ -38,7 +38,7 @@ class Limits:
 
 def limits(
     chunk_tokens: int | None, overlap: int, encoder: Tokenizer, reranker: Tokenizer | None, prompt: str = ""
-) -> Limits:
+) -> ChunkLimits:
     """The limits in force: the given ones, or (None) what both models read.
 
     Raises InputError when the models leave no room for a passage, or less than was asked for.
@@ -56,7 +56,7 @@ def limits(
             f"chunk_tokens is {chunk_tokens}, but the models read {room} tokens of a passage beside a question; "
             f"give at most {room}, or 0 to keep documents whole and let the models cut them"
         )
-    return Limits(chunk_tokens, min(overlap, chunk_tokens // 2))
+    return ChunkLimits(chunk_tokens, min(overlap, chunk_tokens // 2))
 
 
 def _pair_room(tokenizer: Tokenizer) -> int:
@@ -64,7 +64,7 @@ def _pair_room(tokenizer: Tokenizer) -> int:
     return tokenizer.max_length - int(special)
 
 
-def chunk(text: str, limit: Limits, count: Callable[[str], int]) -> list[Span]:
+def chunk(text: str, limit: ChunkLimits, count: Callable[[str], int]) -> list[Span]:
     """Character spans of the passages of a `text` that is longer than `limit.tokens`.
 
     Spans rise, hold at most `limit.tokens` by `count`, and together hold every character that is not white space. One
@@ -83,7 +83,7 @@ def chunk(text: str, limit: Limits, count: Callable[[str], int]) -> list[Span]:
     ]
 
 
-def _shared_start(text: str, before: Span, span: Span, limit: Limits, count: Callable[[str], int]) -> int:
+def _shared_start(text: str, before: Span, span: Span, limit: ChunkLimits, count: Callable[[str], int]) -> int:
     """The earliest sentence of `before` from which `span` can start."""
     start, end = span
     low = max(before[0], start - CHARACTERS_A_TOKEN * limit.overlap)

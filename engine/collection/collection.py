@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from ..arrays import Array, open_array
 from ..errors import CollectionError, InputError
-from ..files import sha256
-from ..fusion import Fusion
-from ..lexical import Lexicon
-from ..recall import Allowed, Index
-from ..tokens import TokenBatch, cumulative
-from . import calibration, publish
-from .facets import Facets
-from .manifest import MANIFEST, Manifest
+from ..platform.durable_io import sha256
+from ..platform.npy import Array, open_array
+from ..recall import Index, RowMask
+from ..scoring.fusion import Fusion
+from ..scoring.lexical import Lexicon
+from ..text.tokens import TokenBatch, cumulative
+from . import fitted_weights, versions
+from .manifest import MANIFEST, CollectionManifest
+from .metadata_index import MetadataIndex
 from .ragged import Ragged
 
 TOKENS = "tokens"
@@ -51,7 +51,7 @@ class Collection:
     The version stays readable while newer ones are published.
     """
 
-    def __init__(self, path: Path, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+    def __init__(self, path: Path, folder: Path, manifest: CollectionManifest, threads: int | None = None) -> None:
         """Opens the files of a checked version; `Collection.open` is the way in."""
         self.path = path
         self.folder = folder
@@ -68,8 +68,8 @@ class Collection:
         self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
         self._check_counts()
         # Neither holds this object, which would keep a closed version in memory until the collector comes.
-        facets = self._facets = cache(partial(Facets.open, folder, self._metadata))
-        self.allowed = lru_cache(FILTERS)(lambda filters: Allowed(filters.mask(facets())))
+        facets = self._facets = cache(partial(MetadataIndex.open, folder, self._metadata))
+        self.allowed = lru_cache(FILTERS)(lambda filters: RowMask(filters.mask(facets())))
         """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
 
     @classmethod
@@ -77,7 +77,7 @@ class Collection:
         cls,
         path: str | Path,
         *,
-        version: publish.Pointer | None = None,
+        version: versions.Pointer | None = None,
         verify: bool | None = None,
         threads: int | None = None,
     ) -> Collection:
@@ -88,11 +88,11 @@ class Collection:
         `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
         """
         path = Path(path)
-        pointer = version or publish.read_pointer(path)
+        pointer = version or versions.read_pointer(path)
         if pointer is None:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
-        folder = path / publish.VERSIONS / pointer.version
+        folder = path / versions.VERSIONS / pointer.version
         opened = open_version(folder, pointer.manifest_sha256, threads=threads)
         size = sum(record.size for record in opened.manifest.files.values())
         if verify or (verify is None and size <= HASHED_BY_DEFAULT):
@@ -111,11 +111,11 @@ class Collection:
 
     @cached_property
     def fusion(self) -> Fusion | None:
-        """The collection's own weight of the recall score (see `calibration`), None where its models have none."""
-        return calibration.read(self.path, self.manifest)
+        """The collection's own weight of the recall score (see `fitted_weights`), None where its models have none."""
+        return fitted_weights.read(self.path, self.manifest)
 
     @property
-    def facets(self) -> Facets:
+    def facets(self) -> MetadataIndex:
         """The values of the passages' metadata."""
         return self._facets()
 
@@ -230,15 +230,15 @@ def open_version(folder: Path, manifest_sha256: str | None = None, *, threads: i
     return Collection(folder.parent.parent, folder, manifest, threads)
 
 
-def read_current(root: Path) -> Manifest | None:
+def read_current(root: Path) -> CollectionManifest | None:
     """The current version's manifest, None where nothing was published yet; raises CollectionError when damaged."""
-    pointer = publish.read_pointer(root)
+    pointer = versions.read_pointer(root)
     if pointer is None:
         return None
-    return _read_manifest(root / publish.VERSIONS / pointer.version, pointer.manifest_sha256)
+    return _read_manifest(root / versions.VERSIONS / pointer.version, pointer.manifest_sha256)
 
 
-def _read_manifest(folder: Path, expected: str | None) -> Manifest:
+def _read_manifest(folder: Path, expected: str | None) -> CollectionManifest:
     path = folder / MANIFEST
     if folder.is_symlink() or path.is_symlink():
         raise CollectionError(f"{path} is reached through a link; a collection holds plain files only")
@@ -247,9 +247,9 @@ def _read_manifest(folder: Path, expected: str | None) -> Manifest:
     except OSError as error:
         raise CollectionError(f"{path} cannot be read ({error.strerror}); index again") from error
     if expected is not None and hashlib.sha256(data).hexdigest() != expected:
-        raise CollectionError(f"{path} is not the manifest that {publish.CURRENT} was published with; index again")
+        raise CollectionError(f"{path} is not the manifest that {versions.CURRENT} was published with; index again")
     try:
-        return Manifest.model_validate_json(data)
+        return CollectionManifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"

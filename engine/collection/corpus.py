@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CorpusError
-from . import files, python
+from . import corpus_files, python_corpus
 from .document import Document, Fields, Source
 
 
@@ -45,9 +45,9 @@ def open_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: b
     Raises CorpusError when it is none of these; reading it may raise more (see Corpus).
     """
     name = str(source)
-    if name.startswith(python.PREFIX):
-        return Corpus(python.source(name), skip_bad=skip_bad)
-    return Corpus(files.source(Path(source), fields or Fields()), skip_bad=skip_bad)
+    if name.startswith(python_corpus.PREFIX):
+        return Corpus(python_corpus.source(name), skip_bad=skip_bad)
+    return Corpus(corpus_files.source(Path(source), fields or Fields()), skip_bad=skip_bad)
 
 
 def read_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Iterator[Document]:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InferenceError
-from ..tokens import TokenBatch
+from ..text.tokens import TokenBatch
 from .corpus import Corpus
-from .passages import Passages, Preparer
+from .prepare import Passages, Preparer
 from .report import Progress
-from .shards import Finished, Job
+from .shards import BuildJob, Finished
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[TokenBatch], Vectors]
@@ -32,7 +32,7 @@ class Encoding:
     """Encodes what is not encoded yet. `seconds` were spent in the encoder, `dimension` is its vectors'."""
 
     def __init__(
-        self, encode: Encode, corpus: Corpus, preparer: Preparer, job: Job, shard_size: int, progress: Progress
+        self, encode: Encode, corpus: Corpus, preparer: Preparer, job: BuildJob, shard_size: int, progress: Progress
     ) -> None:
         self.seconds = 0.0
         self.dimension = 0

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..artifact import FileRecord, Precision
 from ..errors import InputError
+from ..models.artifact import FileRecord, Precision
 from ..recall.planning import IndexPlan
 
 MANIFEST = "manifest.json"
@@ -68,7 +68,7 @@ class ModelRecord(_Record):
     """Precision the passages were encoded in; None for a reranker, which only lends its tokenizer."""
 
 
-class Models(_Record):
+class CollectionModels(_Record):
     """The two models: the vectors are the encoder's, the token ids the reranker's."""
 
     encoder: ModelRecord
@@ -84,7 +84,7 @@ class Counts(_Record):
     """Unusable documents passed over because `skip_bad` was set."""
 
 
-class Manifest(_Record):
+class CollectionManifest(_Record):
     """A version of a collection; unknown keys are errors."""
 
     format: Literal[2] = 2
@@ -97,7 +97,7 @@ class Manifest(_Record):
     dimension: int = Field(gt=0)
     token_dtype: TokenDtype | None
     """None: indexed without a reranker, so there are no token ids."""
-    models: Models
+    models: CollectionModels
     settings: IndexSettings
     chunk_tokens: int
     """The passage limit in force after `settings.chunk_tokens` was resolved; 0: documents were not split."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, ArrayWriter, open_array
 from ..errors import CollectionError
-from ..tokens import cumulative, ragged_indices
+from ..platform.npy import Array, ArrayWriter, open_array
+from ..text.tokens import cumulative, ragged_indices
 
 
 class Ragged:

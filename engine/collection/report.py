@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .manifest import Manifest
+from .manifest import CollectionManifest
 
 
 class Progress(Protocol):
@@ -40,7 +40,7 @@ class BuildReport:
 
     @classmethod
     def of(
-        cls, path: Path, manifest: Manifest, *, seconds: float, unchanged: bool = False, resumed: int = 0,
+        cls, path: Path, manifest: CollectionManifest, *, seconds: float, unchanged: bool = False, resumed: int = 0,
         encode_seconds: float = 0.0,
     ) -> BuildReport:  # fmt: skip
         """The report on the collection `path`, whose current version `manifest` describes."""

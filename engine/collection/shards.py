@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..arrays import Array
-from ..files import replace_durably, sha256, storage, sync_file, sync_folder
+from ..platform.durable_io import replace_durably, sha256, storage, sync_file, sync_folder
+from ..platform.npy import Array
 
 
 class Finished(BaseModel):
@@ -27,7 +27,7 @@ class Finished(BaseModel):
     passages: int
 
 
-class Job:
+class BuildJob:
     """The shards of one indexing job: the same corpus, models and settings, whenever it runs."""
 
     def __init__(self, staging: Path, key: str) -> None:

@@ -1,8 +1,8 @@
 """Nearest passages: planned by size, built once, measured against exact search."""
 
-from .allowed import Allowed
 from .building import build
 from .index import Filtered, Index
 from .planning import IndexPlan, Plan, plan
+from .row_mask import RowMask
 
-__all__ = ["Allowed", "Filtered", "Index", "IndexPlan", "Plan", "build", "plan"]
+__all__ = ["Filtered", "Index", "IndexPlan", "Plan", "RowMask", "build", "plan"]

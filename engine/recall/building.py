@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arrays import open_array
-from ..files import sync_file
-from . import codes, inverted, scan
+from ..platform.durable_io import sync_file
+from ..platform.npy import open_array
+from . import int8_codes, ivf, scan
 from .exact import Floats, Rows
 from .index import CODES, INVERTED, VECTORS, Index
+from .neighbour_sample import NeighbourSample
 from .planning import IndexPlan, Plan
-from .sample import Sample
 from .tuning import tune
 
 Progress = Callable[[int, int | None, str], None]
@@ -31,26 +31,24 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
         return IndexPlan(**plan.model_dump())
     vectors = open_array(folder / VECTORS, np.float32, 2)
     progress(0, None, "searching a sample exactly")
-    sample = Sample.of(vectors, queries)
+    sample = NeighbourSample.of(vectors, queries)
     if len(queries):
         sample.write(folder)
     if plan.kind == "scan":
         codes_index, largest, residual = scan.build(vectors, progress)
-        codes.write(codes_index, folder / CODES)
+        int8_codes.write(codes_index, folder / CODES)
         sync_file(folder / CODES)
         return IndexPlan(**plan.model_dump(), largest=largest, residual=residual)
     threads = threads or len(os.sched_getaffinity(0))
     progress(0, None, "clustering")
-    index = inverted.train(vectors, plan.lists, threads=threads)
-    largest, residual = inverted.fill(index, vectors, progress)
-    codes.write(index, folder / INVERTED)
+    index = ivf.train(vectors, plan.lists, threads=threads)
+    largest, residual = ivf.fill(index, vectors, progress)
+    int8_codes.write(index, folder / INVERTED)
     del index
     sync_file(folder / INVERTED)
     progress(0, None, "measuring recall")
     probes = max(4, plan.lists // 32)
-    finder = inverted.Inverted.open(
-        folder / INVERTED, probes=probes, largest=largest, residual=residual, threads=threads
-    )
+    finder = ivf.Ivf.open(folder / INVERTED, probes=probes, largest=largest, residual=residual, threads=threads)
     reached = tune(_Ranked(vectors, finder), sample)
     measured = f"{len(queries)} sample queries against exact search over {len(vectors)} passages"
     return IndexPlan(
@@ -62,7 +60,7 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
 class _Ranked:
     """An inverted file with the exact ranking that `Index` puts behind it, to be tuned."""
 
-    def __init__(self, vectors: Floats, finder: inverted.Inverted) -> None:
+    def __init__(self, vectors: Floats, finder: ivf.Ivf) -> None:
         self._finder = finder
         self._index = Index(vectors, finder)
         self.lists = finder.lists

@@ -2,8 +2,8 @@
 
 What FAISS does silently wrong on a GPU is refused here: filters (its GPU indexes accept a selector and ignore it), more
 than 2,048 neighbours, and a second thread (GPU indexes are not thread-safe even for reads). With no GPU its GPU calls
-end the process, so every way in asks `gpu.faiss_problem` first. Written after its documentation; it has not run on a
-GPU yet. On a CPU the same face holds the CPU index: that is how it is tested.
+end the process, so every way in asks `cuda_driver.faiss_problem` first. Written after its documentation; it has not run
+on a GPU yet. On a CPU the same face holds the CPU index: that is how it is tested.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import gpu
 from ..errors import CollectionError, DeviceError, InputError
-from ..runtime.faults import translated
-from . import codes, exact
+from ..platform import cuda_driver
+from ..platform.device_errors import translated
+from . import exact, int8_codes
 from .exact import Floats, Rows
 from .gpu_planning import SCRATCH_BYTES, GpuKind, GpuPlan, inverted_plan
-from .sample import Sample
+from .neighbour_sample import NeighbourSample
 from .tuning import tune
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class GpuFaiss:
         Raises DeviceError when FAISS has no GPU, OutOfMemory when it does not fit, CollectionError when a file is
         damaged.
         """
-        if (problem := gpu.faiss_problem()) is not None:
+        if (problem := cuda_driver.faiss_problem()) is not None:
             raise DeviceError(f"FAISS cannot search on a GPU here: {problem}")
         resources = _resources()
         with translated(f"{len(vectors)} vectors as {plan.kind}"):
@@ -66,10 +66,10 @@ class GpuFaiss:
             index, plan = stored or (build(vectors, plan, on_gpu=True), plan)
             _set_probes(index, probes or _fewest(plan.lists))
             found = cls(_moved(resources, index), vectors, plan, resources)
-            found.calibrate(Sample.open(folder, vectors))
+            found.calibrate(NeighbourSample.open(folder, vectors))
             return found
 
-    def calibrate(self, sample: Sample | None) -> None:
+    def calibrate(self, sample: NeighbourSample | None) -> None:
         """Read as few clusters as find what exact search finds (see `tune`); without a sample as many as were set."""
         if sample is None:
             self.recall = f"recall not measured (the collection has no sample), {self.probes} probes"
@@ -110,7 +110,7 @@ class GpuFaiss:
         """
         self._check(queries, k, allowed)
         k = min(k, len(self))
-        wanted = min(codes.REFINE * k, len(self), MAX_K) if self.plan.kind == "ivf-pq" else k
+        wanted = min(int8_codes.REFINE * k, len(self), MAX_K) if self.plan.kind == "ivf-pq" else k
         with translated(f"FAISS's search for {wanted} neighbours"):
             scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), wanted)
         if self.plan.kind == "ivf-pq":
@@ -265,7 +265,7 @@ def _stored(path: Path, vectors: Floats, plan: GpuPlan) -> tuple[Any, GpuPlan] |
     """
     if not path.is_file():
         return None
-    index = codes.read(path, "IndexIVFScalarQuantizer", "IndexIVFPQ")
+    index = int8_codes.read(path, "IndexIVFScalarQuantizer", "IndexIVFPQ")
     if (index.ntotal, index.d) != vectors.shape:
         raise CollectionError(f"{path} holds {index.ntotal} vectors of {index.d} for {vectors.shape}; index again")
     kind: GpuKind = "ivf-pq" if type(index).__name__ == "IndexIVFPQ" else "ivf-flat"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arrays import open_array
 from ..errors import CollectionError, InputError
+from ..platform.npy import open_array
 from . import exact
-from .allowed import Allowed
 from .exact import Floats, Rows
-from .inverted import Inverted
+from .ivf import Ivf
 from .planning import IndexPlan
+from .row_mask import RowMask
 from .scan import Scan
 
 VECTORS = "vectors.npy"
@@ -30,7 +30,7 @@ FEW, FEW_OF = 1024, 150
 class Filtered:
     """An index that finds only the passages a filter allows."""
 
-    def __init__(self, index: Index, allowed: Allowed) -> None:
+    def __init__(self, index: Index, allowed: RowMask) -> None:
         self._index = index
         self._allowed = allowed
 
@@ -42,7 +42,7 @@ class Filtered:
 class Index:
     """Searches one version's vectors. One thread at a time: FAISS settings are changed between searches."""
 
-    def __init__(self, vectors: Floats, finder: Scan | Inverted | None = None) -> None:
+    def __init__(self, vectors: Floats, finder: Scan | Ivf | None = None) -> None:
         self.vectors = vectors
         self._finder = finder
 
@@ -55,13 +55,13 @@ class Index:
         """
         vectors = open_array(folder / VECTORS, np.float32, 2)
         threads = threads or len(os.sched_getaffinity(0))
-        finder: Scan | Inverted
+        finder: Scan | Ivf
         if plan.kind == "flat":
             return cls(vectors)
         if plan.kind == "scan":
             finder = Scan.open(folder / CODES, largest=plan.largest, residual=plan.residual, threads=threads)
         else:
-            finder = Inverted.open(
+            finder = Ivf.open(
                 folder / INVERTED, probes=plan.probes, largest=plan.largest, residual=plan.residual, threads=threads
             )
         if finder.shape != vectors.shape:
@@ -75,7 +75,7 @@ class Index:
     def dimension(self) -> int:
         return int(self.vectors.shape[1])
 
-    def search(self, queries: Floats, k: int, allowed: Allowed | None = None) -> tuple[Floats, Rows]:
+    def search(self, queries: Floats, k: int, allowed: RowMask | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query, fewer when the collection has fewer.
 
         queries: float32 [n, d] of unit length
@@ -98,12 +98,12 @@ class Index:
         found = [self._rank(query, rows, ceiling, k) for query, rows, ceiling in self._candidates(queries, k)]
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
-    def _search_allowed(self, queries: Floats, k: int, allowed: Allowed) -> tuple[Floats, Rows]:
+    def _search_allowed(self, queries: Floats, k: int, allowed: RowMask) -> tuple[Floats, Rows]:
         finder = self._finder
         if not k:
             return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
         few = allowed.count <= max(FEW, len(self) // FEW_OF)
-        if few or finder is None or not len(queries) or (isinstance(finder, Inverted) and not finder.bounded):
+        if few or finder is None or not len(queries) or (isinstance(finder, Ivf) and not finder.bounded):
             return exact.search_among(self.vectors, queries, k, allowed.rows)
         candidates = finder.candidates if isinstance(finder, Scan) else finder.allowed_candidates
         found = []

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from .exact import Floats, Rows
+from .neighbour_sample import NeighbourSample
 from .planning import TARGET_RECALL
-from .sample import Sample
 
 log = logging.getLogger(__name__)
 # Where the target is out of reach (product-quantised codes have a ceiling): recall that is not worth more clusters.
@@ -27,7 +27,7 @@ class Tunable(Protocol):
     def search(self, queries: Floats, k: int, /) -> tuple[Floats, Rows]: ...
 
 
-def tune(index: Tunable, sample: Sample) -> float:
+def tune(index: Tunable, sample: NeighbourSample) -> float:
     """Set the fewest probes that reach `TARGET_RECALL` on the sample, and return the recall that they reach.
 
     They grow from what they are by steps of a factor of 1.4. Where none suffice, the log warns, and the fewest are set

@@ -11,10 +11,10 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import telemetry
+from .body_limits import ClientGone
 from .errors import failure_of
-from .limits import ClientGone
+from .json_response import send_failure
 from .logs import where
-from .replies import send_failure
 from .service import Service
 
 log = logging.getLogger(__name__)

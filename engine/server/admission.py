@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..budget import CostModel, exit_saves
+from ..scheduling.cost_model import CostModel, exit_saves
 from .errors import Failure
 
 # English text in WordPiece has four to five characters a token; a low figure over-estimates the work, which is safer.

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import InferenceError, TandemError
 from .access import Access
 from .auth import Auth
+from .body_limits import Bodies
 from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
 from .hot import Handler, Hot
-from .limits import Bodies
-from .replies import Json, failure_reply
+from .json_response import Json, failure_reply
 from .routes import ROUTERS, admin, probes
 from .service import Service
 from .settings import loopback

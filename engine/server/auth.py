@@ -11,7 +11,7 @@ from functools import lru_cache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import Failure
-from .replies import send_failure
+from .json_response import send_failure
 from .settings import ServerSettings, loopback
 
 # They say whether the server lives and is ready, nothing else: orchestrators ask without a key.

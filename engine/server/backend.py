@@ -1,4 +1,4 @@
-"""Where calls are answered: an engine in this process, or one in a worker process (`remote`)."""
+"""Where calls are answered: an engine in this process, or one in a worker process (`worker_client`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from ..engine import Engine
-from .calls import Call
-from .facts import Facts, Load, facts_of
+from .model_info import Facts, Load, facts_of
+from .rpc_calls import Call
 
 Answer = TypeVar("Answer")
 OnBatch = Callable[[int, int], None]

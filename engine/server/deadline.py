@@ -9,11 +9,11 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .body_limits import ClientGone
 from .errors import Failure
-from .in_flight import InFlight
-from .limits import ClientGone
+from .json_response import send_failure
 from .plain import LEAVING
-from .replies import send_failure
+from .request_task import InFlight
 from .service import Service
 
 HEADER = "x-request-timeout-ms"

@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from .body_limits import replay
 from .errors import Failure
-from .limits import replay
-from .routes.counting import check_counts
+from .routes.list_limits import check_counts
 from .service import Service
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]

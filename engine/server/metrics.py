@@ -7,8 +7,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from ..result import Timings
-from .facts import Facts
-from .tallies import Counts, Observed
+from .model_info import Facts
+from .tallies import LabelledCounts, Observed
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -35,7 +35,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = Counts(registry, "tandem_requests", "Answers by route and status", ("route", "status"))
+        self.requests = LabelledCounts(registry, "tandem_requests", "Answers by route and status", ("route", "status"))
         self.seconds = Observed(registry, "tandem_request_seconds", "Headers to answer", _SECONDS, "route")
         self.stages = Observed(registry, "tandem_stage_seconds", "Time of each stage", _SECONDS, "stage")
         self.degraded = Counter("tandem_degraded", "Searches not reranked as asked for", ("reason",), registry=registry)
@@ -55,9 +55,9 @@ class Metrics:
         def histogram(name: str, what: str, bounds: tuple[float, ...] = _SECONDS) -> Observed:
             return Observed(registry, name, what, bounds)
 
-        self.te_count = Counts(registry, "te_request_count", "Requests", ("method",), bare=True)
-        self.te_success = Counts(registry, "te_request_success", "Answered requests", ("method",), bare=True)
-        self.te_failure = Counts(registry, "te_request_failure", "Failed requests", ("err",), bare=True)
+        self.te_count = LabelledCounts(registry, "te_request_count", "Requests", ("method",), bare=True)
+        self.te_success = LabelledCounts(registry, "te_request_success", "Answered requests", ("method",), bare=True)
+        self.te_failure = LabelledCounts(registry, "te_request_failure", "Failed requests", ("err",), bare=True)
         self.te_duration = histogram("te_request_duration", "Seconds of a request")
         self.te_tokenization = histogram("te_request_tokenization_duration", "Seconds of tokenising")
         self.te_queue = histogram("te_request_queue_duration", "Seconds of waiting")

@@ -33,7 +33,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RequestHead:
     """A plain request's head: `headers` with names in lower case, `length` of the body, `size` of the head in bytes."""
 
     target: bytes
@@ -42,7 +42,7 @@ class Head:
     size: int
 
 
-def read_head(data: bytes, most_bytes: int, most_headers: int) -> Head | None:
+def read_head(data: bytes, most_bytes: int, most_headers: int) -> RequestHead | None:
     """The head that `data` begins with; None where it is not plain, not whole, over a limit, or where another
     request follows its body."""
     found = _HEAD.match(data)
@@ -64,7 +64,7 @@ def read_head(data: bytes, most_bytes: int, most_headers: int) -> Head | None:
         return None
     if not lengths[0].isdigit() or len(lengths[0]) > _LONGEST_LENGTH:
         return None
-    head = Head(found[1], headers, int(lengths[0]), found.end())
+    head = RequestHead(found[1], headers, int(lengths[0]), found.end())
     return head if len(data) <= head.size + head.length else None
 
 
@@ -72,7 +72,7 @@ class Exchange:
     """One plain request and its answer: what uvicorn calls a cycle, with the attributes that it and `Guarded` use."""
 
     def __init__(
-        self, head: Head, scope: Scope, transport: asyncio.Transport, flow: FlowControl, defaults: Headers,
+        self, head: RequestHead, scope: Scope, transport: asyncio.Transport, flow: FlowControl, defaults: Headers,
         done: Callable[[], None],
     ) -> None:  # fmt: skip
         """`scope` is the application's; `defaults` are headers of every answer; `done` is told when it was written."""

@@ -2,9 +2,9 @@
 
 What nearly all clients send is read without h11 (`plain.py`), under the same alarms.
 
-Bodies and requests have limits of their own (`limits.py`, `admission.py`); here are the connection's: how many there
-are, how long a request's head may take, how large it is, and how long an answer may wait to be read. Whatever comes,
-a connection either has a request that is being served or an alarm that will end it.
+Bodies and requests have limits of their own (`body_limits.py`, `admission.py`); here are the connection's: how many
+there are, how long a request's head may take, how large it is, and how long an answer may wait to be read. Whatever
+comes, a connection either has a request that is being served or an alarm that will end it.
 """
 
 from __future__ import annotations

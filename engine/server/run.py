@@ -20,13 +20,13 @@ from ..errors import InputError
 from . import telemetry
 from .app import create_admin, create_app
 from .backend import Backend, Local
-from .host import Host
+from .fd_limit import make_room
 from .metrics import Metrics
 from .protocol import Config
-from .remote import Remote
-from .room import make_room
 from .service import Service
 from .settings import ServerSettings
+from .supervisor import Host
+from .worker_client import Remote
 
 log = logging.getLogger(__name__)
 

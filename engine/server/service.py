@@ -13,22 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import SearchSettings
-from ..encoder import TextKind
 from ..engine import Engine
+from ..models.encoder import TextKind
 from ..result import Embedded, RerankResult, Timings
-from ..tokens import Truncate
-from ..windows import window_pair
+from ..scoring.maxp import window_pair
+from ..text.tokens import Truncate
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
-from .calls import Call, Embed, Rerank, Search
 from .errors import Failure
-from .facts import Facts, ModelFacts
-from .found import Found
-from .host import Host, Lease
-from .in_flight import InFlight
 from .metrics import Metrics
+from .model_info import Facts, ModelFacts
+from .request_task import InFlight
+from .rpc_calls import Call, Embed, Rerank, SearchCall
+from .search_response import SearchResponse
 from .settings import ServerSettings
+from .supervisor import Host, Lease
 
 Answer = TypeVar("Answer")
 
@@ -85,12 +85,12 @@ class Service:
         client: str = "",
         *,
         return_text: bool = True,
-    ) -> list[Found]:
+    ) -> list[SearchResponse]:
         """Searches that are admitted together or not at all."""
         work = sum((self._search_work(lease.facts, query, chosen) for query in queries), Work(0, 0.0))
         with self.admission.reserve(work, remaining, client):
             settings = chosen.model_dump()
-            calls = [Search(client, query, settings, return_text) for query in queries]
+            calls = [SearchCall(client, query, settings, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
         for result in results:
             self._answered(result.timings, None, result.degraded)

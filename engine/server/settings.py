@@ -19,10 +19,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from ..artifact import Precision
 from ..config import EngineSettings
 from ..errors import InputError
-from ..runtime import RuntimeWish
+from ..models.artifact import Precision
+from ..models.runtime import RuntimeWish
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
-class Counts(Collector):
+class LabelledCounts(Collector):
     """A number for each tuple of label values."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The worker process: an engine behind a socket. Started by `remote`; ends when its parent is gone.
+"""The worker process: an engine behind a socket. Started by `worker_client`; ends when its parent is gone.
 
 It owns the device, so whatever ends it (a fault of a driver, a native crash, the system running out of memory) leaves
 the HTTP process alive, which starts another.
@@ -20,16 +20,16 @@ import uvloop
 from ..collection import Pointer
 from ..engine import Engine
 from ..errors import TandemError
-from . import logs, wire
-from .facts import facts_of
+from . import codec, logs
 from .logs import where
+from .model_info import facts_of
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 0.2
 
 
 class _Worker:
-    def __init__(self, frames: wire.Frames, engine: Engine) -> None:
+    def __init__(self, frames: codec.Frames, engine: Engine) -> None:
         self._frames = frames
         self._engine = engine
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -39,7 +39,7 @@ class _Worker:
     def _batch(self, sequences: int, tokens: int) -> None:
         self._batches.append((sequences, tokens))
 
-    def take(self, document: wire.Document, _: bytes) -> None:
+    def take(self, document: codec.Document, _: bytes) -> None:
         """Begin a call, or end one that nobody waits for any more."""
         if "cancel" in document:
             if (task := self._tasks.pop(document["cancel"], None)) is not None:
@@ -48,13 +48,13 @@ class _Worker:
             number: int = document["id"]
             self._tasks[number] = asyncio.create_task(self._answer(number, document))
 
-    async def _answer(self, number: int, document: wire.Document) -> None:
+    async def _answer(self, number: int, document: codec.Document) -> None:
         try:
-            data = wire.answer_frame(number, await wire.call_of(document).run(self._engine))
+            data = codec.answer_frame(number, await codec.call_of(document).run(self._engine))
         except Exception as error:  # whatever it is, it belongs to this call, and its caller must hear of it
             if not isinstance(error, TandemError):
                 log.error("unexpected error", extra={"error": where(error)})
-            data = wire.error_frame(number, error)
+            data = codec.error_frame(number, error)
         finally:
             self._tasks.pop(number, None)
         self._frames.write(data)
@@ -70,7 +70,7 @@ class _Worker:
             if not self._frames.unsent:  # a parent that does not read is not told more and more
                 batches, self._batches = self._batches, []
                 busy = batcher.busy_since
-                self._frames.write(wire.frame({
+                self._frames.write(codec.frame({
                     "beat": {
                         "jobs": batcher.waiting_jobs,
                         "tokens": batcher.waiting_tokens,
@@ -83,25 +83,25 @@ class _Worker:
 
 
 async def _run(bound: socket.socket) -> None:
-    order: asyncio.Future[wire.Document] = asyncio.get_running_loop().create_future()
+    order: asyncio.Future[codec.Document] = asyncio.get_running_loop().create_future()
     # When the parent is gone nothing is left to save; the device thread may be deep in a library that never returns.
-    frames = wire.Frames(lambda document, _: order.set_result(document), lambda: os._exit(0))
+    frames = codec.Frames(lambda document, _: order.set_result(document), lambda: os._exit(0))
     await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=bound)
     try:
         engine = await asyncio.to_thread(_open, await order)
     except Exception as error:
         if not isinstance(error, TandemError):
             log.error("the engine cannot be opened", extra={"error": where(error)})
-        frames.write(wire.error_frame(0, error))
+        frames.write(codec.error_frame(0, error))
     else:
         worker = _Worker(frames, engine)
         frames.on_frame = worker.take
-        frames.write(wire.frame({"id": 0, "answer": facts_of(engine)}))
+        frames.write(codec.frame({"id": 0, "answer": facts_of(engine)}))
         await worker.beat()
     await asyncio.get_running_loop().create_future()  # the parent closes the socket, which ends this process
 
 
-def _open(order: wire.Document) -> Engine:
+def _open(order: codec.Document) -> Engine:
     version = None if order["version"] is None else Pointer(*order["version"])
     settings: dict[str, Any] = order["settings"]
     return Engine.open(order["collection"], version=version, **settings)

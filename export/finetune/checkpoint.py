@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ...engine.errors import ExportError
-from ...engine.files import replace_durably
+from ...engine.platform.durable_io import replace_durably
 from .averaging import Average
 from .model import Reranker
 
@@ -21,7 +21,7 @@ BEST = "best.safetensors"
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingProgress:
     """How far a training is; `settings` is a digest of all that decides its course."""
 
     settings: str
@@ -34,7 +34,7 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, model: Reranker, optimizer: torch.optim.Optimizer, average: Average, progress: Progress
+    folder: Path, model: Reranker, optimizer: torch.optim.Optimizer, average: Average, progress: TrainingProgress
 ) -> None:
     """Replace the latest checkpoint by the present state."""
     tensors = {f"model.{name}": tensor.detach() for name, tensor in model.trained().items()}
@@ -44,7 +44,7 @@ def save_checkpoint(
     _write(folder / LATEST, tensors, progress)
 
 
-def save_best(folder: Path, model: Reranker, progress: Progress) -> None:
+def save_best(folder: Path, model: Reranker, progress: TrainingProgress) -> None:
     """Keep the present weights as the best so far."""
     _write(folder / BEST, {f"model.{name}": tensor.detach() for name, tensor in model.trained().items()}, progress)
 
@@ -56,7 +56,7 @@ def load_checkpoint(
     settings: str,
     name: str = LATEST,
     average: Average | None = None,
-) -> Progress | None:
+) -> TrainingProgress | None:
     """Put the checkpoint into `model`, `optimizer` and `average` and return its progress; None when there is none.
 
     Raises ExportError when it is unreadable or of a training with other settings.
@@ -66,7 +66,7 @@ def load_checkpoint(
         return None
     try:
         with safe_open(path, "pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
+            progress = TrainingProgress(**json.loads(file.metadata()["progress"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"the checkpoint {path} is unreadable ({error}); remove {folder} to start again") from error
@@ -95,7 +95,7 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor])
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+def _write(path: Path, tensors: dict[str, torch.Tensor], progress: TrainingProgress) -> None:
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    record = {name: getattr(progress, name) for name in Progress.__slots__}
+    record = {name: getattr(progress, name) for name in TrainingProgress.__slots__}
     replace_durably(path, save(contiguous, metadata={"progress": json.dumps(record)}))

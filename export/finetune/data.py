@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...engine.build.beir import read_judged
 from ...engine.errors import CorpusError
-from ...engine.judgements import read_judged
 
 
 @dataclass(frozen=True, slots=True)

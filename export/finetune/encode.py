@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from transformers import BertModel
 
-from ...engine.tokenizer import Tokenizer
-from ...engine.tokens import TokenBatch
+from ...engine.text.tokenizer import Tokenizer
+from ...engine.text.tokens import TokenBatch
 
 Vectors = npt.NDArray[np.float16]
 TOKENS_A_BATCH = 8192

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from transformers import BertModel
 
-from ...engine.fusion import Domain, Fusion, Questions
-from ...engine.lexical import Lexicon
-from ...engine.tokenizer import Tokenizer
-from ...engine.tokens import TokenBatch
+from ...engine.scoring.fusion import Domain, Fusion, Questions
+from ...engine.scoring.lexical import Lexicon
+from ...engine.text.tokenizer import Tokenizer
+from ...engine.text.tokens import TokenBatch
 from .data import read_beir
 from .encode import encode
 from .exits import exit_curve
@@ -24,7 +24,7 @@ from .forward import Workers, score_pairs
 from .negatives import with_titles
 from .precision import compute_dtype
 from .scorer import Scorer
-from .validate import Floats, Judged
+from .validate import Floats, JudgedQuestions
 
 log = logging.getLogger(__name__)
 CANDIDATES = 100
@@ -33,7 +33,7 @@ UNRANKED = np.float32(-1e9)
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecalledQuestions:
     """A test set after recall: `q` questions and each one's best candidates, ready to be scored.
 
     questions, passages: ids without special tokens; candidates: int64 [q, CANDIDATES] rows of passages;
@@ -48,7 +48,7 @@ class Recalled:
     positives: list[tuple[int, ...]]
 
 
-def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, workers: Workers) -> Recalled:
+def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, workers: Workers) -> RecalledQuestions:
     """Exact recall over the whole BEIR folder for `questions` of its questions, drawn with `seed`.
 
     The passage's title and text, as an index gives them to both models. Raises CorpusError when the folder cannot be
@@ -71,12 +71,12 @@ def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, worker
     lexicon = Lexicon.of(passages, tokenizer.vocab_size)
     lexical = [lexicon.scores(queries[row], passages.select(rows)) for row, rows in enumerate(found)]
     evidence = Fusion().evidence(cosines, np.stack(lexical))
-    return Recalled(queries, passages, found, cosines, evidence, [question.positives for question in asked])
+    return RecalledQuestions(queries, passages, found, cosines, evidence, [question.positives for question in asked])
 
 
 def judge_recalled(
-    scorer: Scorer, base: Path, recalled: Recalled, *, max_length: int, pad_id: int, workers: Workers
-) -> Judged:
+    scorer: Scorer, base: Path, recalled: RecalledQuestions, *, max_length: int, pad_id: int, workers: Workers
+) -> JudgedQuestions:
     """Every candidate scored by every exit. Relevant passages that recall missed follow with score -1e9."""
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=max_length, segments=True)
 
@@ -97,7 +97,7 @@ def judge_recalled(
         )
 
     results = workers.map(one, range(len(recalled.positives)))
-    return Judged(*(list(column) for column in zip(*results, strict=True)))
+    return JudgedQuestions(*(list(column) for column in zip(*results, strict=True)))
 
 
 def _recall_length(base: Path) -> int:
@@ -106,7 +106,7 @@ def _recall_length(base: Path) -> int:
     return int(json.loads(path.read_text()).get("max_seq_length") or 512) if path.is_file() else 512
 
 
-def report(judged: Judged, scorer: Scorer, recall_weight: float) -> dict[str, Any]:
+def report(judged: JudgedQuestions, scorer: Scorer, recall_weight: float) -> dict[str, Any]:
     """accuracy@1 and nDCG@10 of recall, of the reranker alone and of both fused, and the curve of early exits."""
     domain = judged.last()
     orders: dict[str, Questions] = {
@@ -138,7 +138,7 @@ def accuracy(scores: Questions, gains: Questions) -> float:
 
 def left_out(domains: dict[str, Domain], caution: float) -> dict[str, dict[str, float]]:
     """For each domain: nDCG@10 of recall alone, and fused with the weight fitted on all the other domains."""
-    from ...engine.fusion import fit_over
+    from ...engine.scoring.fusion import fit_over
 
     result = {}
     for name, domain in domains.items():

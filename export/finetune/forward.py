@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ...engine.tokens import TokenBatch
-from .lists import Lists
+from ...engine.text.tokens import TokenBatch
+from .listwise import Lists
 from .loss import reranking_loss
 from .model import Reranker
 

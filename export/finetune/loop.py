@@ -21,16 +21,16 @@ from rich.progress import TaskID
 from torch import nn
 
 from ...engine.errors import ExportError
-from ...engine.tokenizer import Tokenizer
+from ...engine.text.tokenizer import Tokenizer
 from .averaging import BEGINS, Average
-from .checkpoint import BEST, Progress, load_checkpoint, save_best, save_checkpoint
+from .checkpoint import BEST, TrainingProgress, load_checkpoint, save_best, save_checkpoint
 from .forward import Workers, gradients
-from .lists import Lists, Source, draw, schedule
+from .listwise import Lists, ListSource, draw, schedule
 from .model import Reranker
 from .negatives import Mined
 from .progress import bar
-from .settings import Settings
-from .validate import Judged, judge, quality
+from .settings import FinetuneSettings
+from .validate import JudgedQuestions, judge, quality
 
 log = logging.getLogger(__name__)
 EASY_SHARE, EASY_LEAST = 0.6, 0.1
@@ -47,10 +47,10 @@ COLLAPSED = 0.005
 class Run:
     """All that a training needs: model, data and where its state is kept."""
 
-    settings: Settings
+    settings: FinetuneSettings
     digest: str
     model: Reranker
-    sources: list[Source]
+    sources: list[ListSource]
     validation: dict[str, Mined]
     tokenizer: Callable[[int], Tokenizer]
     pad_id: int
@@ -60,14 +60,16 @@ class Run:
     workers: Workers
 
 
-def train(run: Run) -> Progress:
+def train(run: Run) -> TrainingProgress:
     """Train until the budget is spent or validation stops improving; `run.model` then has the best weights.
 
     Continues from the checkpoint in `run.work`, if there is one of the same settings.
     """
     optimizer = torch.optim.AdamW(run.model.groups(run.settings.rate), weight_decay=0.01)
     average = Average()
-    progress = load_checkpoint(run.work, run.model, optimizer, run.digest, average=average) or Progress(run.digest)
+    progress = load_checkpoint(run.work, run.model, optimizer, run.digest, average=average) or TrainingProgress(
+        run.digest
+    )
     order = schedule(run.sources, run.settings.seed, run.settings.start)
     if not len(order):
         raise ExportError("the training set is empty: no question has both an answer and another passage")
@@ -84,7 +86,7 @@ def _steps(
     run: Run,
     optimizer: torch.optim.Optimizer,
     average: Average,
-    progress: Progress,
+    progress: TrainingProgress,
     order: npt.NDArray[np.int32],
     shown: Bar,
     task: TaskID,
@@ -146,7 +148,7 @@ def _step(
     return entropies.numpy()
 
 
-def _easy(settings: Settings, step: int) -> float:
+def _easy(settings: FinetuneSettings, step: int) -> float:
     """Share of random negatives: a reranker that knows nothing needs them, one that goes on has had them."""
     if settings.start is not None or not settings.warmup:
         return EASY_LEAST
@@ -167,20 +169,20 @@ def _parts(lists: Lists, count: int) -> list[Lists]:
     ]
 
 
-def _share(settings: Settings, progress: Progress) -> float:
+def _share(settings: FinetuneSettings, progress: TrainingProgress) -> float:
     if settings.steps:
         return progress.step / settings.steps
     return progress.seconds / (60 * settings.minutes)
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, settings: Settings, step: int, done: float) -> None:
+def _set_rates(optimizer: torch.optim.Optimizer, settings: FinetuneSettings, step: int, done: float) -> None:
     """Linear warm-up, then down in a straight line to a fiftieth of the peak."""
     factor = min(1.0, (step + 1) / max(1, settings.warmup)) * (1.0 - 0.98 * min(1.0, done))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
 
-def _validate(run: Run, progress: Progress) -> None:
+def _validate(run: Run, progress: TrainingProgress) -> None:
     judged = judge_all(run, run.model, run.settings.validation_questions, run.settings.validation_candidates)
     measured = quality(judged)
     score = measured.mean
@@ -208,7 +210,7 @@ def _validate(run: Run, progress: Progress) -> None:
         progress.worse += 1
 
 
-def judge_all(run: Run, model: nn.Module, questions: int, candidates: int) -> dict[str, Judged]:
+def judge_all(run: Run, model: nn.Module, questions: int, candidates: int) -> dict[str, JudgedQuestions]:
     """`model`'s scores on every validation domain that has a question whose answer recall found."""
     judged = {
         name: judge(

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save
 from transformers import BertModel
 
-from ...engine.files import replace_durably
-from ...engine.fusion import Fusion
-from ...engine.lexical import Lexicon
-from ...engine.tokenizer import Tokenizer
-from ...engine.tokens import Ids, TokenBatch, concatenate, pack
+from ...engine.platform.durable_io import replace_durably
+from ...engine.scoring.fusion import Fusion
+from ...engine.scoring.lexical import Lexicon
+from ...engine.text.tokenizer import Tokenizer
+from ...engine.text.tokens import Ids, TokenBatch, concatenate, pack
 from .data import Dataset
 from .encode import Vectors, encode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...engine.cpu import has_bfloat16
+from ...engine.platform.cpu_features import has_bfloat16
 
 
 def compute_dtype() -> torch.dtype:

@@ -13,17 +13,17 @@ import numpy as np
 from transformers import BertModel
 
 from ...engine.errors import ExportError, InputError
-from ...engine.files import sha256
-from ...engine.tokenizer import Tokenizer
+from ...engine.platform.durable_io import sha256
+from ...engine.text.tokenizer import Tokenizer
 from .data import Dataset, hold_out, joined, read_beir, thin
 from .forward import Workers
-from .harder import Judge, harden
-from .lists import Source
+from .judge_negatives import Judge, harden
+from .listwise import ListSource
 from .negatives import DEPTH, Mined, among, mine
 from .precision import compute_dtype
 from .progress import bar
 from .pseudo import inverse_cloze, python_docs
-from .settings import Settings
+from .settings import FinetuneSettings
 
 log = logging.getLogger(__name__)
 # Settings that change how long a training takes or what is measured after it, but not its course.
@@ -40,7 +40,7 @@ FORMAT = 4
 VALIDATION_QUESTIONS = 150
 
 
-def digest(base: Path, data: list[Path], settings: Settings, *, mining: bool = False) -> str:
+def digest(base: Path, data: list[Path], settings: FinetuneSettings, *, mining: bool = False) -> str:
     """Of all that decides what a training sees and does; equal digests may share a checkpoint.
 
     With `mining`, of what decides the mined data only: trainings at other rates share it.
@@ -56,8 +56,8 @@ def digest(base: Path, data: list[Path], settings: Settings, *, mining: bool = F
 
 
 def prepare(
-    base: Path, data: list[Path], work: Path, settings: Settings, name: str, workers: Workers
-) -> tuple[list[Source], dict[str, Mined]]:
+    base: Path, data: list[Path], work: Path, settings: FinetuneSettings, name: str, workers: Workers
+) -> tuple[list[ListSource], dict[str, Mined]]:
     """Mined training sources and validation sets, taken from `work` when a run with the digest `name` left them there.
 
     Validation asks about documents that are held back, among those that are trained on.
@@ -92,13 +92,15 @@ def prepare(
             return Mined.load(path)
 
         mined = dict(zip((name for name, _ in jobs), workers.map(one, jobs), strict=True))
-    sources = [Source(d.name, mined[f"train-{d.name}"], _asked(settings, d.name)) for d in trains]
+    sources = [ListSource(d.name, mined[f"train-{d.name}"], _asked(settings, d.name)) for d in trains]
     beside = {source.name: source.mined for source in sources}
     own = {d.name: mined[f"held-{d.name}"] for d in held}
     return sources, {name: among(each, beside[name]) if name in beside else each for name, each in own.items()}
 
 
-def hardened(sources: list[Source], judge: Judge, settings: Settings, base: Path, folder: Path) -> list[Source]:
+def hardened(
+    sources: list[ListSource], judge: Judge, settings: FinetuneSettings, base: Path, folder: Path
+) -> list[ListSource]:
     """`sources` with negatives ordered by `judge` (see `harden`), kept in `folder` under what decides them."""
     tokenizer = Tokenizer(base / "tokenizer.json", max_length=settings.max_length, segments=True)
     with bar() as shown:
@@ -118,7 +120,13 @@ def hardened(sources: list[Source], judge: Judge, settings: Settings, base: Path
 
 
 def _job(
-    dataset: Dataset, model: BertModel, tokenizer: Tokenizer, asked: int, settings: Settings, split: str, index: int
+    dataset: Dataset,
+    model: BertModel,
+    tokenizer: Tokenizer,
+    asked: int,
+    settings: FinetuneSettings,
+    split: str,
+    index: int,
 ) -> Callable[[Callable[[int], None]], Mined]:
     def run(advance: Callable[[int], None]) -> Mined:
         clean = split == "train"
@@ -139,7 +147,7 @@ def _job(
     return run
 
 
-def _datasets(data: list[Path], settings: Settings) -> tuple[list[Dataset], list[Dataset]]:
+def _datasets(data: list[Path], settings: FinetuneSettings) -> tuple[list[Dataset], list[Dataset]]:
     """Training and validation sets by source; the two share no document."""
     unknown = set(settings.pseudo) - set(PSEUDO)
     if unknown:
@@ -170,19 +178,19 @@ def _datasets(data: list[Path], settings: Settings) -> tuple[list[Dataset], list
     return trains, held
 
 
-def _weight(settings: Settings, name: str) -> float:
+def _weight(settings: FinetuneSettings, name: str) -> float:
     return settings.weights.get(name, 0.15 if name in PSEUDO else 0.3)
 
 
-def _asked(settings: Settings, name: str) -> float:
+def _asked(settings: FinetuneSettings, name: str) -> float:
     return settings.shares.get(name, _weight(settings, name))
 
 
-def _questions(settings: Settings, name: str) -> int:
+def _questions(settings: FinetuneSettings, name: str) -> int:
     heaviest = max([*(settings.weights | settings.shares).values(), _asked(settings, name)])
     return max(1, round(settings.questions * _asked(settings, name) / heaviest))
 
 
-def _passages(settings: Settings, name: str) -> int:
+def _passages(settings: FinetuneSettings, name: str) -> int:
     heaviest = max([*settings.weights.values(), _weight(settings, name)])
     return max(settings.passages // 2, round(settings.passages * _weight(settings, name) / heaviest))

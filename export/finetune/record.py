@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...engine.errors import ExportError
-from ...engine.files import sha256
-from ...engine.fusion import Fusion
+from ...engine.platform.durable_io import sha256
+from ...engine.scoring.fusion import Fusion
 
 RECORD = "adapter.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Settings(BaseModel):
+class FinetuneSettings(BaseModel):
     """`minutes` ends the training unless `steps` is given. What an adapter was trained with stands in its record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import ExportError, InputError
-from ...engine.fusion import fit_over
-from ...engine.tokenizer import Tokenizer
+from ...engine.scoring.fusion import fit_over
+from ...engine.text.tokenizer import Tokenizer
 from ..bundled import BUNDLED
 from .adapter import load_base, shape_of
 from .card import card
-from .checkpoint import Progress
+from .checkpoint import TrainingProgress
 from .evaluate import judge_recalled, left_out, recall_folder, report
 from .forward import Workers
-from .harder import Judge
+from .judge_negatives import Judge
 from .loop import Run, judge_all, train
 from .model import Reranker
 from .precision import compute_dtype
 from .prepare import digest, hardened, prepare
 from .record import AdapterRecord, BaseShape
 from .scorer import Scorer
-from .settings import Settings
-from .start import find_start, fingerprint, mix_weights, take_weights, tell_of_leaks
+from .settings import FinetuneSettings
 from .validate import measured_with
+from .warm_start import find_start, fingerprint, mix_weights, take_weights, tell_of_leaks
 from .write import copy_weights, write_record, write_weights
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def finetune(
     resume: bool = True,
     tests: Iterable[Path] = (),
     test_questions: int = 300,
-    settings: Settings | None = None,
+    settings: FinetuneSettings | None = None,
     start: str | Path | None = None,
     judge: Path | None = None,
     questions: int = 9000,
@@ -82,8 +82,8 @@ def finetune(
     judge:  an exported reranker made from `base`; it reads each question's likeliest candidates first, and what it
             puts highest are the negatives (see `harden`), in lists of the sizes JUDGED, whatever `settings` say
     questions: training questions of the heaviest source     max_length: tokens of a training pair
-    shares: of the questions by source, where they are not to be as `Settings.weights` has them
-    whole:  sources of which all documents are trained on but those held back; of others some `Settings.passages`
+    shares: of the questions by source, where they are not to be as `FinetuneSettings.weights` says
+    whole:  sources of which all documents are trained on but those held back; of others some `passages` of `settings`
     margin: a passage whose cosine is this far above the answer's is no negative but a likely answer nobody labelled
     mix:    an adapter of the same line (what this training began with, or what that began with); what is written is the
             mean of both, `mix_share` of it the trained weights. A finished training may be mixed again otherwise
@@ -91,7 +91,7 @@ def finetune(
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
     be read, ExportError for a base, checkpoint or amount of data that cannot be trained on.
     """
-    chosen = settings or Settings(
+    chosen = settings or FinetuneSettings(
         minutes=minutes,
         seed=seed,
         rank=rank,
@@ -153,7 +153,7 @@ def refit(
     if Path(out).resolve() == folder.resolve():
         raise InputError(f"{out} holds the adapter itself; write the measured one to another folder")
     # One question a source: mining is for the passages, and for the questions that are held back.
-    settings = Settings(**record.trained["settings"] | {"questions": 1})
+    settings = FinetuneSettings(**record.trained["settings"] | {"questions": 1})
     work = Path(out) / WORK
     work.mkdir(parents=True, exist_ok=True)
     with Workers(settings.threads) as workers:
@@ -171,7 +171,7 @@ def prepare_run(
     name: str,
     data: list[Path],
     work: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     workers: Workers,
     judge: Judge | None = None,
 ) -> tuple[Run, BaseShape]:
@@ -260,7 +260,7 @@ def _finish(
 
 
 def _trained(
-    run: Run, progress: Progress, begun: tuple[Path, AdapterRecord] | None, mixed: tuple[Path, float] | None
+    run: Run, progress: TrainingProgress, begun: tuple[Path, AdapterRecord] | None, mixed: tuple[Path, float] | None
 ) -> dict[str, Any]:
     mixture = {} if mixed is None else {"mixed": {"weights": fingerprint(mixed[0]), "share": mixed[1]}}
     return {

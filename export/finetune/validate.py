@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...engine.fusion import Domain, Fusion, fit_over, mean_ndcg
-from ...engine.tokenizer import Tokenizer
+from ...engine.scoring.fusion import Domain, Fusion, fit_over, mean_ndcg
+from ...engine.text.tokenizer import Tokenizer
 from .forward import Workers, score_pairs
 from .negatives import Mined
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedQuestions:
     """One domain's candidates: for each question, in recall's order.
 
     logits: float32 [exits + 1, candidates] a question; recall, evidence, gains: float32 [candidates]
@@ -52,7 +52,7 @@ def judge(
     questions: int,
     candidates: int,
     workers: Workers,
-) -> Judged:
+) -> JudgedQuestions:
     """Score the `candidates` with the best evidence for up to `questions` questions whose answer is among them."""
     rows = [_likeliest(mined, index, candidates) for index in range(len(mined.questions))]
     asked = [i for i in range(len(rows)) if mined.positives[i] in rows[i]][:questions]
@@ -66,7 +66,11 @@ def judge(
         return logits, mined.cosines(question, found), mined.evidence(question, found), gains
 
     results = workers.map(one, asked)
-    return Judged(*(list(column) for column in zip(*results, strict=True))) if results else Judged([], [], [], [])
+    return (
+        JudgedQuestions(*(list(column) for column in zip(*results, strict=True)))
+        if results
+        else JudgedQuestions([], [], [], [])
+    )
 
 
 def _likeliest(mined: Mined, question: int, count: int) -> npt.NDArray[np.int32]:
@@ -79,7 +83,7 @@ def _likeliest(mined: Mined, question: int, count: int) -> npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class ValidationQuality:
     """nDCG@10 of each domain: recall alone, and every layer bare and fused; the fusion fitted on all domains."""
 
     fusion: Fusion
@@ -96,12 +100,12 @@ class Quality:
         return float(np.mean([layers[-1] for orders in (self.bare, self.fused) for layers in orders.values()]))
 
 
-def quality(judged: dict[str, Judged]) -> Quality:
+def quality(judged: dict[str, JudgedQuestions]) -> ValidationQuality:
     """Fit the fusion over all domains (each with equal say) and measure each."""
     return measured_with(fit_over([domain.last() for domain in judged.values()]), judged)
 
 
-def measured_with(fusion: Fusion, judged: dict[str, Judged]) -> Quality:
+def measured_with(fusion: Fusion, judged: dict[str, JudgedQuestions]) -> ValidationQuality:
     """Measure each domain with a given fusion."""
     recall, bare, fused = {}, {}, {}
     for name, domain in judged.items():
@@ -109,4 +113,4 @@ def measured_with(fusion: Fusion, judged: dict[str, Judged]) -> Quality:
         recall[name] = mean_ndcg(domain.recall, domain.gains)
         bare[name] = [layer.ndcg(0.0) for layer in layers]
         fused[name] = [layer.ndcg(fusion.recall_weight) for layer in layers]
-    return Quality(fusion, recall, bare, fused)
+    return ValidationQuality(fusion, recall, bare, fused)

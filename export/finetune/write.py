@@ -11,7 +11,7 @@ from peft import LoraConfig
 from safetensors.torch import save
 from torch import Tensor
 
-from ...engine.files import replace_durably, sha256
+from ...engine.platform.durable_io import replace_durably, sha256
 from .adapter import CONFIG, EXITS, WEIGHTS
 from .model import SCALE, TARGETS, Reranker
 from .record import RECORD, AdapterRecord

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 
 from tandem.engine import Engine
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
-from tandem.engine.indexing import index_corpus
-from tandem.engine.runtime import OnnxRuntime
-from tandem.engine.tokenizer import Tokenizer
-from tandem.engine.tokens import TokenBatch
+from tandem.engine.models.runtime import OnnxRuntime
+from tandem.engine.text.tokenizer import Tokenizer
+from tandem.engine.text.tokens import TokenBatch
 
 CANDIDATES, QUESTIONS, QUESTION_TOKENS = 100, 8, 9
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))

@@ -13,8 +13,8 @@ pytest.importorskip("bm25s")
 from tandem.bench.curve import _logits, _recall, _reordered
 from tandem.bench.lexical import bm25
 from tandem.engine import Engine
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
-from tandem.engine.indexing import index_corpus
 
 from .corpus import write_corpus
 

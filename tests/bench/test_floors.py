@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tandem.bench import floors
-from tandem.engine.artifact import Artifact
+from tandem.engine.models.artifact import Artifact
 
 
 def product(rows: int, inner: int, columns: int) -> int:

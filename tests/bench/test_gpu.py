@@ -18,12 +18,12 @@ from tandem.bench.gpu.models import make, texts  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, WAYS  # noqa: E402
 from tandem.bench.gpu.settings import TINY, Settings, dry_run  # noqa: E402
 from tandem.bench.report import report  # noqa: E402
-from tandem.engine import gpu  # noqa: E402
-from tandem.engine.cross_encoder import CrossEncoder  # noqa: E402
-from tandem.engine.device import Device  # noqa: E402
-from tandem.engine.encoder import BiEncoder  # noqa: E402
+from tandem.engine.build.indexing import index_corpus  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
-from tandem.engine.indexing import index_corpus  # noqa: E402
+from tandem.engine.models.cross_encoder import CrossEncoder  # noqa: E402
+from tandem.engine.models.encoder import BiEncoder  # noqa: E402
+from tandem.engine.platform import cuda_driver  # noqa: E402
+from tandem.engine.platform.device import Device  # noqa: E402
 
 CPU = Device("cpu", "a test", 1)
 SECTIONS = ["checks", "floors", "kernels", "latency", "throughput", "engine", "rivals"]
@@ -54,7 +54,7 @@ def test_every_section_runs_and_every_check_that_can_run_passes(document: dict):
     assert document["checks_passed"] is True
     passed = {row["check"]: row["passed"] for row in document["sections"]["checks"]["rows"]}
     assert sum(value is True for value in passed.values()) >= 7
-    assert passed["FAISS against numpy"] is None or gpu.faiss_problem() is None
+    assert passed["FAISS against numpy"] is None or cuda_driver.faiss_problem() is None
 
 
 def test_every_rival_of_a_kernel_is_a_row_with_its_ratio(document: dict):
@@ -98,7 +98,7 @@ def test_rivals_are_rows_with_times_or_reasons(document: dict):
 
 
 def test_without_a_gpu_it_is_refused(tmp_path: Path):
-    if not isinstance(gpu.find(), str):
+    if not isinstance(cuda_driver.find(), str):
         pytest.skip("there is a GPU")
     with pytest.raises(DeviceError, match="--dry-run"):
         running.run(Settings(), tmp_path)

@@ -27,9 +27,9 @@ from tandem.bench.gpu.ops import ops  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
 from tandem.bench.gpu.sections import PLAN, SECTIONS  # noqa: E402
 from tandem.bench.gpu.settings import BERT_BASE, TINY, XLMR_LARGE, Settings, dry_run, restored  # noqa: E402
-from tandem.engine.budget import CostModel  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
-from tandem.engine.tokens import TokenBatch  # noqa: E402
+from tandem.engine.scheduling.cost_model import CostModel  # noqa: E402
+from tandem.engine.text.tokens import TokenBatch  # noqa: E402
 
 
 def task(section: str, turn: Any, settings: Settings | None = None, scratch: Path = Path()) -> Task:

@@ -12,7 +12,7 @@ from tandem.bench import floors
 from tandem.bench.latency import EARLY_EXIT, FP32, SAME_PRECISION, _summaries, _tables, floor, needed_reranker
 from tandem.bench.spread import spread
 from tandem.engine import Engine
-from tandem.engine.indexing import index_corpus
+from tandem.engine.build.indexing import index_corpus
 
 from .corpus import write_corpus
 

@@ -15,10 +15,10 @@ pytest.importorskip("safetensors")
 from tandem.bench.gpu.models import make, weights  # noqa: E402
 from tandem.bench.gpu.onnx_graph import write_graph  # noqa: E402
 from tandem.bench.gpu.settings import TINY  # noqa: E402
-from tandem.engine.device import Device  # noqa: E402
-from tandem.engine.runtime.onnx import OnnxRuntime, cpu_session  # noqa: E402
-from tandem.engine.runtime.packed import PackedRuntime  # noqa: E402
-from tandem.engine.tokens import TokenBatch  # noqa: E402
+from tandem.engine.models.runtime.onnx import OnnxRuntime, cpu_session  # noqa: E402
+from tandem.engine.models.runtime.packed import PackedRuntime  # noqa: E402
+from tandem.engine.platform.device import Device  # noqa: E402
+from tandem.engine.text.tokens import TokenBatch  # noqa: E402
 
 CPU = Device("cpu", "a test", 1)
 

@@ -13,10 +13,10 @@ pytest.importorskip("ir_measures")
 from tandem.bench.quality import ORDERS, SERVED, evaluate, hits_file
 from tandem.bench.workloads import reads_twice
 from tandem.engine import Engine
+from tandem.engine.build.beir import Judged
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.config import FINALISTS
 from tandem.engine.errors import CorpusError
-from tandem.engine.indexing import index_corpus
-from tandem.engine.judgements import Judged
 
 from .corpus import write_corpus
 

@@ -12,11 +12,11 @@ import pytest
 from tandem.bench.rivals import RIVALS, Rival, Unavailable, start_all
 from tandem.bench.rivals.environments import install
 from tandem.bench.rivals.staging import stage
-from tandem.engine.artifact import Artifact
-from tandem.engine.cross_encoder import CrossEncoder
-from tandem.engine.device import choose
-from tandem.engine.encoder import BiEncoder
 from tandem.engine.errors import InputError
+from tandem.engine.models.artifact import Artifact
+from tandem.engine.models.cross_encoder import CrossEncoder
+from tandem.engine.models.encoder import BiEncoder
+from tandem.engine.platform.device import choose
 
 QUESTION = "return the largest of the items"
 TEXTS = ["The largest item is returned.", "Open a file and read it. " * 40, "Nothing here.", "x"]

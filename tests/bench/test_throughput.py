@@ -15,7 +15,7 @@ from tandem.bench.rivals import RIVALS
 from tandem.bench.rivals.process import Timed
 from tandem.bench.workloads import prepare
 from tandem.engine import Engine
-from tandem.engine.indexing import index_corpus
+from tandem.engine.build.indexing import index_corpus
 
 from .corpus import write_corpus, write_questions
 

@@ -50,7 +50,7 @@ def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def collection(
     tmp_path_factory: pytest.TempPathFactory, beir: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path
 ) -> Path:
-    from tandem.engine.indexing import index_corpus
+    from tandem.engine.build.indexing import index_corpus
 
     out = tmp_path_factory.mktemp("bench") / "collection"
     index_corpus(beir / "corpus.jsonl", out, encoder=tiny_bi_encoder, reranker=tiny_cross_encoder, threads=1)

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from tandem.cli import main
-from tandem.engine import gpu
-from tandem.engine.encoder import BiEncoder
+from tandem.engine.models.encoder import BiEncoder
+from tandem.engine.platform import cuda_driver
 
 CORPUS = [
     {
@@ -208,14 +208,14 @@ def test_info_tells_how_a_collection_would_lie_on_a_gpu(tandem, collection: Path
 def test_info_plans_with_what_the_engine_would_find_on_the_card(
     tandem, collection: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gpu, "find", lambda: gpu.Gpu("a card", 80 * 2**30, (9, 0)))
-    monkeypatch.setattr(gpu, "torch_problem", lambda: "triton is not installed")
+    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Gpu("a card", 80 * 2**30, (9, 0)))
+    monkeypatch.setattr(cuda_driver, "torch_problem", lambda: "triton is not installed")
     code, out, _ = tandem("info", collection, "--device", "cuda", "--json")
     assert json.loads(out)["recall"].startswith("scan: ")  # nothing reaches the card: planned as if all were installed
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     for faiss, recall in ((None, "flat: "), ("a build without GPU support", "neither our kernels nor FAISS")):
-        monkeypatch.setattr(gpu, "faiss_problem", lambda faiss=faiss: faiss)
+        monkeypatch.setattr(cuda_driver, "faiss_problem", lambda faiss=faiss: faiss)
         code, out, err = tandem("info", collection, "--device", "cuda", "--json")
         assert code == 0, err
         plan = json.loads(out)
@@ -288,7 +288,7 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
 ):
     (tmp_path / "bad.jsonl").write_text('{"_id": "1", "text": "fine"}\n{"_id": "2", "text"\n')
     places = {"tmp": tmp_path, "collection": collection, "encoder": tiny_bi_encoder, "reranker": tiny_cross_encoder}
-    if arguments[0] == "bench" and not isinstance(gpu.find(), str):
+    if arguments[0] == "bench" and not isinstance(cuda_driver.find(), str):
         pytest.skip("there is a GPU, and the benchmark would run")
     found, _, err = tandem(*(argument.format(**places) for argument in arguments))
     assert message in " ".join(err.split())

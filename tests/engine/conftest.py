@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tandem.engine import Engine
-from tandem.engine.artifact import Kind
+from tandem.engine.models.artifact import Kind
 
 from .long import index_long
 
@@ -27,7 +27,7 @@ def bundled_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _bundled(folder: Path, name: str, kind: Kind) -> Path:
     from tandem.export import export_model
-    from tandem.export.samples import docstrings
+    from tandem.export.parity.samples import docstrings
 
     return export_model(name, kind, folder / "artifact", precisions=("fp32",), texts=docstrings()[:20]).path
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
-from tandem.engine.indexing import index_corpus
-from tandem.export.samples import docstrings
+from tandem.export.parity.samples import docstrings
 
 
 def index_long(folder: Path, encoder: Path, reranker: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tandem.engine import CollectionError, Engine, EngineClosed, InputError
-from tandem.engine.indexing import index_corpus
-from tandem.engine.searching import NO_RERANKER
+from tandem.engine.build.indexing import index_corpus
+from tandem.engine.search.two_stage import NO_RERANKER
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "a", "thread lock")
 

@@ -14,13 +14,14 @@ import pytest
 
 from tandem.bench.gpu.models import make, texts
 from tandem.bench.gpu.settings import TINY
-from tandem.engine import Engine, gpu
-from tandem.engine.artifact import Artifact
-from tandem.engine.cross_encoder import CrossEncoder
-from tandem.engine.device import Device, choose
-from tandem.engine.encoder import BiEncoder
+from tandem.engine import Engine
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.errors import DeviceError
-from tandem.engine.indexing import index_corpus
+from tandem.engine.models.artifact import Artifact
+from tandem.engine.models.cross_encoder import CrossEncoder
+from tandem.engine.models.encoder import BiEncoder
+from tandem.engine.platform import cuda_driver
+from tandem.engine.platform.device import Device, choose
 
 pytestmark = pytest.mark.gpu
 CPU = Device("cpu", "the oracle", 2)
@@ -33,9 +34,9 @@ LOGIT_ATOL, VECTOR_ATOL = 3e-2, 5e-3
 
 @pytest.fixture(autouse=True, scope="module")
 def needs_a_gpu() -> None:
-    if isinstance(found := gpu.find(), str):
+    if isinstance(found := cuda_driver.find(), str):
         pytest.skip(found)
-    if (problem := gpu.torch_problem()) is not None:
+    if (problem := cuda_driver.torch_problem()) is not None:
         pytest.skip(problem)
 
 

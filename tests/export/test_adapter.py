@@ -9,11 +9,12 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import BertForSequenceClassification
 
 from tandem.engine.errors import ExportError
-from tandem.export import export_model, torch_model
+from tandem.export import export_model
+from tandem.export.parity.samples import docstrings
+from tandem.export.parity.scoring import onnx_forward
 from tandem.export.quiet import quiet
-from tandem.export.samples import docstrings
-from tandem.export.scoring import onnx_forward
-from tandem.export.source import Origin
+from tandem.export.source import torch_model
+from tandem.export.source.resolve import Origin
 
 from ..tiny import hf_tokenizer, tiny_model
 
@@ -56,7 +57,7 @@ def test_the_adapter_is_merged_into_weights_and_graph(parts, tmp_path):
 
 
 def hf_batch(inputs):
-    from tandem.engine.tokens import PaddedBatch
+    from tandem.engine.text.tokens import PaddedBatch
 
     return PaddedBatch(*(inputs[name].numpy() for name in ("input_ids", "attention_mask", "token_type_ids")))
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from tandem.engine.artifact import EARLY, MANIFEST, Artifact
 from tandem.engine.errors import ArtifactError, ExportError
-from tandem.engine.files import sha256
+from tandem.engine.models.artifact import EARLY, MANIFEST, Artifact
+from tandem.engine.platform.durable_io import sha256
 from tandem.export import export_model, verify_artifact
 from tandem.export.finetune.scorer import Scorer
-from tandem.export.samples import docstrings
-from tandem.export.scoring import onnx_forward
+from tandem.export.parity.samples import docstrings
+from tandem.export.parity.scoring import onnx_forward
 
 from ..tiny import hf_tokenizer
 from .test_adapter import hf_batch

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tandem.engine.artifact import Artifact
-from tandem.engine.tokens import PaddedBatch
+from tandem.engine.models.artifact import Artifact
+from tandem.engine.text.tokens import PaddedBatch
 from tandem.export import export_model
-from tandem.export.samples import docstrings
-from tandem.export.scoring import onnx_forward
+from tandem.export.parity.samples import docstrings
+from tandem.export.parity.scoring import onnx_forward
 
 from ..tiny import FAMILIES, MAX_LENGTH, hf_tokenizer, tiny_model
 

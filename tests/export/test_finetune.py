@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, BertModel
 
 from tandem.engine.errors import CorpusError, ExportError, InputError
-from tandem.engine.tokenizer import Tokenizer
+from tandem.engine.text.tokenizer import Tokenizer
 from tandem.export.finetune import finetune, refit
 from tandem.export.finetune.adapter import WEIGHTS, load_merged
 from tandem.export.finetune.averaging import DECAY, Average
@@ -27,19 +27,19 @@ from tandem.export.finetune.checkpoint import LATEST
 from tandem.export.finetune.data import Dataset, Passage, Question, hold_out, read_beir
 from tandem.export.finetune.encode import encode
 from tandem.export.finetune.forward import Workers, score_pairs
-from tandem.export.finetune.harder import Judge
+from tandem.export.finetune.judge_negatives import Judge
 from tandem.export.finetune.model import Reranker
 from tandem.export.finetune.negatives import mine
 from tandem.export.finetune.prepare import _datasets, _questions
 from tandem.export.finetune.record import read_record
 from tandem.export.finetune.scorer import Scorer
-from tandem.export.finetune.settings import Settings
-from tandem.export.finetune.start import take_weights
+from tandem.export.finetune.settings import FinetuneSettings
+from tandem.export.finetune.warm_start import take_weights
 from tandem.export.finetune.write import write_weights
 
 from ..tiny import tiny_model
 
-SETTINGS = Settings(
+SETTINGS = FinetuneSettings(
     steps=6, rank=4, exits=(1, 2), warmup=2, lists=2, negatives=3, max_length=48, mining_length=32, passages=30,
     questions=24, held_out=6, validation_questions=4, validation_candidates=5, validate_every=0.03,
     checkpoint_every=0.0,
@@ -143,7 +143,7 @@ def test_training_moves_the_weights_and_is_recorded(trained: Path) -> None:
 KILLED = """
 import os, pathlib, signal, sys
 from tandem.export.finetune import finetune, loop
-from tandem.export.finetune.settings import Settings
+from tandem.export.finetune.settings import FinetuneSettings
 base, data, out, settings = sys.argv[1:]
 whole = loop._step
 def dies(run, optimizer, order, step):
@@ -151,7 +151,7 @@ def dies(run, optimizer, order, step):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(run, optimizer, order, step)
 loop._step = dies
-finetune(base, [pathlib.Path(data)], pathlib.Path(out), settings=Settings.model_validate_json(settings))
+finetune(base, [pathlib.Path(data)], pathlib.Path(out), settings=FinetuneSettings.model_validate_json(settings))
 """
 
 

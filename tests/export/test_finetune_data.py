@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tandem.engine.fusion import Domain, Fusion
-from tandem.engine.tokens import TokenBatch, pack
+from tandem.engine.scoring.fusion import Domain, Fusion
+from tandem.engine.text.tokens import TokenBatch, pack
 from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve
-from tandem.export.finetune.harder import CEILING, READ, Judge, harden
-from tandem.export.finetune.lists import Source, _rows, schedule
+from tandem.export.finetune.judge_negatives import CEILING, READ, Judge, harden
+from tandem.export.finetune.listwise import ListSource, _rows, schedule
 from tandem.export.finetune.negatives import DEPTH, Mined, _candidates, among, by_evidence
 from tandem.export.finetune.pseudo import inverse_cloze, python_docs
 from tandem.export.finetune.validate import _likeliest
@@ -96,7 +96,7 @@ def test_training_rows_start_with_the_answer_and_never_repeat_it() -> None:
 
 
 def test_schedule_mixes_by_weight_until_every_question_was_asked() -> None:
-    sources = [Source("a", mined(60), 0.75), Source("b", mined(30), 0.25), Source("none", mined(0), 0.5)]
+    sources = [ListSource("a", mined(60), 0.75), ListSource("b", mined(30), 0.25), ListSource("none", mined(0), 0.5)]
     order = schedule(sources, 0)
     assert np.bincount(order[:, 0]).tolist() == [90, 30]  # b lasts longest; a is asked half again
     asked = order[order[:, 0] == 0, 1].tolist()
@@ -106,7 +106,7 @@ def test_schedule_mixes_by_weight_until_every_question_was_asked() -> None:
     half = np.bincount(order[: len(order) // 2, 0])
     assert half[0] / half.sum() == pytest.approx(0.75, abs=0.15)
     assert np.array_equal(order, schedule(sources, 0))
-    assert schedule([Source("none", mined(0), 0.5)], 0).shape == (0, 2)
+    assert schedule([ListSource("none", mined(0), 0.5)], 0).shape == (0, 2)
 
 
 def test_a_removed_sentence_asks_for_its_passage() -> None:

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tandem.engine.artifact import MANIFEST, Artifact
 from tandem.engine.errors import ArtifactError, ExportError, StorageError
+from tandem.engine.models.artifact import MANIFEST, Artifact
 from tandem.export import export_model, pipeline, verify_artifact
-from tandem.export.graph_file import save_graph
-from tandem.export.samples import docstrings
+from tandem.export.graph.graph_file import save_graph
+from tandem.export.parity.samples import docstrings
 
 from ..tiny import tiny_model
 

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tandem.engine.artifact import MANIFEST
 from tandem.engine.errors import ArtifactError
-from tandem.engine.files import sha256
+from tandem.engine.models.artifact import MANIFEST
+from tandem.engine.platform.durable_io import sha256
 from tandem.export import verify_artifact
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tandem.engine.tokens import Template
+from tandem.engine.text.tokens import Template
 from tandem.kernels.add_norm import add_norm
 from tandem.kernels.attention import attention, first_attention, first_tokens
 from tandem.kernels.embed_norm import embed_norm

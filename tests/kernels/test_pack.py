@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.tokens import Template, TokenBatch, cumulative, join_pairs
+from tandem.engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
 from tandem.kernels.layout import layout
 from tandem.kernels.pack import PairForm, TokenRows, empty_pairs, pack
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tandem.engine.fusion import Fusion
-from tandem.engine.ranking import rank
+from tandem.engine.scoring.fusion import Fusion
+from tandem.engine.scoring.ranking import rank
 from tandem.kernels import keys
 from tandem.kernels.topk import topk
 

@@ -1,7 +1,7 @@
 """One module a dialect; each has a `router`."""
 
-from . import admin, nim, openai, ours, pages, probes, rerank, tei
+from . import admin, nim, openai, pages, probes, rerank, search, tei
 
 __all__ = ["ROUTERS", "admin", "probes"]
 # A request is compared with one route after the other.
-ROUTERS = (ours.router, probes.router, tei.router, rerank.router, openai.router, nim.router, pages.router)
+ROUTERS = (search.router, probes.router, tei.router, rerank.router, openai.router, nim.router, pages.router)

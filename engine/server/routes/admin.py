@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
-from ..replies import Json
+from ..json_response import Json
 from .shared import Served, new_router
 
 router = new_router("admin")

@@ -6,10 +6,10 @@ from typing import Literal
 
 from fastapi import Request
 
-from ...tokens import Truncate
-from ..answers import NimRankings
+from ...text.tokens import Truncate
 from ..errors import Failure
-from ..replies import Json
+from ..json_response import Json
+from ..response_schemas import NimRankings
 from ..service import Service
 from .shared import Body, Served, degradation, new_router, rerank_request
 

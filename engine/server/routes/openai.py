@@ -10,10 +10,10 @@ import numpy.typing as npt
 from fastapi import Request
 from pydantic import Field
 
-from ...encoder import TextKind
-from ..answers import Embeddings, Models
+from ...models.encoder import TextKind
 from ..errors import Failure
-from ..replies import Json
+from ..json_response import Json
+from ..response_schemas import Embeddings, ModelList
 from .shared import Body, IdRows, Ids, Served, Texts, client_of, listed, new_router, remaining
 from .tei import shortened
 
@@ -59,7 +59,7 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
     return Json({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-@router.get("/v1/models", response_model=Models)
+@router.get("/v1/models", response_model=ModelList)
 async def models(service: Served) -> Json:
     """The two models."""
     facts = service.facts

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from ..answers import WeaviateMeta, failures
-from ..replies import Json
+from ..json_response import Json
+from ..response_schemas import WeaviateMeta, failures
 from ..service import needed_reranker
 from .shared import Served, new_router
 

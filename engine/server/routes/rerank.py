@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AliasChoices, Field, ValidationError
 
 from ...result import Reranked, RerankResult
-from ..answers import CohereRanks, InfinityRanks, JinaRanks, NimRankings, TeiRank, WeaviateScores, failures
 from ..errors import Failure
-from ..replies import Json
+from ..json_response import Json
+from ..response_schemas import CohereRanks, InfinityRanks, JinaRanks, NimRankings, TeiRank, WeaviateScores, failures
 from ..service import Service, needed_reranker
 from . import nim
 from .shared import (

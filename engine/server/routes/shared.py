@@ -17,12 +17,12 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
 from ...result import Reranked, RerankResult
-from ...tokens import Truncate
-from ..answers import failures
+from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Dialect, Failure
+from ..response_schemas import failures
 from ..service import Service
-from .counting import check_counts
+from .list_limits import check_counts
 
 
 class _Request(Request):

@@ -12,29 +12,17 @@ import numpy.typing as npt
 from fastapi import Request
 from pydantic import Field
 
-from ...encoder import TextKind
+from ...models.encoder import TextKind
 from ...result import Timings
-from ...tokens import Truncate
+from ...text.tokens import Truncate
 from ..admission import CHARACTERS_A_TOKEN
-from ..answers import TeiInfo, TeiPrediction, TeiToken
-from ..calls import Decode, Tokenize
 from ..errors import Failure
-from ..host import Lease
-from ..replies import Json
+from ..json_response import Json
+from ..response_schemas import TeiInfo, TeiPrediction, TeiToken
+from ..rpc_calls import Decode, Tokenize
 from ..service import Service
-from .shared import (
-    Body,
-    IdRows,
-    Ids,
-    Served,
-    TextRows,
-    Texts,
-    client_of,
-    listed,
-    new_router,
-    remaining,
-    score,
-)
+from ..supervisor import Lease
+from .shared import Body, IdRows, Ids, Served, TextRows, Texts, client_of, listed, new_router, remaining, score
 
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.

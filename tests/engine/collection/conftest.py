@@ -12,9 +12,9 @@ import pytest
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from tandem.engine.collection import BuildReport, IndexSettings, ModelRecord, Models, build
-from tandem.engine.tokenizer import Tokenizer
-from tandem.engine.tokens import TokenBatch
+from tandem.engine.collection import BuildReport, CollectionModels, IndexSettings, ModelRecord, build
+from tandem.engine.text.tokenizer import Tokenizer
+from tandem.engine.text.tokens import TokenBatch
 
 DIMENSION = 16
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-'\"()[]{}#/\\_*+=<>@&%$|~^`éüßø漢字"
@@ -48,8 +48,8 @@ def encode(batch: TokenBatch) -> np.ndarray:
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
 
-def models_at(path: str = "../encoder", fingerprint: str = "e" * 64) -> Models:
-    return Models(
+def models_at(path: str = "../encoder", fingerprint: str = "e" * 64) -> CollectionModels:
+    return CollectionModels(
         encoder=ModelRecord(name="encoder", fingerprint=fingerprint, path=path, precision="fp32"),
         reranker=ModelRecord(name="reranker", fingerprint="r" * 64, path="../reranker"),
     )

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tandem.engine.collection import Collection, IndexSettings, read_corpus
-from tandem.engine.collection.publish import STAGING, writer_lock
+from tandem.engine.collection.versions import STAGING, writer_lock
 from tandem.engine.errors import CollectionError, CorpusError, InferenceError, InputError, StorageError
-from tandem.engine.tokenizer import Tokenizer
-from tandem.engine.tokens import TokenBatch
+from tandem.engine.text.tokenizer import Tokenizer
+from tandem.engine.text.tokens import TokenBatch
 
 from .conftest import World, contents, encode, models_at, write_jsonl
 
@@ -165,7 +165,7 @@ spec = importlib.util.spec_from_file_location("world", Path(sys.argv[1]) / "conf
 world = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(world)
 from tandem.engine.collection import IndexSettings, build
-from tandem.engine.tokenizer import Tokenizer
+from tandem.engine.text.tokenizer import Tokenizer
 tokenizer = Tokenizer(Path(sys.argv[2]), max_length=128, segments=True)
 calls = iter(range(100))
 def encode(batch):

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.collection.chunking import QUERY_TOKENS, Limits, chunk, limits
+from tandem.engine.collection.chunking import QUERY_TOKENS, ChunkLimits, chunk, limits
 from tandem.engine.collection.document import Document
 from tandem.engine.collection.manifest import IndexSettings
-from tandem.engine.collection.passages import Preparer
+from tandem.engine.collection.prepare import Preparer
 from tandem.engine.errors import InputError
-from tandem.engine.tokenizer import Tokenizer
+from tandem.engine.text.tokenizer import Tokenizer
 
 words = st.text(alphabet="abcdef.!?,;\n\t '\"()é漢", min_size=1, max_size=400)
 
@@ -21,7 +21,7 @@ words = st.text(alphabet="abcdef.!?,;\n\t '\"()é漢", min_size=1, max_size=400)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=words, limit=st.integers(16, 60), overlap=st.integers(0, 8))
 def test_chunks_cover_the_text_within_the_limit(tokenizer: Tokenizer, text: str, limit: int, overlap: int) -> None:
-    spans = chunk(text, Limits(limit, overlap), tokenizer.count)
+    spans = chunk(text, ChunkLimits(limit, overlap), tokenizer.count)
     covered = np.zeros(len(text), dtype=bool)
     for start, end in spans:
         assert start < end
@@ -38,7 +38,7 @@ def test_chunks_cover_the_text_within_the_limit(tokenizer: Tokenizer, text: str,
 def test_never_inside_a_sentence_and_overlapping_by_whole_ones(tokenizer: Tokenizer) -> None:
     sentences = [f"the door {n} is by the river." for n in range(40)]
     text = " ".join(sentences)
-    spans = chunk(text, Limits(60, 20), tokenizer.count)
+    spans = chunk(text, ChunkLimits(60, 20), tokenizer.count)
     assert len(spans) > 3
     for start, end in spans:
         assert text[start:].startswith("the door")
@@ -50,11 +50,11 @@ def test_never_inside_a_sentence_and_overlapping_by_whole_ones(tokenizer: Tokeni
 
 def test_limits_are_what_both_models_read(tokenizer_file, tokenizer: Tokenizer) -> None:
     longer = Tokenizer(tokenizer_file, max_length=512, segments=True)
-    assert limits(None, 32, tokenizer, longer) == Limits(126, 32)
-    assert limits(None, 32, longer, None) == Limits(510, 32)
-    assert limits(None, 32, longer, longer) == Limits(512 - 3 - QUERY_TOKENS, 32)
-    assert limits(None, 32, tokenizer, longer, "the key") == Limits(124, 32)
-    assert limits(0, 32, tokenizer, longer) == Limits(0, 0)
+    assert limits(None, 32, tokenizer, longer) == ChunkLimits(126, 32)
+    assert limits(None, 32, longer, None) == ChunkLimits(510, 32)
+    assert limits(None, 32, longer, longer) == ChunkLimits(512 - 3 - QUERY_TOKENS, 32)
+    assert limits(None, 32, tokenizer, longer, "the key") == ChunkLimits(124, 32)
+    assert limits(0, 32, tokenizer, longer) == ChunkLimits(0, 0)
     with pytest.raises(InputError, match="leave"):
         limits(None, 0, tokenizer, Tokenizer(tokenizer_file, max_length=70, segments=True))
 

@@ -12,7 +12,7 @@ import pytest
 
 from tandem.engine.collection import Collection
 from tandem.engine.errors import CollectionError
-from tandem.engine.lexical import Lexicon
+from tandem.engine.scoring.lexical import Lexicon
 
 from .conftest import World
 

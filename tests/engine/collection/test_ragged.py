@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.arrays import ArrayWriter, open_array
 from tandem.engine.collection.ragged import Ragged, RaggedWriter, encode_strings
 from tandem.engine.errors import CollectionError
-from tandem.engine.tokens import pack
+from tandem.engine.platform.npy import ArrayWriter, open_array
+from tandem.engine.text.tokens import pack
 
 sequences = st.lists(st.lists(st.integers(0, 65_535), max_size=9), max_size=12)
 

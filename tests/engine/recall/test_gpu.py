@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tandem.engine import gpu, indexing
+from tandem.engine.build import indexing
 from tandem.engine.errors import CollectionError, DeviceError, InputError
-from tandem.engine.recall import Allowed, codes, exact
+from tandem.engine.platform import cuda_driver
+from tandem.engine.recall import RowMask, exact, int8_codes
 from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss, _set_probes, _stored, build
 from tandem.engine.recall.gpu_planning import GpuPlan, inverted_plan, plan_gpu
 
@@ -88,7 +89,7 @@ def test_codes_are_refined_to_exact_cosines(vectors: np.ndarray):
 def test_stored_and_read_again_it_answers_the_same(vectors: np.ndarray, tmp_path: Path):
     for kind, code_bytes in (("ivf-flat", 0), ("ivf-pq", 16)):
         built = on_cpu(vectors, kind, code_bytes)
-        codes.write(built._index, tmp_path / STORED)
+        int8_codes.write(built._index, tmp_path / STORED)
         again = _stored(tmp_path / STORED, vectors, roomy(built.plan))
         assert again is not None
         _set_probes(again[0], 16)
@@ -106,7 +107,7 @@ def test_a_file_that_was_planned_for_another_card_is_used_if_it_fits(
 ):
     """Indexing leaves half of the card to models; opening knows what they take, so the plans may differ."""
     small = on_cpu(vectors, "ivf-pq", 16)
-    codes.write(small._index, tmp_path / STORED)
+    int8_codes.write(small._index, tmp_path / STORED)
     larger = GpuPlan(kind="ivf-flat", reason="a test", nbytes=GB, lists=32)
     found = _stored(tmp_path / STORED, vectors, larger)
     assert found is not None
@@ -144,7 +145,7 @@ def test_searching_between_tensors_leaves_the_hosts_searches_as_they_were(vector
     plain = faiss.IndexFlatIP(32)
     plain.add(vectors)
     mask = np.arange(len(vectors)) % 2 == 0
-    _, rows = plain.search(vectors[:2], 5, params=Allowed(mask).parameters())
+    _, rows = plain.search(vectors[:2], 5, params=RowMask(mask).parameters())
     assert (rows % 2 == 0).all()
 
 
@@ -183,12 +184,12 @@ def test_few_lists_read_give_fewer_rows_and_say_so(vectors: np.ndarray):
 
 def test_a_faiss_that_cannot_be_imported_is_a_reason_and_no_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert "FAISS cannot be imported" in str(gpu.faiss_problem())
+    assert "FAISS cannot be imported" in str(cuda_driver.faiss_problem())
 
 
 def test_without_a_gpu_faiss_is_never_asked(vectors: np.ndarray, tmp_path: Path):
     """Its GPU functions would end this process."""
-    if gpu.faiss_problem() is None:
+    if cuda_driver.faiss_problem() is None:
         pytest.skip("there is a GPU")
     plan = GpuPlan(kind="flat", reason="a test", nbytes=0)
     with pytest.raises(DeviceError, match="cannot search on a GPU"):
@@ -213,7 +214,7 @@ def test_indexing_on_a_gpu_stores_an_inverted_file_and_nothing_else(
 @pytest.mark.gpu
 @pytest.mark.parametrize(("kind", "code_bytes"), [("flat", 0), ("ivf-flat", 0), ("ivf-pq", 16)])
 def test_on_a_gpu_it_finds_what_exact_search_finds(vectors: np.ndarray, tmp_path: Path, kind: str, code_bytes: int):
-    if (problem := gpu.faiss_problem()) is not None:
+    if (problem := cuda_driver.faiss_problem()) is not None:
         pytest.skip(problem)
     plan = GpuPlan(kind=kind, reason="a test", nbytes=0, lists=16, code_bytes=code_bytes)  # type: ignore[arg-type]
     index = GpuFaiss.open(tmp_path, vectors, plan, probes=16)

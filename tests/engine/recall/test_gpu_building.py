@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import pytest
 
-from tandem.engine import indexing
+from tandem.engine.build import indexing
 from tandem.engine.errors import DeviceError, OutOfMemory
 from tandem.engine.recall import gpu_faiss
 from tandem.engine.recall.gpu_faiss import STORED

@@ -9,8 +9,8 @@ import pytest
 
 from tandem.engine.errors import CollectionError
 from tandem.engine.recall import Index, Plan, build, exact
-from tandem.engine.recall.codes import coded, coded_queries, residuals
 from tandem.engine.recall.index import CODES, VECTORS
+from tandem.engine.recall.int8_codes import coded, coded_queries, residuals
 from tandem.engine.recall.scan import Scan
 
 SCAN = Plan(kind="scan", reason="to be tested")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tandem.engine.errors import CollectionError
-from tandem.engine.recall import Plan, building, codes, exact, tuning
+from tandem.engine.recall import Plan, building, exact, int8_codes, tuning
 from tandem.engine.recall.gpu_faiss import MAX_K, STORED, GpuFaiss
 from tandem.engine.recall.gpu_planning import GpuPlan
 from tandem.engine.recall.index import VECTORS
+from tandem.engine.recall.neighbour_sample import QUERIES, TRUTH, NeighbourSample
 from tandem.engine.recall.planning import TARGET_RECALL
-from tandem.engine.recall.sample import QUERIES, TRUTH, Sample
 from tandem.engine.recall.tuning import recall, tune
 
 from ..pretended import faiss_on_cpu
@@ -74,7 +74,7 @@ class Curve:
         return np.zeros(rows.shape, dtype=np.float32), rows
 
 
-SAMPLE = Sample(np.zeros((1, 1), dtype=np.float32), np.arange(1000)[None])
+SAMPLE = NeighbourSample(np.zeros((1, 1), dtype=np.float32), np.arange(1000)[None])
 
 
 @pytest.mark.parametrize(("needed", "chosen"), [(8, 8), (9, 12), (100, 135)])
@@ -102,8 +102,8 @@ def test_built_and_stored_indexes_alike_are_tuned_when_they_are_opened(
         (tmp_path / name).symlink_to(folder / name)
     vectors = np.load(folder / VECTORS)
     built = GpuFaiss.open(tmp_path, vectors, planned(), probes=1)
-    codes.write(built._index, tmp_path / STORED)
-    sample = Sample.open(folder, vectors)
+    int8_codes.write(built._index, tmp_path / STORED)
+    sample = NeighbourSample.open(folder, vectors)
     assert sample is not None
     for index in (built, GpuFaiss.open(tmp_path, vectors, planned(), probes=1)):
         assert 8 < index.probes < LISTS
@@ -156,22 +156,22 @@ def test_a_damaged_sample_is_a_clear_error(on_cpu: None, folder: Path, tmp_path:
                 GpuFaiss.open(tmp_path, vectors, planned(), probes=1)
         (tmp_path / name).write_bytes(b"\x93NUMPY, and no more")
         with pytest.raises(CollectionError, match=rf"{name} cannot be read as an array .*; index again"):
-            Sample.open(tmp_path, vectors)
+            NeighbourSample.open(tmp_path, vectors)
         (tmp_path / name).unlink()
         with pytest.raises(CollectionError, match=rf"{name} cannot be read as an array .*; index again"):
-            Sample.open(tmp_path, vectors)
+            NeighbourSample.open(tmp_path, vectors)
 
 
 def test_an_index_on_the_cpu_is_tuned_by_the_sample_that_it_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     random = np.random.default_rng(6)
     np.save(tmp_path / VECTORS, unit(random.standard_normal((6000, 16))))
-    tuned: list[Sample] = []
+    tuned: list[NeighbourSample] = []
     monkeypatch.setattr(building, "tune", lambda index, sample: tuned.append(sample) or tuning.tune(index, sample))
     queries = unit(random.standard_normal((40, 16)))
     done = building.build(tmp_path, Plan(kind="ivf", reason="a test", lists=64), queries, progress=silent)
     assert 4 < done.probes < 64
     assert done.recall_at_100 >= TARGET_RECALL
-    kept = Sample.open(tmp_path, np.load(tmp_path / VECTORS))
+    kept = NeighbourSample.open(tmp_path, np.load(tmp_path / VECTORS))
     assert kept is not None
     np.testing.assert_array_equal(kept.queries, tuned[0].queries)
     np.testing.assert_array_equal(kept.truth, tuned[0].truth)

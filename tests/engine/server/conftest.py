@@ -17,7 +17,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the [serve] extra is not installed")
 
 from tandem.engine import Engine  # noqa: E402
-from tandem.engine.indexing import index_corpus  # noqa: E402
+from tandem.engine.build.indexing import index_corpus  # noqa: E402
 from tandem.engine.server import ServerSettings, Service, create_app  # noqa: E402
 from tandem.engine.server.protocol import Config  # noqa: E402
 

@@ -8,10 +8,10 @@ import time
 
 import numpy as np
 
-from tandem.engine.cross_encoder import CrossEncoder
-from tandem.engine.runtime.face import Rows, Stop
+from tandem.engine.models.cross_encoder import CrossEncoder
+from tandem.engine.models.runtime.base import Rows, Stop
 from tandem.engine.server import worker
-from tandem.engine.tokens import TokenBatch
+from tandem.engine.text.tokens import TokenBatch
 
 _compute = CrossEncoder.compute
 

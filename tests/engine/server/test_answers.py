@@ -9,8 +9,8 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from tandem.engine.server.answers import _FAILURES
 from tandem.engine.server.errors import dialect_of
+from tandem.engine.server.response_schemas import _FAILURES
 from tandem.engine.server.routes import ROUTERS
 
 from .conftest import Running

@@ -12,7 +12,7 @@ from tandem.bench.load import NO_ANSWER, BareClient, Client, Outcome, closed_loo
 from tandem.bench.serve import _summary, serve_bench
 from tandem.bench.workloads import Workload
 from tandem.engine import Engine, InputError
-from tandem.engine.judgements import Judged
+from tandem.engine.build.beir import Judged
 
 from .conftest import KEY, Running
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tandem.engine import Engine
-from tandem.engine.budget import CostModel
+from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.server.admission import Admission, Work, lengths_of, search_work, work_of
 from tandem.engine.server.errors import Failure
 from tandem.engine.server.service import Service

@@ -13,7 +13,7 @@ import pytest
 
 from tandem.engine.server import protocol
 from tandem.engine.server.bounded import MAX_HEADER_BYTES, MAX_HEADERS
-from tandem.engine.server.room import OTHER_FILES, make_room
+from tandem.engine.server.fd_limit import OTHER_FILES, make_room
 
 from .conftest import KEY, Running, until
 

@@ -7,9 +7,9 @@ import pytest
 
 from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
+from tandem.engine.scoring.maxp import window_counts, window_pair
 from tandem.engine.server import ServerSettings, Service
 from tandem.engine.server.metrics import Metrics
-from tandem.engine.windows import window_counts, window_pair
 
 from .conftest import KEY, running
 

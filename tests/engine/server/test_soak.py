@@ -22,7 +22,7 @@ import pytest
 
 from tandem.bench.load import Client
 from tandem.bench.served import HOST, Served, served
-from tandem.engine.indexing import index_corpus
+from tandem.engine.build.indexing import index_corpus
 
 pytestmark = pytest.mark.slow
 MINUTES = float(os.environ.get("TANDEM_SOAK_MINUTES", "0"))

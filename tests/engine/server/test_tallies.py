@@ -7,7 +7,7 @@ import random
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tandem.engine.server.tallies import Counts, Observed
+from tandem.engine.server.tallies import LabelledCounts, Observed
 
 BOUNDS = (0.001, 0.0025, 1.0, 2.0, 16.0, 1024.0)
 VALUES = [0.0, -1.0, 0.001, 0.0011, 1.0, 2.0, 2.5, 1024.0, 1e9]
@@ -34,7 +34,10 @@ def test_what_is_exposed_is_what_the_library_exposes():
     values = VALUES + [drawn.expovariate(1) for _ in range(200)]
 
     whole, labelled = Observed(ours, "whole", "W", BOUNDS), Observed(ours, "part", "P", BOUNDS, "stage")
-    counted, bare = Counts(ours, "answers", "A", ("route", "status")), Counts(ours, "te", "T", ("method",), bare=True)
+    counted, bare = (
+        LabelledCounts(ours, "answers", "A", ("route", "status")),
+        LabelledCounts(ours, "te", "T", ("method",), bare=True),
+    )
     reference = Histogram("whole", "W", registry=theirs, buckets=BOUNDS)
     parts = Histogram("part", "P", ("stage",), registry=theirs, buckets=BOUNDS)
     counter = Counter("answers", "A", ("route", "status"), registry=theirs)

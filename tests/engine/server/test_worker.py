@@ -21,14 +21,14 @@ import pytest
 import uvicorn
 
 from tandem.engine import CollectionError, Engine
+from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import read_pointer
-from tandem.engine.indexing import index_corpus
 from tandem.engine.server import ServerSettings, Service, create_app
 from tandem.engine.server.app import create_admin
 from tandem.engine.server.backend import Local
-from tandem.engine.server.host import Host
 from tandem.engine.server.metrics import Metrics
-from tandem.engine.server.remote import Remote
+from tandem.engine.server.supervisor import Host
+from tandem.engine.server.worker_client import Remote
 
 from .conftest import KEY, until
 
@@ -134,7 +134,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, 
 def front(collection: Path) -> Iterator[Front]:
     # No back-off: these tests end more workers in a minute than a year does.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tandem.engine.server.host.BACK_OFF", (0.0,))
+        patch.setattr("tandem.engine.server.supervisor.BACK_OFF", (0.0,))
         with Front(collection, watchdog_ms=5000, timeout_ms=60_000) as opened:
             yield opened
 

@@ -1,0 +1,43 @@
+"""The parts a pipeline is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...kernels.pack import PairForm
+from ...kernels.scan import Workspace
+from ..models.runtime.bert import Bert, Buffers
+from .device_store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything on the device that searches share.
+
+    encoder_buffers, reranker_buffers, scratch: activations and the scan's workspace on CUDA, where every graph uses the
+    same ones; None on a CPU, where they are made as needed
+    normalize: the encoder's vectors are made unit length
+    weight, lexical_weight: of the evidence in the final score, of the lexical score in the evidence (`fusion.Fusion`)
+    """
+
+    encoder: Bert
+    reranker: Bert
+    store: Store
+    form: PairForm
+    normalize: bool
+    weight: float
+    lexical_weight: float = 0.0
+    encoder_buffers: Buffers | None = None
+    reranker_buffers: Buffers | None = None
+    scratch: Workspace | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
+
+    def buffers(self, bert: Bert, tokens: int) -> Buffers:
+        """Activations for `tokens` tokens of one of the two models."""
+        held = self.encoder_buffers if bert is self.encoder else self.reranker_buffers
+        return held or Buffers(bert.shape, tokens, bert.dtype, bert.device)

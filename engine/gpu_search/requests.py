@@ -1,0 +1,57 @@
+"""The engine's side of a pipeline: which searches go there, and what each waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from concurrent.futures import Future
+from functools import cache
+
+from ..config import SearchSettings
+from ..scheduling.batcher import Batcher
+from ..scheduling.job import Job, Served
+from ..scheduling.request_steps import Clock, served_to
+from ..scoring.lexical import Lexicon
+from ..text.tokens import Ids
+from .pipeline import Pipeline
+from .queries import PipelineOutput
+from .search_model import GpuSearch, joined
+
+
+class Searches:
+    """Whole searches on the device thread of `batcher`."""
+
+    def __init__(self, pipeline: Pipeline, lexicon: Lexicon, batcher: Batcher) -> None:
+        self._pipeline = pipeline
+        self._batcher = batcher
+        self._search = cache(lambda candidates, kept: GpuSearch(pipeline, candidates, kept, lexicon))
+
+    def takes(self, settings: SearchSettings, clock: Clock) -> bool:
+        """Whether a search can be served here in time: every candidate is read once, and none is filtered out."""
+        if (
+            not settings.rerank
+            or settings.read < settings.candidates
+            or settings.reread
+            or settings.filters
+            or not self._pipeline.takes(settings.candidates)
+        ):
+            return False
+        seconds = self._model(settings).cost.seconds(1, 1) * (1 + self._batcher.waiting_jobs)
+        return clock.deadline is None or time.monotonic() + seconds <= clock.deadline
+
+    def search(
+        self, encoder: Ids, reranker: Ids, settings: SearchSettings, clock: Clock, client: str = ""
+    ) -> Generator[Future[Served], Served | None, PipelineOutput | None]:
+        """The best candidates of a query, given as each model reads it; None where it exceeds the largest buffer.
+
+        encoder: int32 ids with special tokens; reranker: int32 ids without
+        """
+        job = Job(self._model(settings), joined(encoder, reranker), urgent=True, client=client)
+        served = served_to((yield self._batcher.submit(job)))
+        clock.spent(queue=served.queued, rerank=served.running)
+        found: PipelineOutput | None = served.results[0]
+        return found
+
+    def _model(self, settings: SearchSettings) -> GpuSearch:
+        """The batcher's model for such searches: one for all that can share a micro-batch."""
+        return self._search(settings.candidates, self._pipeline.kept(settings.candidates, settings.top_k))

@@ -1,0 +1,224 @@
+"""An exported model on disk: its manifest, and the checks that stand between a folder and an engine.
+
+config.json  tokenizer.json  model.safetensors          as on the Hugging Face Hub
+onnx/model.onnx  onnx/model_fp16.onnx  onnx/model_quantized.onnx
+manifest.json                                            what the files are, their sha256, how far they were proven
+early/                                                   a cross-encoder's early exit: an artifact of its own
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ArtifactError
+from ..platform.durable_io import sha256
+from ..scoring.fusion import Fusion
+from ..text.tokenizer import Tokenizer
+
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+EARLY = "early"
+Kind = Literal["bi-encoder", "cross-encoder"]
+Precision = Literal["fp32", "fp16", "int8"]
+VARIANT_FILES: dict[Precision, str] = {
+    "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "int8": "onnx/model_quantized.onnx",
+}
+# Formats that can run code when they are read; an artifact never holds one.
+UNSAFE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz", ".so", ".py"}
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceRecord(_Record):
+    """Where the weights came from."""
+
+    name: str
+    revision: str | None = None
+    adapter: str | None = None
+    """Name and sha256 of a LoRA adapter merged into the weights."""
+
+
+class Prompts(_Record):
+    """Text put before a query or a passage (e5: `query: `, `passage: `)."""
+
+    query: str = ""
+    passage: str = ""
+
+
+class Parity(_Record):
+    """How far a variant's outputs are from the PyTorch FP32 model's, on real text."""
+
+    samples: int
+    """Texts (bi-encoder) or pairs (cross-encoder) compared."""
+    max_error: float
+    """Largest absolute difference: of a cosine for a bi-encoder, of a logit for a cross-encoder."""
+    mean_error: float
+    top10_overlap: float
+    """Mean share of the reference's 10 best that are among the variant's 10 best."""
+    kendall_tau: float
+
+
+class Variant(_Record):
+    """One ONNX graph of the model."""
+
+    file: str
+    parity: Parity
+    fused: dict[str, int] = Field(default_factory=dict)
+    """Fused operators in the graph and how often each occurs."""
+
+
+class FileRecord(_Record):
+    sha256: str
+    size: int
+
+
+class ArtifactManifest(_Record):
+    """What an artifact says of itself; unknown keys are errors."""
+
+    format: Literal[1] = 1
+    kind: Kind
+    name: str
+    source: SourceRecord
+    family: str
+    max_length: int = Field(gt=0)
+    segments: bool
+    pad_id: int
+    dimension: int | None = None
+    pooling: Literal["mean", "cls"] | None = None
+    normalize: bool = True
+    prompts: Prompts = Prompts()
+    activation: Literal["identity", "sigmoid"] = "identity"
+    fusion: Fusion = Fusion()
+    early: int | None = Field(default=None, gt=0)
+    """The layer after which the artifact in `early/` gives its logit: the same layers, and a head of its own."""
+    exit_after: int | None = Field(default=None, gt=0)
+    """Of the artifact in `early/`: the layer that it ends after. None: a whole model."""
+    variants: dict[Precision, Variant]
+    files: dict[str, FileRecord]
+    opset: int
+    tools: dict[str, str]
+
+
+# What an early exit reads as the whole model does.
+_SHARED = ("family", "max_length", "segments", "pad_id", "activation")
+
+
+class Artifact:
+    """An exported model whose folder was checked: manifest readable, no links, nothing unsafe, sizes as recorded."""
+
+    def __init__(self, path: Path, manifest: ArtifactManifest, fingerprint: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint = fingerprint
+        """sha256 of `manifest.json`, which holds the sha256 of every other file."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, kind: Kind | None = None) -> Artifact:
+        """Read and check the folder `path`; contents are hashed by `verify`.
+
+        Raises ArtifactError when it is missing, damaged, unsafe or not of `kind`.
+        """
+        path = Path(path)
+        data = _read_manifest(path)
+        try:
+            manifest = ArtifactManifest.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            message = f"{path / MANIFEST} is not a manifest this version reads ({where}: {first['msg']}); export again"
+            raise ArtifactError(message) from error
+        if kind is not None and manifest.kind != kind:
+            raise ArtifactError(f"{path} holds a {manifest.kind}, but a {kind} is needed here")
+        artifact = cls(path, manifest, hashlib.sha256(data).hexdigest())
+        artifact._refuse_unsafe()
+        artifact._check_sizes()
+        return artifact
+
+    def verify(self, names: Iterable[str] | None = None) -> None:
+        """Hash the files `names` (default: all) and compare with the manifest; raises ArtifactError on a difference."""
+        for name in self.manifest.files if names is None else names:
+            record = self.manifest.files.get(name)
+            if record is None:
+                raise ArtifactError(f"{self.path / name} is not in the artifact's manifest; export again")
+            if sha256(self.path / name) != record.sha256:
+                raise ArtifactError(f"{self.path / name} is damaged: its sha256 is not the manifest's; export again")
+
+    def graph(self, precision: Precision) -> Path:
+        """The verified ONNX file of a precision; raises ArtifactError when the artifact has none."""
+        variant = self.manifest.variants.get(precision)
+        if variant is None:
+            have = ", ".join(self.manifest.variants)
+            raise ArtifactError(f"{self.path} has no {precision} variant, only {have}")
+        # A graph above 2 GB keeps its weights beside it, under its own name with a suffix.
+        self.verify([name for name in self.manifest.files if name.startswith(variant.file)] or [variant.file])
+        return self.path / variant.file
+
+    def early(self) -> Artifact | None:
+        """The cross-encoder that ends after layer `manifest.early`, its manifest verified; None where there is none."""
+        if self.manifest.early is None:
+            return None
+        self.verify([f"{EARLY}/{MANIFEST}"])
+        found = Artifact.open(self.path / EARLY, kind=self.manifest.kind)
+        mine, its = self.manifest, found.manifest
+        same = all(getattr(its, name) == getattr(mine, name) for name in _SHARED)
+        same = same and its.files.get("tokenizer.json") == mine.files.get("tokenizer.json")
+        if its.exit_after != mine.early or not same:
+            raise ArtifactError(
+                f"{found.path} is no exit after layer {self.manifest.early} of this model; export again"
+            )
+        return found
+
+    def architecture(self) -> dict[str, Any]:
+        """The verified `config.json`: layers, widths, heads."""
+        self.verify(["config.json"])
+        config: dict[str, Any] = json.loads((self.path / "config.json").read_bytes())
+        return config
+
+    def tokenizer(self) -> Tokenizer:
+        """The verified tokenizer."""
+        self.verify(["tokenizer.json"])
+        manifest = self.manifest
+        return Tokenizer(self.path / "tokenizer.json", max_length=manifest.max_length, segments=manifest.segments)
+
+    def _refuse_unsafe(self) -> None:
+        for file in self.path.rglob("*"):
+            if file.is_symlink():
+                raise ArtifactError(
+                    f"{file} is a link; an artifact holds plain files only, so copy the folder's contents"
+                )
+            if file.suffix in UNSAFE_SUFFIXES:
+                raise ArtifactError(
+                    f"{file} can run code when it is read; an artifact never holds such a file, remove it"
+                )
+
+    def _check_sizes(self) -> None:
+        for name, record in self.manifest.files.items():
+            file = self.path / name
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ArtifactError(f"{self.path / MANIFEST} names {name!r}, which lies outside the artifact")
+            if not file.is_file():
+                raise ArtifactError(f"{file} is missing; export the model again")
+            if file.stat().st_size != record.size:
+                raise ArtifactError(
+                    f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; export again"
+                )
+
+
+def _read_manifest(path: Path) -> bytes:
+    if not path.is_dir():
+        raise ArtifactError(f"{path} is not a folder; make an artifact with `tandem export MODEL --out {path}`")
+    if not (path / MANIFEST).is_file():
+        raise ArtifactError(f"{path} has no {MANIFEST}; make an artifact with `tandem export MODEL --out FOLDER`")
+    return (path / MANIFEST).read_bytes()

@@ -1,0 +1,69 @@
+"""The few file operations that durability hangs on, in one place, so that tests can crash at each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import StorageError
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's entries (creations, renames) to the disk."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file and force its bytes to the disk; the caller syncs the folder."""
+    with storage(path), path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Swap a file's whole content: after a crash at any moment it is the old one or the new one."""
+    fresh = path.with_name(path.name + ".tmp")
+    write_durably(fresh, data)
+    rename(fresh, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within one file system and force both folders' entries to the disk."""
+    with storage(target):
+        source.replace(target)
+        sync_folder(target.parent)
+        if source.parent != target.parent:
+            sync_folder(source.parent)
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing `path` into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(path: Path, flags: int) -> None:
+    with storage(path):
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,97 @@
+"""Vectors as bytes: a quarter of the memory to read, and byte products. Shared by the scan and the inverted file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CollectionError
+from ..platform.durable_io import storage
+from .exact import Floats
+
+BLOCK = 65_536
+"""Vectors coded at a time: 100 MB at 384 dimensions."""
+# Beyond the bound of `ceilings`: rounding of float32 scores and of the bound itself.
+ROUNDING = 1e-6
+LONGEST = 1.01
+REFINE = 4
+"""Candidates taken for each passage wanted: codes misplace some by a few ranks, hardly any by 4 times."""
+
+
+def coded(vectors: Floats, largest: npt.ArrayLike) -> Floats:
+    """Whole numbers of magnitude up to 127, scaled so that `largest` becomes 127.
+
+    FAISS's `8bit_direct_signed` takes numbers as they are, of the stored vectors and, unlike its other scalar
+    quantizers, of the query too: a unit vector handed over as it is would become a row of zeros. In return it
+    multiplies bytes: 1.5 ms for 100,000 vectors of 384 dimensions on one core, where `8bit` takes 3.9 ms.
+    """
+    numbers: Floats = np.rint(vectors * _factor(largest))
+    return numbers
+
+
+def coded_queries(queries: Floats) -> tuple[Floats, npt.NDArray[np.float32]]:
+    """Each query coded by its own largest magnitude, and those magnitudes, float32 [m, 1]."""
+    largest = np.abs(queries).max(axis=1, keepdims=True)
+    return coded(queries, largest), largest
+
+
+def largest_magnitude(vectors: Floats) -> float:
+    """The largest magnitude in any of `vectors` (float32 [n, d])."""
+    return max(float(np.abs(vectors[start : start + BLOCK]).max()) for start in range(0, len(vectors), BLOCK))
+
+
+def residuals(vectors: Floats, codes: Floats, largest: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """float64 [n]: the distance of each vector from what its code stands for."""
+    restored = codes.astype(np.float64) / _factor(largest)
+    return np.asarray(np.linalg.norm(vectors - restored, axis=1))
+
+
+def ceilings(
+    queries: Floats, coded: Floats, largest_query: Floats, last: Floats, *, largest: float, residual: float
+) -> npt.NDArray[np.float64]:
+    """float64 [m]: cosines that no vector exceeds whose code product is at most `last` (float32 [m]).
+
+    With |v| <= 1.01 (half precision is off by less), q' and v' what the codes stand for, and residuals a >= |q - q'|
+    and b >= |v - v'|:
+
+        q.v = q'.v' + (q - q').v' + q.(v - v') <= q'.v' + a (1.01 + b) + |q| b
+
+    queries, coded, largest_query: float32 [m, d], their codes, and their largest magnitudes [m, 1]; `largest` and
+    `residual` are those of the vectors.
+    """
+    products = last.astype(np.float64) * largest_query[:, 0] * largest / 127**2
+    own = residuals(queries, coded, largest_query)
+    norms = np.linalg.norm(queries, axis=1).astype(np.float64)
+    return np.asarray(products + own * (LONGEST + residual) + norms * residual + ROUNDING)
+
+
+def write(index: Any, path: Path) -> None:
+    """Write a FAISS index to `path`; the caller syncs it."""
+    import faiss
+
+    with storage(path):
+        try:
+            faiss.write_index(index, str(path))
+        except RuntimeError as error:  # FAISS reports a full disk as a failed write
+            raise OSError(str(error)) from error
+
+
+def read(path: Path, *kinds: str) -> Any:
+    """The FAISS index in `path`, memory-mapped; raises CollectionError unless it is of a class among `kinds`."""
+    import faiss
+
+    flags = faiss.IO_FLAG_MMAP if "IndexIVFScalarQuantizer" in kinds else faiss.IO_FLAG_MMAP_IFC
+    try:
+        index = faiss.read_index(str(path), flags)
+    except RuntimeError as error:
+        raise CollectionError(f"{path} cannot be read as an index ({error}); index again") from error
+    if type(index).__name__ not in kinds:
+        raise CollectionError(f"{path} holds a {type(index).__name__}, not a {' or '.join(kinds)}; index again")
+    return index
+
+
+def _factor(largest: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    return np.asarray(127 / np.maximum(largest, 1e-30), dtype=np.float32)

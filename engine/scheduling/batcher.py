@@ -1,0 +1,200 @@
+"""Requests of many callers → micro-batches by token budget, on the one thread that owns the device.
+
+No timer and no sleep: the thread takes what is queued as soon as the device is free, so a lone request starts at once
+and batches grow by themselves under load. A request is one job with one future, however many sequences it has; a
+cursor remembers how far it was served. Clients take turns (see `fair_queue`): three passages do not wait for a
+thousand, nor one caller for another's hundred requests. A sequence that waits more than once is scored once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from ..errors import DeviceError, EngineClosed, Overloaded, TandemError
+from .dedup import Duplicates
+from .executor import never, run_isolated
+from .fair_queue import FairQueue
+from .job import Job, Served, Stop
+from .scheduler import Share, form, with_twins
+
+log = logging.getLogger(__name__)
+# A micro-batch that can be interrupted ends by then, however many tokens it has: a watchdog takes one that runs for
+# long for stuck, and by reckoning 4,096 tokens of a model of 560 M parameters take a quarter of a minute on two cores.
+LONGEST_SECONDS = 1.0
+UNSERVED = "the engine was closed before this request was served"
+
+
+class Batcher:
+    """The device thread and its two queues. `submit` from any thread; `close` ends it and fails what waits."""
+
+    def __init__(self, queue_tokens: int, prepare: Callable[[], None] = lambda: None) -> None:
+        """`queue_tokens`: tokens that may wait before `submit` refuses.
+
+        `prepare` is run on the device thread before anything is served, and what it raises is raised here: ONNX
+        Runtime keeps captured graphs for the thread that captured them.
+        """
+        self._limit = queue_tokens
+        self._waiting_tokens = 0
+        self._urgent = FairQueue()
+        self._normal = FairQueue()
+        self._twins = Duplicates()
+        self._condition = threading.Condition()
+        self._closed = False
+        self._alone = False
+        """Whether the micro-batch that was formed last is of the only job there was."""
+        self._refusal: TandemError = EngineClosed("the engine is closed; open it again to search")
+        self.on_batch: Callable[[int, int], None] | None = None
+        """Told sequences and tokens of each micro-batch after it ran, on the device thread."""
+        self.busy_since: float | None = None
+        """When the micro-batch that runs now began (`time.monotonic`), None between two: a watchdog reads it."""
+        prepared: Future[None] = Future()
+        # In a list that is emptied: a thread keeps its arguments, and with them whoever `prepare` is a method of.
+        self._thread = threading.Thread(
+            target=self._serve, args=([prepare], prepared), name="tandem-device", daemon=True
+        )
+        self._thread.start()
+        try:
+            prepared.result()
+        except BaseException as error:  # an interrupted caller has no batcher to close
+            with self._condition:
+                self._closed = True
+                self._condition.notify()
+            if isinstance(error, Exception):
+                self._thread.join()
+            raise
+
+    def submit(self, job: Job) -> Future[Served]:
+        """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke.
+
+        What a request goes on with is not refused: its first job was paid for.
+        """
+        tokens = len(job.batch.ids)
+        with self._condition:
+            if self._closed:
+                raise self._refusal
+            begun = job.asked_at is not None
+            if not begun and self._waiting_tokens and self._waiting_tokens + tokens > self._limit:
+                raise Overloaded(
+                    f"{self._waiting_tokens} tokens wait already and this request has {tokens}; the limit is "
+                    f"{self._limit}: try again later"
+                )
+            self._waiting_tokens += tokens
+            (self._urgent if job.urgent else self._normal).append(job)
+            self._condition.notify()
+        return job.future
+
+    @property
+    def broken(self) -> DeviceError | None:
+        """Why nothing will run any more: the device stopped working. None while it works."""
+        return self._refusal if isinstance(self._refusal, DeviceError) else None
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of the jobs that are not done."""
+        return self._waiting_tokens
+
+    @property
+    def waiting_jobs(self) -> int:
+        """Jobs that are not done."""
+        return len(self._urgent) + len(self._normal)
+
+    def close(self) -> None:
+        """Finish the micro-batch in flight, fail every waiting job with EngineClosed, end the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _serve(self, first: list[Callable[[], None]], prepared: Future[None]) -> None:
+        try:
+            first.pop()()
+        except BaseException as error:  # of whoever made this batcher, and raised there
+            prepared.set_exception(error)
+            return
+        prepared.set_result(None)
+        try:
+            self._serve_until_closed()
+        except DeviceError as error:
+            log.error("%s", error)
+            self._refusal = error
+            self._fail_all(error)
+        except BaseException as error:
+            # Nothing of a request reaches here; if it is a fault of ours, nobody may wait for ever.
+            self._fail_all(EngineClosed(f"the device thread ended on an internal error: {error!r}"))
+            raise
+
+    def _serve_until_closed(self) -> None:
+        while shares := self._next():
+            self.busy_since = time.monotonic()
+            sequences, tokens = run_isolated(shares, self._interrupts(shares))
+            self.busy_since = None
+            if self.on_batch is not None:
+                self.on_batch(sequences, tokens)
+        self._fail_all(EngineClosed(UNSERVED))
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._condition:
+            self._closed = True
+            for job in [*self._urgent, *self._normal]:
+                job.fail(error)
+
+    def _next(self) -> list[Share]:
+        """Answer what is done, wait for work, form the next micro-batch; empty when the batcher was closed."""
+        with self._condition:
+            while True:
+                for queue in (self._urgent, self._normal):
+                    self._compare(queue)
+                    self._drop_done(queue)
+                if self._closed:
+                    return []
+                queue = self._urgent or self._normal
+                if queue:
+                    self._alone = len(self._urgent) + len(self._normal) == 1
+                    shares = form(queue.in_turn(), time.monotonic(), alone=self._alone)
+                    queue.rotate()
+                    return with_twins(shares, self._twins)
+                self._condition.wait()
+
+    def _interrupts(self, shares: Sequence[Share]) -> Stop:
+        """What ends a micro-batch early: an urgent job, a deadline, its length; where one job is alone, another one or
+        its end."""
+        job = shares[0].job
+        if job.urgent:
+            return never
+        longest = max(share.job.lengths[row] for share in shares for row in share.rows)
+        deadlines = [share.job.deadline for share in shares if share.job.deadline is not None]
+        latest = min([*deadlines, time.monotonic() + LONGEST_SECONDS]) - job.model.cost.seconds(1, longest)
+        alone = self._alone
+
+        def stop() -> bool:
+            if self._closed or (alone and (job.future.done() or len(self._normal) > 1)):
+                return True
+            return bool(self._urgent) or time.monotonic() > latest
+
+        return stop
+
+    def _compare(self, queue: FairQueue) -> None:
+        """With more than one job waiting, find out which of their sequences are the same."""
+        for job in queue if len(queue) > 1 else ():
+            self._twins.add(job)
+
+    def _drop_done(self, queue: FairQueue) -> None:
+        """Before they cost anything: abandoned jobs, and jobs whose next micro-batch would end past their deadline."""
+        now = time.monotonic()
+        for job in list(queue):
+            job.skip_answered()
+            if job.future.done() or not job.waiting or _late(job, now):
+                queue.remove(job)
+                self._twins.discard(job)
+                self._waiting_tokens -= len(job.batch.ids)
+                job.finish()
+
+
+def _late(job: Job, now: float) -> bool:
+    if job.deadline is None:
+        return False
+    return now + job.model.cost.seconds(1, job.lengths[job.order[job.cursor]]) > job.deadline

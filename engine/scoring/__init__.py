@@ -1,0 +1,1 @@
+"""Scores of candidates: lexical, fused, the final order."""

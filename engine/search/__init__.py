@@ -1,0 +1,1 @@
+"""A two-stage search and its parts, and requests for one model alone."""

@@ -1,0 +1,175 @@
+"""What an engine takes of a GPU's memory, worked out before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..collection import Collection
+from ..errors import DeviceError, OutOfMemory
+from ..models.memory import Chosen
+from ..platform import cuda_driver
+from ..platform.device import Device
+from ..recall.gpu_planning import GpuPlan, plan_gpu
+
+GIB = 2**30
+# The driver's context, cuBLAS's workspace and loaded kernels: what `nvidia-smi` shows of an idle PyTorch process.
+CONTEXT = 700 * 2**20
+# Captured graphs: inputs, pairs and temporaries of a hundred, some MB each.
+GRAPHS = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing on the device: its bytes, and what would make it smaller (empty: nothing)."""
+
+    what: str
+    nbytes: int
+    shrink: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Everything an engine will put on the device.
+
+    available, capacity: bytes that are free and that the card has (see `available_memory`); None where there is no GPU
+                         to ask
+    """
+
+    items: tuple[Item, ...]
+    recall: GpuPlan | str
+    available: int | None
+    capacity: int | None
+
+    @property
+    def total(self) -> int:
+        return sum(item.nbytes for item in self.items)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not fit, naming what to shrink; None when it does or nothing is known of the memory.
+
+        Where neither our kernels nor FAISS run there, recall stays on the host and takes nothing of the card.
+        """
+        if self.available is None or self.total <= self.available:
+            return None
+        why = f"; {self.recall}" if isinstance(self.recall, str) else ""
+        return (
+            f"the engine needs {self.total / GIB:.2f} GiB of GPU memory and {self.available / GIB:.2f} GiB are there"
+            f"{why}{self._others}; {self.advice}"
+        )
+
+    @property
+    def _others(self) -> str:
+        """Who else has the memory, where the card alone would suffice; else nothing."""
+        if self.available is None or self.capacity is None or not self.available < self.total <= self.capacity:
+            return ""
+        return (
+            f": {(self.capacity - self.available) / GIB:.2f} GiB of the card are taken by others, perhaps by the "
+            "version being served, so restart, or set gpu_memory_gib to at most half the card, so that two versions fit"
+        )
+
+    @property
+    def advice(self) -> str:
+        """What to shrink: the largest part that can be."""
+        largest = max((item for item in self.items if item.shrink), key=lambda item: item.nbytes)
+        return f"the largest part is {largest.what} with {largest.nbytes / GIB:.2f} GiB: {largest.shrink}"
+
+    @contextmanager
+    def advising(self) -> Iterator[None]:
+        """Whoever runs out of memory in here is told what to shrink: the plan was wrong, or others took memory."""
+        try:
+            yield
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{error}; {self.advice}") from error
+
+    def check(self) -> None:
+        """Raise DeviceError when it does not fit."""
+        if (problem := self.problem) is not None:
+            raise DeviceError(problem)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `tandem info`."""
+        gib = {item.what: round(item.nbytes / GIB, 3) for item in self.items}
+        recall = self.recall if isinstance(self.recall, str) else f"{self.recall.kind}: {self.recall.reason}"
+        available = None if self.available is None else round(self.available / GIB, 3)
+        return {
+            "recall": recall,
+            "gib": gib,
+            "total_gib": round(self.total / GIB, 3),
+            "available_gib": available,
+            "fits": None if available is None else self.problem is None,
+            "problem": self.problem,
+        }
+
+
+def plan(
+    collection: Collection,
+    encoder: Chosen,
+    reranker: Chosen | None,
+    *,
+    available: int | None,
+    capacity: int | None = None,
+    kernels: bool = True,
+    faiss: bool = True,
+) -> MemoryPlan:
+    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`).
+
+    The vectors take the form that is best for `capacity` (None: that is `available`), whoever has a part of it at the
+    moment: a new version that opens beside the one being served takes the same form, or is refused.
+    """
+    capacity = available if capacity is None else capacity
+    items = [
+        Item("the CUDA context", CONTEXT, ""),
+        Item("CUDA graphs", GRAPHS, ""),
+        *_model("encoder", encoder),
+    ]
+    if reranker is not None:
+        items += _model("reranker", reranker)
+        ids, offsets = collection.token_arrays()
+        items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
+    rows, dimension = len(collection), collection.manifest.dimension
+    room = None if capacity is None else max(0, capacity - sum(item.nbytes for item in items))
+    recall = plan_gpu(rows, dimension, room, kernels=kernels, faiss=faiss)
+    wanted = plan_gpu(rows, dimension, None, kernels=kernels, faiss=faiss) if isinstance(recall, str) else recall
+    if not isinstance(wanted, str):
+        shrink = "use an encoder with fewer dimensions, split the collection, or use a larger card"
+        items.append(Item(f"vectors ({wanted.kind})", wanted.nbytes, shrink))
+        scratch = wanted.scratch or scan_scratch(rows)
+        items.append(Item("recall's scratch memory", scratch, ""))
+    return MemoryPlan(tuple(items), recall, available, capacity)
+
+
+def scan_scratch(rows: int) -> int:
+    """Bytes of the workspace of our scan over `rows` vectors, for 64 queries and 256 neighbours (`kernels.scan`).
+
+    A score for each group of 64 rows, the rows of the 256 best groups, and twice what selecting among either in chunks
+    of 2,048 leaves.
+    """
+    groups = -(-rows // 64)
+    chunks = -(-max(groups, 256 * 64) // 2048)
+    return 64 * (4 * groups + 8 * 256 * 64 + 2 * 8 * 256 * chunks)
+
+
+def available_memory(device: Device, gib: float | None) -> tuple[int, int] | tuple[None, None]:
+    """Bytes that are free to plan with, and bytes that nobody else can take for long: `gib` for both where given.
+
+    Else nearly all that the card has, and as much of that as is free now; None without a card.
+    """
+    if gib is not None:
+        return int(gib * GIB), int(gib * GIB)
+    if device.kind != "cuda" or isinstance(card := cuda_driver.find(), str):
+        return None, None
+    capacity = int(card.memory * 0.95)
+    free = cuda_driver.free_memory()
+    return capacity if free is None else min(free, capacity), capacity
+
+
+def _model(what: str, model: Chosen) -> list[Item]:
+    weights, activations = model.nbytes
+    return [
+        Item(f"the {what}'s weights", weights, f"use a smaller {what}"),
+        Item(f"the {what}'s activations ({model.choice.runtime})", activations, f"use a narrower {what}"),
+    ]

@@ -1,0 +1,141 @@
+"""Straight to one model: texts to vectors, and the caller's passages in the cross-encoder's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ..collection import Collection
+from ..errors import InputError
+from ..models.cross_encoder import CrossEncoder
+from ..models.encoder import BiEncoder, TextKind
+from ..result import Embedded, Reranked, RerankResult
+from ..scheduling.batcher import Batcher
+from ..scheduling.job import Job
+from ..scheduling.request_steps import Clock, Steps, served_to
+from ..text.tokenizer import Tokenizer
+from ..text.tokens import CutSide, TokenBatch, Truncate
+from ..text.validation import checked, checked_all
+from .reranking import cut_short
+
+
+class ModelApi:
+    """Requests for one model; stored passages may be named instead of sent."""
+
+    def __init__(
+        self, collection: Collection, encoder: BiEncoder, reranker: CrossEncoder | None, batcher: Batcher
+    ) -> None:
+        self._collection = collection
+        self._encoder = encoder
+        self._reranker = reranker
+        self._batcher = batcher
+
+    def embed(
+        self, texts: Sequence[str], kind: TextKind | None, *, truncate: Truncate = "right", client: str = ""
+    ) -> Steps[Embedded]:
+        """See `Engine.aembed`."""
+        clock = Clock(None)
+        tokenizer = self._encoder.tokenizer
+        prompted = [self._encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
+        if not prompted:
+            return Embedded(np.empty((0, self._encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
+        side = _side(truncate)
+        cuts = [tokenizer.cut(text, side) for text in prompted]
+        ids = tokenizer.encode_many([text for text, _ in cuts])
+        long = (ids.lengths > tokenizer.text_room) | np.array([cut for _, cut in cuts])
+        if truncate == "never":
+            _refuse_long(long, "text", tokenizer.max_length)
+        batch = tokenizer.single(ids, side)
+        clock.lap("tokenize")
+
+        served = served_to((yield self._batcher.submit(Job(self._encoder, batch, client=client))))
+        clock.spent(queue=served.queued, encode=served.running)
+        return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
+
+    def rerank(
+        self,
+        query: str,
+        texts: Sequence[str] | None,
+        ids: Sequence[str] | None,
+        *,
+        truncate: Truncate = "right",
+        passage_tokens: int | None = None,
+        budget_ms: float | None = None,
+        client: str = "",
+    ) -> Steps[RerankResult]:
+        """See `Engine.arerank`."""
+        reranker = self._needed_reranker()
+        if (texts is None) == (ids is None):
+            raise InputError("rerank takes texts or ids of stored passages: give one of the two")
+        clock = Clock(budget_ms)
+        tokenizer = reranker.tokenizer
+        side = _side(truncate)
+        text, cut = tokenizer.cut(checked(query, "the query"), side)
+        query_ids = tokenizer.encode(text)
+        passages, long = self._passages(texts, ids, tokenizer, side)
+        if not len(passages):
+            return RerankResult([], 0, clock.timings())
+        if passage_tokens is not None:
+            long = np.where(passages.lengths > passage_tokens, False, long)
+            passages = passages.cut(passage_tokens, side)
+        long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
+        if truncate == "never":
+            _refuse_long(long, "passage", tokenizer.max_length)
+        pairs = tokenizer.pairs(query_ids, passages, side)
+        clock.lap("tokenize")
+
+        served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
+        clock.spent(queue=served.queued, rerank=served.running)
+        logits = _filled(served.results)
+        if ids is not None:
+            texts = self._collection.texts([self._collection.row_of(name) for name in ids])
+        ranked = [
+            Reranked(
+                index=int(row),
+                score=float(logits[row]),
+                text=texts[row] if texts is not None else None,
+                id=ids[row] if ids is not None else None,
+                truncated=bool(long[row]),
+            )
+            for row in np.argsort(-logits, kind="stable")
+        ]
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), cut_short(served))
+
+    def _passages(
+        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer, side: CutSide
+    ) -> tuple[TokenBatch, npt.NDArray[np.bool_]]:
+        """Token ids of the caller's passages, or of stored ones, and bool [n]: which were cut before tokenising."""
+        if ids is not None:
+            rows = np.array([self._collection.row_of(name) for name in ids], dtype=np.int64)
+            return self._collection.tokens(rows), np.zeros(len(rows), dtype=np.bool_)
+        cuts = [tokenizer.cut(text, side) for text in checked_all(texts or [])]
+        return tokenizer.encode_many([text for text, _ in cuts]), np.array([cut for _, cut in cuts], dtype=np.bool_)
+
+    def _needed_reranker(self) -> CrossEncoder:
+        if self._reranker is None:
+            raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
+        return self._reranker
+
+
+def _side(truncate: Truncate) -> CutSide:
+    """Where a text is cut; one that is refused for its length is measured from its beginning."""
+    if truncate not in get_args(Truncate):
+        raise InputError(f"truncate {truncate!r} is unknown; choose {', '.join(get_args(Truncate))}")
+    return "left" if truncate == "left" else "right"
+
+
+def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:
+    if long.any():
+        raise InputError(
+            f"{what} {int(np.argmax(long))} is longer than the {max_length} tokens that the model reads, and "
+            "truncation was turned off"
+        )
+
+
+def _filled(results: list[Any]) -> npt.NDArray[np.float32]:
+    """float32 [n]: the logits, the lowest of them where the deadline came first (0 where it left none)."""
+    lowest = min((logit for logit in results if logit is not None), default=0.0)
+    return np.array([lowest if logit is None else logit for logit in results], dtype=np.float32)

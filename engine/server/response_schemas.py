@@ -1,0 +1,337 @@
+"""The shapes of answers, for /openapi.json and whoever makes a client from it.
+
+Answers are not made of these while serving: a hundred objects a request would cost a millisecond. The tests hold what
+every route really answers against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import Dialect
+
+
+class Answer(BaseModel):
+    """What is listed is all there is: a field that the models do not name fails the tests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchHit(Answer):
+    """One passage of an answer; `text` is left out when it was not wanted."""
+
+    rank: int
+    id: str
+    document: str = Field(description="Id of the document that the passage is, or is a chunk of")
+    text: str = ""
+    title: str
+    metadata: dict[str, Any]
+    score: float = Field(description="The final score; the recall score where the passage was not reranked")
+    recall_score: float = Field(description="Cosine of query and passage")
+    recall_rank: int = Field(description="Place in recall's order, from 1")
+    rerank_score: float | None = Field(description="The cross-encoder's logit")
+    lexical_score: float | None = Field(
+        description="How much of the query's words the passage holds, and close together, 0 to 1"
+    )
+
+
+class Stages(Answer):
+    """Milliseconds; `queue` is waiting for the device, `total` from the call to the answer."""
+
+    tokenize: float
+    encode: float
+    recall: float
+    fetch: float
+    queue: float
+    rerank: float
+    total: float
+
+
+class SearchAnswer(Answer):
+    """The hits of one query, best first, and how they came about."""
+
+    query: str
+    hits: list[SearchHit]
+    reranked: int = Field(description="Candidates that the cross-encoder scored")
+    finalists: int = Field(description="Of these, the ones that all its layers read")
+    reread: int = Field(description="Of these, the ones that it read again, window by window: the first hits")
+    candidates: int = Field(description="Passages that recall gave")
+    degraded: str | None = Field(description="Why fewer were reranked or read again, or how late the answer is")
+    truncated: bool = Field(description="Whether the query was longer than the models read")
+    device: str
+    timings: Stages
+    version: str = Field(description="Of the collection")
+
+
+class SearchAnswers(Answer):
+    """An answer for each of `queries`, in their order."""
+
+    results: list[SearchAnswer]
+
+
+class CollectionRow(Answer):
+    """What is served."""
+
+    name: str
+    version: str
+    passages: int
+    documents: int
+    dimension: int
+    index: dict[str, Any] = Field(description="Its kind, and why it is that")
+    encoder: str
+    reranker: str | None
+    device: str
+    runs: dict[str, str] = Field(description="What runs where, and why")
+
+
+class Collections(Answer):
+    """One for now."""
+
+    collections: list[CollectionRow]
+
+
+class TeiRank(Answer):
+    """TEI: best first; `text` where it was wanted."""
+
+    index: int
+    score: float
+    text: str = ""
+
+
+class TeiPrediction(Answer):
+    """TEI: the score of one pair."""
+
+    score: float
+    label: str
+
+
+class TeiToken(Answer):
+    """TEI: a token and its characters in the text; null where it has none there."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class TeiInfo(Answer):
+    """TEI: the model and the limits."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
+    model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+
+
+class TokenUsage(Answer):
+    """Tokens that the model read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class DocumentText(Answer):
+    """A document as Jina and Cohere echo it."""
+
+    text: str
+
+
+class Ranked(Answer):
+    """Best first; `document` where it was wanted: a text (Infinity) or an object (Jina)."""
+
+    index: int
+    relevance_score: float
+    document: str | DocumentText = ""
+
+
+class InfinityRanks(Answer):
+    """Infinity and vLLM."""
+
+    object: str
+    id: str
+    created: int
+    model: str
+    usage: TokenUsage
+    results: list[Ranked]
+
+
+class Meta(Answer):
+    """Cohere's account of a call."""
+
+    api_version: dict[str, str]
+    billed_units: dict[str, int]
+
+
+class CohereRanks(Answer):
+    """Cohere."""
+
+    id: str
+    results: list[Ranked]
+    meta: Meta
+
+
+class JinaRanks(CohereRanks):
+    """Jina, and Cohere's first version."""
+
+    model: str
+    usage: TokenUsage
+
+
+class WeaviateScore(Answer):
+    """Weaviate: a document and its score."""
+
+    document: str
+    score: float
+
+
+class WeaviateScores(Answer):
+    """Weaviate: in the request's order."""
+
+    query: str
+    scores: list[WeaviateScore]
+    property: Any
+    error: str | None
+
+
+class WeaviateMeta(Answer):
+    """Weaviate: the model."""
+
+    model: str
+    max_length: int
+
+
+class NimRanking(Answer):
+    """NIM: a passage's logit."""
+
+    index: int
+    logit: float
+
+
+class NimRankings(Answer):
+    """NIM: best first."""
+
+    rankings: list[NimRanking]
+    usage: TokenUsage
+
+
+class Embedding(Answer):
+    """OpenAI: numbers, or base64 of their little-endian float32."""
+
+    object: str
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(Answer):
+    """OpenAI: in the request's order."""
+
+    object: str
+    data: list[Embedding]
+    model: str
+    usage: TokenUsage
+
+
+class ModelEntry(Answer):
+    """OpenAI: one of the two models."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class ModelList(Answer):
+    """OpenAI."""
+
+    object: str
+    data: list[ModelEntry]
+
+
+class Said(Answer):
+    """What is wrong, by its name, in words, and in which field."""
+
+    type: str
+    message: str
+    param: str | None
+    request_id: str
+
+
+class OpenAISaid(Answer):
+    """What is wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class TandemFailure(Answer):
+    """Why there is no answer."""
+
+    error: Said
+
+
+class OpenAIFailure(Answer):
+    """Why there is no answer."""
+
+    error: OpenAISaid
+
+
+class TeiFailure(Answer):
+    """Why there is no answer, and one of TEI's error types."""
+
+    error: str
+    error_type: str
+
+
+class RerankFailure(TeiFailure):
+    """Why there is no answer, wherever one of the four families looks for it."""
+
+    message: str
+    detail: str
+
+
+class CohereFailure(Answer):
+    """Why there is no answer."""
+
+    message: str
+    id: str
+
+
+class SharedFailure(CohereFailure):
+    """Why there is no answer; Jina's clients look in `detail`."""
+
+    detail: str
+
+
+class NimFailure(Answer):
+    """Why there is no answer."""
+
+    detail: str | list[dict[str, Any]]
+
+
+_FAILURES: dict[Dialect, type[Answer]] = {
+    "tandem": TandemFailure, "tei": TeiFailure, "rerank": RerankFailure, "shared": SharedFailure,
+    "cohere": CohereFailure, "openai": OpenAIFailure, "nim": NimFailure,
+}  # fmt: skip
+
+
+def failures(dialect: Dialect) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route whose errors are in `dialect`."""
+    model = _FAILURES[dialect]
+    refused = "Refused: what is wrong with the request, or why it cannot be taken now"
+    return {"4XX": {"model": model, "description": refused}, "5XX": {"model": model, "description": "Failed"}}

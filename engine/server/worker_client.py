@@ -1,0 +1,219 @@
+"""A worker process as a backend: calls go out as frames, a watchdog ends it when it is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..collection import Pointer
+from ..errors import EngineError
+from . import codec
+from .backend import OnBatch, WorkerFault, WorkerLost
+from .logs import where
+from .model_info import Facts, Load
+from .rpc_calls import Call
+from .settings import ServerSettings
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+# How often the watchdog looks.
+LOOK_SECONDS = 0.25
+WORKER = (sys.executable, "-m", "tandem.engine.server.worker")
+
+
+class Remote:
+    """One worker process with an open engine; `start` makes it."""
+
+    facts: Facts
+
+    def __init__(self, process: asyncio.subprocess.Process, on_batch: OnBatch | None) -> None:
+        self.ended = asyncio.Event()
+        self.reason = ""
+        self.load = Load()
+        self.process = process
+        self._on_batch = on_batch
+        self._frames = codec.Frames(self._heard_first, self._hung_up)
+        self._first: asyncio.Future[codec.Document | None] = asyncio.get_running_loop().create_future()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[Call[Any], asyncio.Future[Any]]] = {}
+        self._heard = time.monotonic()
+        self._busy = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def start(
+        cls,
+        collection: Path,
+        version: Pointer | None,
+        settings: ServerSettings,
+        on_batch: OnBatch | None = None,
+        *,
+        command: Sequence[str] = WORKER,
+    ) -> Remote:
+        """Start a worker (`command` and the number of its socket) and wait until its engine is open and warm.
+
+        Raises what `Engine.open` raises, or EngineError when the worker ends or takes longer than `open_timeout_ms`.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C in a terminal is for the parent, which drains first.
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise EngineError(f"a worker process cannot be started ({error.strerror}); see ulimit -u") from error
+        remote = cls(process, on_batch)
+        await asyncio.get_running_loop().create_unix_connection(lambda: remote._frames, sock=ours)
+        try:
+            async with asyncio.timeout(settings.open_timeout_ms / 1e3):
+                remote.facts = await remote._opened(collection, version, settings)
+        except TimeoutError:
+            raise EngineError(
+                f"the worker did not open {collection} within {settings.open_timeout_ms:.0f} ms; raise open_timeout_ms"
+            ) from None
+        finally:
+            if not hasattr(remote, "facts"):
+                await remote.close()
+        remote._spawn(remote._watch(settings.watchdog_ms / 1e3))
+        return remote
+
+    async def run(self, call: Call[Answer]) -> Answer:
+        """Raises what the engine raised, or WorkerLost when the worker ended first; cancelling drops what waits."""
+        if self.ended.is_set():
+            raise WorkerLost(self.reason)
+        number = next(self._numbers)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (call, future)
+        try:
+            self._frames.write(codec.call_frame(number, call))
+            return await future
+        except asyncio.CancelledError:
+            self._frames.write(codec.frame({"cancel": number}))
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def close(self) -> None:
+        """End the worker: it leaves when its socket closes, and is killed when it does not."""
+        self._finish("it was closed")
+        for task in self._tasks:
+            task.cancel()
+        self._frames.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), 5.0)
+        except TimeoutError:
+            self.kill("it did not end when it was asked to")
+            await self.process.wait()
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL; whatever waits gets WorkerLost."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self._finish(reason)
+
+    async def _opened(self, collection: Path, version: Pointer | None, settings: ServerSettings) -> Facts:
+        chosen = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in settings.engine_settings().items()
+        }  # fmt: skip
+        pointer = None if version is None else [version.version, version.manifest_sha256]
+        self._frames.write(codec.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
+        document = await self._first
+        if document is None:
+            code = await self.process.wait()
+            raise EngineError(f"the worker ended with {_ending(code)} while it opened {collection}; its log says more")
+        if "error" in document:
+            error = codec.error_of(document["error"])
+            if isinstance(error, WorkerFault):
+                raise EngineError(f"the worker could not open {collection}: {error}; its log says more")
+            raise error
+        return codec.facts_of(document["answer"])
+
+    def _heard_first(self, document: codec.Document, _: bytes) -> None:
+        self._heard = time.monotonic()
+        self._frames.on_frame = self._answered
+        if not self._first.done():
+            self._first.set_result(document)
+
+    def _answered(self, document: codec.Document, blob: bytes) -> None:
+        self._heard = time.monotonic()
+        if "beat" in document:
+            return self._beaten(document["beat"])
+        call, future = self._waiting.get(document["id"], (None, None))
+        if call is None or future is None or future.done():
+            return  # the caller left in the meantime
+        if "error" in document:
+            future.set_exception(codec.error_of(document["error"]))
+            return
+        try:
+            future.set_result(codec.answer_of(call, document["answer"], blob))
+        except (KeyError, TypeError, ValueError) as error:  # a fault of ours is this call's alone
+            log.error("an answer cannot be read", extra={"error": where(error)})
+            future.set_exception(WorkerFault("the worker's answer cannot be read"))
+
+    def _hung_up(self) -> None:
+        if not self._first.done():
+            self._first.set_result(None)
+        elif not self.ended.is_set():
+            self._spawn(self._bury())
+
+    async def _bury(self) -> None:
+        self.kill(f"it ended with {_ending(await self._code())}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _beaten(self, beat: dict[str, Any]) -> None:
+        if not hasattr(self, "facts"):
+            return  # they came in the same read as this, and `start` has not taken them yet
+        self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
+        for model, drift in zip(self.facts.models, beat["drift"], strict=True):
+            model.cost.pace.drift = drift
+        if self._on_batch is not None:
+            for sequences, tokens in beat["batches"]:
+                self._on_batch(sequences, tokens)
+
+    async def _watch(self, limit: float) -> None:
+        """End a worker whose micro-batch runs for longer than `limit` seconds, or of which nothing is heard so long."""
+        while not self.ended.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+            silent = time.monotonic() - self._heard
+            if silent > limit:
+                self.kill(f"nothing was heard of it for {silent:.1f} s")
+            elif self._busy > limit:
+                self.kill(f"a micro-batch ran for {self._busy:.1f} s")
+
+    async def _code(self) -> int | None:
+        """The exit status of a process whose socket closed; it may need a moment to end, and may never."""
+        try:
+            return await asyncio.wait_for(self.process.wait(), 1.0)
+        except TimeoutError:
+            return None
+
+    def _finish(self, reason: str) -> None:
+        if self.ended.is_set():
+            return
+        self.reason = reason
+        self.ended.set()
+        for _, future in self._waiting.values():
+            if not future.done():
+                future.set_exception(WorkerLost(reason))
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "a closed socket"
+    return f"signal {-code}" if code < 0 else f"exit status {code}"

@@ -1,0 +1,130 @@
+"""Text to token ids with the Rust `tokenizers` library: the same at index time and at query time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding
+from tokenizers import Tokenizer as RustTokenizer
+
+from ..errors import ArtifactError
+from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
+
+# A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
+# English has four to five characters a WordPiece, so nothing that the model would have read is lost.
+CHARACTERS_A_TOKEN = 16
+
+
+class Tokenizer:
+    """One model's tokenizer: text → ids without special tokens, and ids → what the model reads.
+
+    `max_length` is the model's limit in tokens, special tokens included; `segments` says whether the model reads
+    segment ids; `fingerprint` (sha256 of rules and vocabulary) tells whether two models can share token ids.
+    """
+
+    def __init__(self, path: Path, *, max_length: int, segments: bool) -> None:
+        """Raises ArtifactError when `path` is not a readable `tokenizer.json`."""
+        try:
+            self._rust = RustTokenizer.from_buffer(path.read_bytes())
+        except Exception as error:  # the library raises bare Exception on malformed JSON
+            raise ArtifactError(f"{path} is not a readable tokenizer ({error}); export the model again") from error
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        # Of the form without truncation and padding: a 128-token and a 512-token export share their token ids.
+        self.fingerprint = hashlib.sha256(self._rust.to_str().encode()).hexdigest()
+        self.vocab_size: int = self._rust.get_vocab_size(with_added_tokens=True)
+        self.max_length = max_length
+        self.segments = segments
+        self._one = _template(self._rust.encode("a"))
+        self._two = _template(self._rust.encode("a", "b"))
+
+    @property
+    def text_room(self) -> int:
+        """Tokens of one text that fit beside the special tokens of a single sequence."""
+        return self.max_length - self._one.special
+
+    @property
+    def pair_template(self) -> Template:
+        """Special tokens and segment ids of a pair."""
+        return self._two
+
+    @property
+    def pair_special(self) -> int:
+        """Special tokens of a pair."""
+        return self._two.special
+
+    @property
+    def readable_characters(self) -> int:
+        """Characters of a text beyond which it is cut before it is tokenised."""
+        return CHARACTERS_A_TOKEN * self.max_length
+
+    def cut(self, text: str, side: CutSide = "right") -> tuple[str, bool]:
+        """`text` without what lies beyond any token the model could read, and whether something was cut."""
+        limit = self.readable_characters
+        if len(text) <= limit:
+            return text, False
+        text = text.lstrip() if side == "right" else text.rstrip()  # a screen of blanks must not push the words out
+        return text[:limit] if side == "right" else text[-limit:], len(text) > limit
+
+    def cuts_query(self, query: Ids, passages: TokenBatch) -> bool:
+        """Whether `pairs` drops some of the query's tokens in any pair."""
+        kept, _ = longest_first(len(query), passages.lengths, self.max_length - self._two.special)
+        return bool((kept < len(query)).any())
+
+    def encode(self, text: str) -> Ids:
+        """int32 [tokens]: ids of `text` without special tokens, not truncated."""
+        return self.encode_many([text]).ids
+
+    def encode_many(self, texts: Sequence[str]) -> TokenBatch:
+        """The ids of `texts` without special tokens, not truncated; uses every core."""
+        encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
+        return pack([encoding.ids for encoding in encodings])
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`, without special tokens."""
+        return len(self._rust.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+    def encodings(self, texts: Sequence[str], *, special: bool = True) -> list[Encoding]:
+        """The library's encodings of `texts`, with offsets in characters, not truncated."""
+        return list(self._rust.encode_batch(list(texts), add_special_tokens=special))
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of token ids, each in [0, vocab_size)."""
+        return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
+
+    def single(self, texts: TokenBatch, side: CutSide = "right") -> TokenBatch:
+        """Sequences as the model reads them: special tokens added, cut on that `side` to `max_length`."""
+        return wrap(texts, self._one, self.max_length, segments=self.segments, side=side)
+
+    def pairs(self, query: Ids, passages: TokenBatch, side: CutSide = "right") -> TokenBatch:
+        """(query, passage) pairs as the model reads them: joined from ids, cut to `max_length`, longest first."""
+        return join_pairs(query, passages, self._two, self.max_length, segments=self.segments, side=side)
+
+    def pair_lengths(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.int64]:
+        """int64 [n]: tokens of each of `pairs`, without joining them."""
+        lengths: npt.NDArray[np.int64] = np.minimum(len(query) + passages.lengths + self.pair_special, self.max_length)
+        return lengths
+
+
+def _template(probe: Encoding) -> Template:
+    """Read the special tokens and segment ids off an encoding of one-letter texts.
+
+    The post-processor's JSON differs between families (BertProcessing, RobertaProcessing, TemplateProcessing, …); what
+    it does to a probe does not.
+    """
+    parts: list[list[int]] = [[]]
+    part_segments: list[list[int]] = [[]]
+    text_segments: list[int] = []
+    for token, segment, sequence in zip(probe.ids, probe.type_ids, probe.sequence_ids, strict=True):
+        if sequence is None:
+            parts[-1].append(token)
+            part_segments[-1].append(segment)
+        elif sequence == len(text_segments):
+            text_segments.append(segment)
+            parts.append([])
+            part_segments.append([])
+    return Template(tuple(map(tuple, parts)), tuple(map(tuple, part_segments)), tuple(text_segments))

@@ -1,0 +1,1 @@
+"""From a PyTorch model to ONNX graphs: trace, fuse, lower the precision."""

@@ -1,0 +1,1 @@
+"""Whether a graph computes what PyTorch computes, on real text."""

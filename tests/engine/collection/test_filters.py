@@ -1,0 +1,291 @@
+"""Filters: the language against a direct reading of it, and filtered search against brute force for every index."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.engine import Engine
+from tandem.engine.build.indexing import index_corpus
+from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_DEPTH, parse
+from tandem.engine.collection.metadata_index import FACETS, MetadataIndex
+from tandem.engine.collection.ragged import Ragged, encode_strings
+from tandem.engine.errors import CollectionError, InputError
+from tandem.engine.recall import Index, Plan, RowMask, build, exact
+from tandem.engine.recall.index import VECTORS
+from tandem.engine.text.tokens import cumulative
+
+FIELDS = ("a", "b", "c.d", "none")
+SCALARS = st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.0, 1e300]) | st.sampled_from("xyzé ")
+VALUES = SCALARS | st.none() | st.lists(SCALARS | st.none(), max_size=3)
+METADATA = st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES, "c": st.fixed_dictionaries({"d": VALUES})})
+ORDERED = SCALARS.filter(lambda value: not isinstance(value, bool))
+CONDITIONS = st.one_of(
+    SCALARS,
+    st.builds(lambda op, value: {op: value}, st.sampled_from(["$eq", "$ne"]), SCALARS),
+    st.dictionaries(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), ORDERED, min_size=1, max_size=2),
+    st.builds(lambda op, values: {op: values}, st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=3)),
+    st.builds(lambda wanted: {"$exists": wanted}, st.booleans()),
+)
+FILTERS = st.recursive(
+    st.dictionaries(st.sampled_from(FIELDS), CONDITIONS, min_size=1, max_size=2),
+    lambda inner: st.one_of(
+        st.builds(lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1)),
+        st.builds(lambda part: {"$not": part}, inner),
+    ),
+    max_leaves=5,
+)
+
+
+def facets_of(rows: list[dict]) -> MetadataIndex:
+    flat, lengths = encode_strings([json.dumps(row, ensure_ascii=False) if row else "" for row in rows])
+    return MetadataIndex.of(Ragged(flat, cumulative(lengths)))
+
+
+def values_of(row: dict, field: str) -> list:
+    value = row
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if each is not None]
+
+
+def same_type(a, b) -> bool:
+    kinds = [bool if isinstance(x, bool) else str if isinstance(x, str) else float for x in (a, b)]
+    return kinds[0] is kinds[1]
+
+
+def holds(row: dict, document: dict) -> bool:
+    """The language read out loud, one passage at a time."""
+
+    def test(values: list, operator: str, wanted) -> bool:
+        if operator == "$exists":
+            return bool(values) == wanted
+        if operator in ("$in", "$nin"):
+            return any(test(values, "$eq", each) for each in wanted) == (operator == "$in")
+        if operator == "$ne":
+            return not test(values, "$eq", wanted)
+        compare = {
+            "$eq": lambda v: v == wanted, "$gt": lambda v: v > wanted, "$gte": lambda v: v >= wanted,
+            "$lt": lambda v: v < wanted, "$lte": lambda v: v <= wanted,
+        }[operator]  # fmt: skip
+        return any(same_type(value, wanted) and compare(value) for value in values)
+
+    def entry(name: str, value) -> bool:
+        if name in ("$and", "$or"):
+            return (all if name == "$and" else any)(holds(row, part) for part in value)
+        if name == "$not":
+            return not holds(row, value)
+        operators = value if isinstance(value, dict) else {"$eq": value}
+        return all(test(values_of(row, name), operator, wanted) for operator, wanted in operators.items())
+
+    return all(entry(name, value) for name, value in document.items())
+
+
+@settings(max_examples=300)
+@given(st.lists(METADATA, max_size=12), FILTERS)
+def test_a_filter_means_what_it_says(rows: list[dict], document: dict):
+    mask = parse(document).mask(facets_of(rows))
+    assert mask.tolist() == [holds(row, document) for row in rows]
+    assert parse(document) == parse(json.loads(json.dumps(document)))
+    assert hash(parse(document)) == hash(parse(dict(document)))
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "at least one field"),
+        ([], "at least one field"),
+        ({"a": {}}, "needs a value"),
+        ({"a": None}, "needs a value"),
+        ({"a": {"$eq": None}}, "needs a value"),
+        ({"a": {"$regex": "secret"}}, "holds only"),
+        ({"a": {"secret": 1}}, "holds only"),
+        ({"a": {"$gt": True}}, "gt takes a text"),
+        ({"a": {"$eq": ["secret"]}}, "eq takes a text"),
+        ({"a": ["secret"]}, "eq takes a text"),
+        ({"a": float("nan")}, "eq takes a text"),
+        ({"a": {"$in": "secret"}}, "in takes a list"),
+        ({"a": {"$in": [[1]]}}, "in takes a list"),
+        ({"a": {"$exists": 1}}, "true or false"),
+        ({"a": "secret" * 1000}, "at most 1000"),
+        ({"$and": []}, "list of at least one"),
+        ({"$or": {"a": 1}}, "list of at least one"),
+        ({"$not": 1}, "at least one field"),
+        ({"$secret": 1}, "only"),
+        ({f"a{i}": 1 for i in range(MAX_CONDITIONS + 1)}, "more than 64 conditions"),
+    ],
+)
+def test_what_is_no_filter_is_refused_and_not_repeated(document: object, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        parse(document)
+    assert "secret" not in str(caught.value)
+
+
+def test_nesting_is_bounded():
+    document: dict = {"a": 1}
+    for _ in range(MAX_DEPTH):
+        document = {"$not": document}
+    with pytest.raises(InputError, match="nested"):
+        parse(document)
+
+
+def test_written_facets_are_the_same_and_damage_is_told(tmp_path: Path):
+    rows = [{"a": i % 7, "b": [f"t{i % 3}", i / 2]} for i in range(50)] + [{}]
+    made = facets_of(rows)
+    made.write(tmp_path)
+    metadata = Ragged(*_texts(rows))
+    opened = MetadataIndex.open(tmp_path, metadata)
+    for document in ({"a": 3}, {"b": {"$gte": 10}}, {"b": "t1"}, {"a": {"$exists": False}}):
+        assert parse(document).mask(opened).tolist() == [holds(row, document) for row in rows]
+    (tmp_path / f"{FACETS}.npy").write_bytes(b"nonsense")
+    with pytest.raises(CollectionError):
+        MetadataIndex.open(tmp_path, metadata)
+
+
+def _texts(rows: list[dict]):
+    flat, lengths = encode_strings([json.dumps(row) if row else "" for row in rows])
+    return flat, cumulative(lengths)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["flat", "scan", "ivf", "ivf of old"])
+def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """5,000 clustered vectors in each kind of index."""
+    folder = tmp_path_factory.mktemp("index")
+    random = np.random.default_rng(7)
+    centres = random.standard_normal((20, 24))
+    np.save(folder / VECTORS, unit(centres[random.integers(0, 20, 5000)] + 0.5 * random.standard_normal((5000, 24))))
+    kind = request.param.partition(" ")[0]
+    plan = Plan(kind=kind, reason="to be tested", lists=32 if kind == "ivf" else 0)
+    queries = np.load(folder / VECTORS)[:50]
+    built = build(folder, plan, queries, threads=1, progress=lambda *_: None)
+    if request.param == "ivf of old":
+        built = built.model_copy(update={"largest": 0.0, "residual": 0.0})
+    return Index.open(folder, built, threads=1)
+
+
+@pytest.mark.parametrize("few", [True, False], ids=["few", "by codes"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.4, 1.0])
+def test_a_filtered_search_is_brute_force(index: Index, share: float, few: bool, monkeypatch: pytest.MonkeyPatch):
+    if not few:
+        monkeypatch.setattr("tandem.engine.recall.index.FEW", 0)
+    random = np.random.default_rng(int(share * 1000))
+    queries = unit(random.standard_normal((5, 24)))
+    mask = random.random(5000) < share
+    products = np.einsum("ij,kj->ik", queries.astype(np.float64), index.vectors.astype(np.float64)).astype(np.float32)
+    products[:, ~mask] = -np.inf
+    for k in (1, 30, 400):
+        expected = np.argsort(-products, axis=1, kind="stable")[:, : min(k, int(mask.sum()))]
+        scores, rows = index.search(queries, k, RowMask(mask))
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(scores, np.take_along_axis(products, expected, axis=1))
+        alone = index.search(queries[:1], k, RowMask(mask))
+        np.testing.assert_array_equal(alone[1][0], expected[0])
+
+
+def test_a_filter_against_the_query_finds_what_is_far_away(index: Index, monkeypatch: pytest.MonkeyPatch):
+    """Only passages of the worse half: an index that looks near the query alone would find none."""
+    monkeypatch.setattr("tandem.engine.recall.index.FEW", 0)
+    query = index.vectors[:1]
+    products = index.vectors @ query[0]
+    mask = products < np.median(products)
+    _, rows = index.search(query, 50, RowMask(mask))
+    _, expected = exact.search(index.vectors[mask], query, 50)
+    np.testing.assert_array_equal(rows[0], np.flatnonzero(mask)[expected[0]])
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path):
+    folder = tmp_path_factory.mktemp("filtered")
+    words = ("ladder", "kettle", "piano", "lantern", "carpet", "mirror", "saddle", "bucket", "basket", "pillow")
+    rows = [
+        {"_id": f"d{i}", "text": f"The {word} number {i} is kept near the door.", "year": 2000 + i % 10, "room": word}
+        for i, word in enumerate(words * 12)
+    ]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index_corpus(folder / "corpus.jsonl", folder / "c", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder)
+    with Engine.open(folder / "c", device="cpu", warm_up=False, reranker_precision="fp32") as opened:
+        yield opened
+
+
+def test_the_engine_finds_only_what_a_filter_leaves(engine: Engine):
+    everything = engine.search("where is the piano", top_k=120, candidates=120, budget_ms=None)
+    assert len(everything.hits) == 120
+    for document in ({"room": "piano"}, {"year": {"$gte": 2008}}, {"$not": {"room": {"$in": ["piano", "mirror"]}}}):
+        expected = [hit.id for hit in everything.hits if holds(hit.metadata, document)]
+        found = engine.search("where is the piano", top_k=120, candidates=120, budget_ms=None, filters=document)
+        assert [hit.id for hit in found.hits] == expected
+        assert found.candidates == found.reranked == len(expected) > 0
+    none = engine.search("where is the piano", filters={"room": "cellar"})
+    assert (none.hits, none.candidates, none.reranked, none.degraded) == ([], 0, 0, None)
+    assert len(engine.search("where is the piano", filters={}).hits) == 10
+
+
+def test_queries_of_different_filters_at_once_do_not_mix(engine: Engine):
+    many = [engine._searching.story("the door", _settings(year)) for year in range(2000, 2010)]
+    firsts = [next(story) for story in many]
+    from tandem.engine.scheduling.request_steps import drive
+
+    for year, story, first in zip(range(2000, 2010), many, firsts, strict=True):
+        hits = drive(story, first).hits
+        assert {hit.metadata["year"] for hit in hits} == {year}
+        assert len(hits) == 10
+
+
+def _settings(year: int):
+    from tandem.engine.config import SearchSettings
+
+    return SearchSettings(budget_ms=None, filters={"year": year})
+
+
+def test_a_wrong_filter_is_one_sentence(engine: Engine):
+    for wrong in ({"a": {"$near": 1}}, {"$xor": []}):
+        with pytest.raises(InputError, match="filters"):
+            engine.search("q", filters=wrong)
+    with pytest.raises(InputError, match="filters"):
+        engine.search("q", filters=["a"])
+
+
+def test_a_version_without_facets_makes_them(engine: Engine):
+    written = engine.collection.facets
+    made = MetadataIndex.of(engine.collection._metadata)
+    for field in ("room", "year", "text"):
+        np.testing.assert_array_equal(written.present(field), made.present(field))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("room=piano", {"room": {"$in": ["piano"]}}),
+        ("year=2003", {"year": {"$in": [2003, "2003"]}}),
+        ("year != 2003", {"year": {"$nin": [2003, "2003"]}}),
+        ("year>=2003", {"year": {"$gte": 2003}}),
+        ("draft=true", {"draft": {"$in": [True, "true"]}}),
+        ("day<2024-01-01", {"day": {"$lt": "2024-01-01"}}),
+        ("title=a=b", {"title": {"$in": ["a=b"]}}),
+        ('{"$or": [{"a": 1}]}', {"$or": [{"a": 1}]}),
+    ],
+)
+def test_the_command_lines_short_form(text: str, expected: dict):
+    from tandem.cli.search import parsed_filter
+
+    assert parsed_filter(text) == expected
+    parse(parsed_filter(text))
+
+
+@pytest.mark.parametrize("text", ["room", "=x", "{room"])
+def test_the_command_line_refuses_what_is_neither(text: str):
+    from tandem.cli.search import parsed_filter
+
+    with pytest.raises(InputError, match=re.escape(text)):
+        parsed_filter(text)

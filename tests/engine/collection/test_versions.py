@@ -1,0 +1,139 @@
+"""A crash at any moment leaves the old version or the new one, never a mix, and the next run completes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tandem.engine.collection import Collection, fitted_weights
+from tandem.engine.errors import CollectionError, StorageError
+from tandem.engine.scoring.fusion import Fusion
+
+from .conftest import World, models_at, write_jsonl
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Disk:
+    """Counts what reaches the disk (every fsync, every rename), and may end the process before or after one."""
+
+    def __init__(self, crash_at: int | None, when: str = "before", error: BaseException | None = None) -> None:
+        self.operations: list[str] = []
+        self._crash_at = crash_at
+        self._when = when
+        self._error = error or Crash()
+
+    @contextmanager
+    def watched(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", self._wrap("fsync", os.fsync))
+            patch.setattr(Path, "replace", self._wrap("rename", Path.replace))
+            yield
+
+    def _wrap(self, name: str, operation: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object) -> object:
+            number = len(self.operations)
+            self.operations.append(name)
+            if number == self._crash_at and self._when == "before":
+                raise self._error
+            result = operation(*arguments)
+            if number == self._crash_at:
+                raise self._error
+            return result
+
+        return run
+
+
+@pytest.fixture
+def world(index: World, tmp_path: Path) -> tuple[Callable[[Path], object], Path]:
+    """A function that publishes a second version, and a root that holds the first."""
+    root = tmp_path / "first"
+    index(write_jsonl(tmp_path / "old.jsonl", [{"_id": "a", "text": "the key"}]), root)
+    new = write_jsonl(tmp_path / "new.jsonl", [{"_id": name, "text": f"the {name} key"} for name in "abcde"])
+    return lambda out: index(new, out), root
+
+
+def fresh(root: Path, name: str) -> Path:
+    """A copy of the root, so that every crash meets the same disk."""
+    return Path(shutil.copytree(root, root.with_name(name)))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_at_every_operation(
+    world: tuple[Callable[[Path], object], Path], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    publish, root = world
+    counting = Disk(None)
+    with counting.watched(monkeypatch):
+        publish(fresh(root, "counted"))
+    assert counting.operations.count("rename") >= 4
+    versions = set()
+    for number in range(len(counting.operations)):
+        out = fresh(root, f"crashed-{number}")
+        with Disk(number, when).watched(monkeypatch), pytest.raises(Crash):
+            publish(out)
+        found = Collection.open(out, verify=True)
+        assert found.ids(range(len(found))) in (["a"], list("abcde"))
+        versions.add(len(found))
+        publish(out)
+        found = Collection.open(out, verify=True)
+        assert found.ids(range(len(found))) == list("abcde")
+        assert len(list((out / "versions").iterdir())) == 2
+        assert not (out / "staging").exists()
+        shutil.rmtree(out)
+    assert versions == {1, 5}
+
+
+def test_a_full_disk_at_every_operation(
+    world: tuple[Callable[[Path], object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, root = world
+    counting = Disk(None)
+    with counting.watched(monkeypatch):
+        publish(fresh(root, "counted"))
+    for number in range(0, len(counting.operations), 3):
+        out = fresh(root, f"full-{number}")
+        full = Disk(number, error=OSError(28, "No space left on device"))
+        with full.watched(monkeypatch), pytest.raises(StorageError, match="No space left"):
+            publish(out)
+        Collection.open(out, verify=True)
+        publish(out)
+        assert len(Collection.open(out, verify=True)) == 5
+
+
+def test_a_version_that_does_not_open_is_not_published(
+    world: tuple[Callable[[Path], object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, root = world
+
+    def refuse(folder: Path) -> None:
+        raise CollectionError(f"{folder} does not open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tandem.engine.collection.assemble.check", refuse)
+        with pytest.raises(CollectionError, match="does not open"):
+            publish(root)
+    assert len(Collection.open(root)) == 1
+
+
+def test_an_own_fusion_weight_belongs_to_its_models(index: World, corpus: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    index(corpus, root)
+    collection = Collection.open(root)
+    assert collection.fusion is None
+    fitted_weights.write(root, collection.manifest, Fusion(recall_weight=3.5, fitted_on="my questions"))
+    assert Collection.open(root).fusion == Fusion(recall_weight=3.5, fitted_on="my questions")
+    index(corpus, root, models=models_at(fingerprint="f" * 64))
+    assert Collection.open(root).fusion is None
+    (root / "fusion.json").write_text("{}")
+    with pytest.raises(CollectionError, match="calibrate"):
+        _ = Collection.open(root).fusion
+    fitted_weights.forget(root)
+    assert Collection.open(root).fusion is None

@@ -1,0 +1,159 @@
+"""Reading the best candidates again, window by window: their logits, their order, and what a budget leaves of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.engine import Engine
+from tandem.engine.result import Hit, SearchResult
+from tandem.engine.scheduling.cost_model import CostModel
+from tandem.engine.scoring.maxp import window_counts
+from tandem.engine.search.reranking import LONGER, Reranking
+from tandem.engine.text.tokens import pack
+
+QUERY = "how to sort a list of words"
+
+
+@pytest.fixture
+def engine(long_engine: Engine) -> Engine:
+    return long_engine
+
+
+def key(result: SearchResult) -> list[tuple[str, float]]:
+    return [(hit.id, round(hit.score, 4)) for hit in result.hits]
+
+
+def test_the_best_are_read_again_window_by_window(engine: Engine):
+    query, asked = QUERY, dict(top_k=40, candidates=40, finalists=None, budget_ms=None)
+    once, twice = engine.search(query, **asked), engine.search(query, reread=5, **asked)
+    assert (once.reread, twice.reread, twice.reranked, twice.degraded) == (0, 5, 40, None)
+    assert {hit.id for hit in twice.hits[:5]} == {hit.id for hit in once.hits[:5]}
+    assert key(twice)[5:] == key(once)[5:]
+
+    logits = {hit.id: hit.rerank_score for hit in once.hits}
+    expected = {hit.id: (2 * logits[hit.id] + best_window(engine, query, hit)) / 3 for hit in once.hits[:5]}
+    assert [hit.rerank_score for hit in twice.hits[:5]] == pytest.approx(
+        [expected[hit.id] for hit in twice.hits[:5]], abs=1e-5
+    )
+    assert any(abs(expected[hit.id] - hit.rerank_score) > 1e-3 for hit in once.hits[:5])  # or nothing was long enough
+    scores = [hit.score for hit in twice.hits[:5]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def best_window(engine: Engine, query: str, hit: Hit) -> float:
+    """The highest logit of 64 tokens of what the reranker reads of `hit`, or its whole logit where it has no more."""
+    reranker = engine.reranker
+    tokens = engine.collection.tokens(np.array([engine.collection.row_of(hit.id)]))
+    ids = tokens[0].tolist()[: reranker.tokenizer.max_length]
+    parts = [ids[start : start + 64] for start in [*range(0, max(1, len(ids) - 64), 32), max(0, len(ids) - 64)]]
+    pairs = reranker.tokenizer.pairs(reranker.tokenizer.encode(query), pack(parts))
+    return float(reranker.compute_all(pairs).max()) if len(ids) > 64 else hit.rerank_score
+
+
+def test_all_layers_read_what_is_read_again(engine: Engine):
+    result = engine.search(QUERY, candidates=40, rerank_count=4, reread=9, budget_ms=None)
+    assert (result.reranked, result.finalists, result.reread) == (4, 4, 4)
+    result = engine.search(QUERY, top_k=3, candidates=40, finalists=6, reread=9, budget_ms=None)
+    assert (result.reranked, result.finalists, result.reread) == (40, 9, 9)
+    assert engine.search(QUERY, rerank=False, reread=9).reread == 0
+
+
+def test_many_at_once_equal_one_by_one(engine: Engine):
+    queries, asked = [QUERY, "write bytes to a file", "thread lock"], dict(rerank_count=10, reread=3, budget_ms=None)
+    alone = [key(engine.search(query, **asked)) for query in queries]
+    assert [key(result) for result in engine.search_many(queries, **asked)] == alone
+
+    async def together() -> list[SearchResult]:
+        return await asyncio.gather(*(engine.asearch(query, **asked) for query in queries))
+
+    assert [key(result) for result in asyncio.run(together())] == alone
+
+
+def test_passages_of_one_window_are_not_read_twice(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    lengths = {hit.id: length_of(engine, hit) for hit in engine.search(QUERY, top_k=60, candidates=60).hits}
+    short = [name for name, length in lengths.items() if length <= 64]
+    monkeypatch.setattr(Reranking, "_run", forbid_more(1))
+    result = engine.search(
+        QUERY, top_k=5, candidates=60, reread=5, finalists=None, budget_ms=None, filters={"short": True}
+    )
+    assert {hit.id for hit in result.hits} <= set(short)
+    assert result.reread == 5
+
+
+def forbid_more(runs: int) -> Any:
+    left, run = iter(range(runs)), Reranking._run
+
+    def allowed(self: Reranking, job: Any, clock: Any) -> Any:
+        next(left)
+        return (yield from run(self, job, clock))
+
+    return allowed
+
+
+def length_of(engine: Engine, hit: Hit) -> int:
+    return int(engine.collection.tokens(np.array([engine.collection.row_of(hit.id)])).lengths[0])
+
+
+def windows_of(engine: Engine, hit: Hit) -> int:
+    return int(window_counts(np.array([length_of(engine, hit)]), engine.reranker.tokenizer.max_length)[0])
+
+
+def test_time_for_the_windows_is_put_by(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.ones(len(lengths)))  # seconds a pair: of 59.9
+    asked = dict(top_k=3, candidates=60, finalists=None, budget_ms=60_000)
+    once, twice = engine.search(QUERY, **asked), engine.search(QUERY, reread=6, **asked)
+    lengths = engine.collection.tokens(np.arange(60)).lengths
+    put_by = LONGER * 6 * window_counts(lengths, 128).mean()
+    assert once.reranked == 59
+    assert twice.reranked == int(59.9 - put_by) < 55
+    told = re.fullmatch(r"budget: (\d+) of 60 candidates fitted into the (\d+) ms left", twice.degraded)
+    assert int(told[1]) == twice.reranked
+    assert int(told[2]) == pytest.approx(1e3 * (59.99 - put_by), abs=500)
+    assert twice.reread == 6
+
+
+def test_it_is_not_put_by_where_too_few_would_be_read(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.full(len(lengths), 4.0))  # 14 fit into 59.9
+    result = engine.search(QUERY, top_k=3, candidates=60, finalists=None, reread=6, budget_ms=60_000)
+    assert result.reranked == 14
+
+
+def test_the_first_that_fit_are_read_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    asked = dict(top_k=6, candidates=20, finalists=None)
+    once, every = engine.search(QUERY, budget_ms=None, **asked), engine.search(QUERY, reread=6, budget_ms=None, **asked)
+    pair = len(engine.reranker.tokenizer.encode(QUERY)) + 64 + 3
+    monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.where(lengths == pair, 10.0, 0.0))  # of 59.9
+    result = engine.search(QUERY, reread=6, budget_ms=60_000, **asked)
+    fits = int((np.cumsum([windows_of(engine, hit) for hit in once.hits]) <= 5).sum())
+    assert 0 < fits < 6
+    check_first(result, fits, once, every)
+
+
+def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    asked = dict(top_k=6, candidates=20, finalists=None, budget_ms=None)
+    once, every = engine.search(QUERY, **asked), engine.search(QUERY, reread=6, **asked)
+    served, run = iter([20, 5]), Reranking._run
+
+    def cut(self: Reranking, job: Any, clock: Any) -> Any:
+        logits, why = yield from run(self, job, clock)
+        logits[next(served) :] = np.nan
+        return logits, why
+
+    monkeypatch.setattr(Reranking, "_run", cut)
+    result = engine.search(QUERY, reread=6, **asked)
+    fits = int((np.cumsum([windows_of(engine, hit) for hit in once.hits]) <= 5).sum())
+    check_first(result, fits, once, every)
+
+
+def check_first(result: SearchResult, fits: int, once: SearchResult, every: SearchResult) -> None:
+    """The best `fits` of `once` stand first, as read again in `every`; the others follow as they were."""
+    assert result.reread == fits
+    assert result.degraded == f"budget: {fits} of the 6 best were read again"
+    first = {hit.id for hit in once.hits[:fits]}
+    assert key(result)[:fits] == [pair for pair in key(every) if pair[0] in first]
+    assert key(result)[fits:] == key(once)[fits:]

@@ -1,0 +1,335 @@
+"""Who answers, with backends that only say who they are: replaced, retried, leased, swapped."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
+
+from tandem.engine.collection import Pointer
+from tandem.engine.errors import CollectionError, DeviceError, EngineError
+from tandem.engine.recall.gpu_planning import GpuPlan
+from tandem.engine.search.gpu_memory import Item, MemoryPlan
+from tandem.engine.server import poison_requests
+from tandem.engine.server import supervisor as hosting
+from tandem.engine.server.backend import WorkerLost
+from tandem.engine.server.errors import Failure
+from tandem.engine.server.metrics import Metrics
+from tandem.engine.server.model_info import Load
+from tandem.engine.server.rpc_calls import Decode
+from tandem.engine.server.supervisor import Host
+
+CALL = Decode(client="", rows=[[1]])
+
+
+@dataclass
+class Says:
+    """Enough of `Facts` for a host."""
+
+    version: str
+    device: str = "cpu"
+    passages: int = 1
+
+
+@dataclass(eq=False)
+class Fake:
+    """Answers with its name; `fails` of its first calls end it."""
+
+    name: str
+    fails: int = 0
+    closed: bool = False
+    load: Load = field(default_factory=Load)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = "killed"
+
+    @property
+    def facts(self) -> Says:
+        return Says(self.name)
+
+    async def run(self, call: Any) -> str:
+        await asyncio.sleep(0)
+        if self.fails:
+            self.fails -= 1
+            self.ended.set()
+            raise WorkerLost("killed")
+        return self.name
+
+    async def close(self) -> None:
+        self.closed = True
+        self.ended.set()
+
+
+class Row:
+    """An opener that gives one backend or error after another, and remembers what it was asked for."""
+
+    def __init__(self, *items: Fake | Exception) -> None:
+        self.items = list(items)
+        self.asked: list[Pointer | None] = []
+
+    async def __call__(self, pointer: Pointer | None) -> Any:
+        self.asked.append(pointer)
+        item = self.items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def run(work: Callable[[Host], Coroutine[Any, Any, None]], row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "BACK_OFF", (0.0,))
+
+    async def main() -> None:
+        host = Host(None, row, Metrics(), close_after=0.2)
+        try:
+            await host.open()
+            await work(host)
+        finally:
+            await host.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_call_is_made_once_more_of_the_next_worker(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with host.lease() as lease:
+            assert await lease.run(CALL, 10) == "second"
+            assert lease.facts.version == "second"
+        assert not host._leases
+        assert host.restarts == 1
+
+    run(work, Row(Fake("first", fails=1), Fake("second")), monkeypatch)
+
+
+def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure, match="twice") as caught, host.lease() as lease:
+            await lease.run(CALL, 10)
+        assert caught.value.kind == "unavailable"
+        await until(lambda: host.current is not None and host.current.facts.version == "third")
+
+    run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
+
+
+def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.MonkeyPatch):
+    other = Decode(client="", rows=[[2]])
+    row = Row(*(Fake(str(place), fails=1) for place in range(3)), Fake("last"))
+
+    async def ask(host: Host, call: Decode) -> str:
+        await until(lambda: host.current is not None and not host.current.ended.is_set())
+        with host.lease() as lease:
+            return await lease.run(call, 10)
+
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure) as caught:
+            await ask(host, CALL)
+        assert caught.value.kind == "unavailable"
+        for client in ("a", "b"):  # whoever sends it
+            with pytest.raises(Failure) as caught:
+                await ask(host, Decode(client=client, rows=[[1]]))
+            assert caught.value.kind == "model"
+        assert await ask(host, other) == "last"
+        assert host.restarts == 3  # the last time it was not run
+
+    run(work, row, monkeypatch)
+
+
+def test_who_was_only_beside_it_is_answered_and_cleared(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure), host.lease() as lease:
+            await lease.run(CALL, 10)
+        await until(lambda: host.current is not None and not host.current.ended.is_set())
+        for _ in range(2):
+            with host.lease() as lease:
+                assert await lease.run(CALL, 10) == "third"
+        assert host.suspects.verdict(CALL) is None
+
+    run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
+
+
+def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
+    row = Row(Fake("first"), EngineError("no memory"), CollectionError("gone"), Fake("second"))
+
+    async def work(host: Host) -> None:
+        host.current.ended.set()
+        await until(lambda: host.restarts == 1 and host.current is not None)
+        assert host.current.facts.version == "second"
+
+    run(work, row, monkeypatch)
+    assert len(row.asked) == 4
+
+
+def test_waiting_for_the_next_worker_ends_with_the_requests_time(monkeypatch: pytest.MonkeyPatch):
+    async def never(self: Host) -> None:
+        await asyncio.Event().wait()
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(Host, "_reopen", never)
+        with pytest.raises(Failure, match="started again"), host.lease() as lease:
+            await lease.run(CALL, 0.05)
+        with pytest.raises(Failure, match="started again"), host.lease():
+            pass
+        assert not host._leases
+
+    run(work, Row(Fake("first", fails=1)), monkeypatch)
+
+
+def test_a_replaced_backend_stays_open_until_its_last_lease_is_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, second, third = Fake("first"), Fake("second"), Fake("third")
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        with host.lease() as lease:
+            assert await host.swap() is True
+            assert host.current is second
+            await asyncio.sleep(0.1)
+            assert not first.closed
+            assert await lease.run(CALL, 1) == "first"
+        await until(lambda: first.closed)
+        assert await host.swap() is False  # nothing is new
+        with host.lease():  # a lease that is never returned delays closing, and no longer than it may
+            assert await host.swap(force=True) is True
+            await until(lambda: second.closed)
+        assert host.restarts == 0  # closing what was replaced is no death
+
+    run(work, Row(first, second, third), monkeypatch)
+
+
+def test_what_a_replaced_engine_leaves_on_the_card_is_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, emptied = Fake("first"), list[bool]()
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: emptied.append(first.closed))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is True
+        await until(lambda: bool(emptied))
+        assert emptied == [True]  # once it is closed, or there is nothing to give
+
+    run(work, Row(first, Fake("second")), monkeypatch)
+
+
+def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, broken = Fake("first"), Fake("broken", fails=1)
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is False
+        assert broken.closed
+        assert host.current is first
+        assert await host.swap() is False  # it is not opened a second time
+
+    row = Row(first, broken)
+    run(work, row, monkeypatch)
+    assert len(row.asked) == 2
+
+
+def test_a_version_without_room_beside_the_old_one_is_refused_loudly_and_the_old_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, caplog: pytest.LogCaptureFixture
+):
+    """The card is pretended: the form is planned for all of it, of which the version being served has the most."""
+    gib = 2**30
+    vectors = GpuPlan(kind="ivf-flat", reason="a test", nbytes=40 * gib)
+    planned = MemoryPlan((Item("vectors (ivf-flat)", 40 * gib, "use a larger card"),), vectors, 30 * gib, 76 * gib)
+    with pytest.raises(DeviceError) as refused:
+        planned.check()
+    first = Fake("first")
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        assert await host.swap() is False
+        assert host.current is first
+        assert not first.closed
+        with host.lease() as lease:
+            assert await lease.run(CALL, 1) == "first"
+        assert host.metrics.swaps.labels("refused")._value.get() == 1
+
+    run(work, Row(first, refused.value), monkeypatch)
+    record = next(record for record in caplog.records if "refused" in record.message)
+    assert record.levelname == "ERROR"
+    assert "46.00 GiB of the card are taken by others, perhaps by the version being served" in record.error
+    assert record.serving == "first"
+
+
+def test_all_calls_of_a_request_move_on_together_and_are_counted_once(monkeypatch: pytest.MonkeyPatch):
+    """The four queries of a search lose their worker at once; the lease is one."""
+
+    async def work(host: Host) -> None:
+        with host.lease() as lease:
+            calls = [Decode(client="", rows=[[number]]) for number in range(4)]
+            answers = await asyncio.gather(*(lease.run(call, 10) for call in calls))
+            assert answers == ["second"] * 4
+            assert dict(host._leases) == {id(host.current): 1}
+        assert not host._leases
+        assert host.metrics.retried._value.get() == 4
+
+    run(work, Row(Fake("first", fails=4), Fake("second")), monkeypatch)
+
+
+def test_a_lease_stays_counted_when_no_worker_comes(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        with pytest.raises(Failure, match="started again"), host.lease() as lease:
+            await lease.run(CALL, 0.05)
+        assert not host._leases
+
+    run(work, Row(Fake("first", fails=1), *(EngineError("no memory") for _ in range(1000))), monkeypatch)
+
+
+@dataclass(eq=False)
+class Mortal(Fake):
+    """Dies of the poison, and only of that."""
+
+    async def run(self, call: Any) -> str:
+        await asyncio.sleep(0)
+        if self.ended.is_set() or call.rows == [[666]]:
+            self.ended.set()
+            raise WorkerLost("killed")
+        return self.name
+
+
+def test_a_suspect_that_waited_behind_the_guilty_one_is_not_convicted(monkeypatch: pytest.MonkeyPatch):
+    poison, innocent = Decode(client="", rows=[[666]]), Decode(client="", rows=[[1]])
+
+    async def work(host: Host) -> None:
+        host.suspects.suspect(poison)
+        host.suspects.suspect(innocent)
+
+        async def ask(call: Decode) -> str:
+            with host.lease() as lease:
+                return await lease.run(call, 10)
+
+        guilty, other = await asyncio.gather(ask(poison), ask(innocent), return_exceptions=True)
+        assert isinstance(guilty, Failure)
+        assert guilty.kind == "model"
+        assert other == "second"
+        assert host.suspects.verdict(poison) is True
+        assert host.suspects.verdict(innocent) is None
+        assert not host._leases
+
+    run(work, Row(Mortal("first"), Mortal("second"), Mortal("third")), monkeypatch)
+
+
+def test_a_conviction_ends(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(poison_requests.time, "monotonic", lambda: now[0])
+    kept = poison_requests.Suspects()
+    kept.convict(CALL)
+    assert kept.verdict(CALL) is True
+    now[0] = poison_requests.TERM + 1
+    assert kept.verdict(CALL) is None
+    assert not kept._suspected
