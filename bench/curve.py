@@ -19,9 +19,7 @@ from ..engine.build.beir import Qrels
 from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
-from ..engine.scoring.fusion import Fusion
-from ..engine.scoring.ranking import rank
-from ..engine.search.candidates import best_of
+from ..engine.scoring.fusion import Fusion, Scored, best_of, rank
 from ..engine.text.tokenizer import Tokenizer
 from .document import Document, Table, document
 from .latency import needed_reranker
@@ -174,7 +172,7 @@ def _reordered(
             begun[:count] = early[name][:count]
             read = best_of(begun, evidence, fusion, FINALISTS)
         known[read] = logits[name][read]
-        places = rank(each.scores, evidence, known, fusion, begun).places
+        places = rank(each.scores, evidence, Scored.of(known, begun), fusion).places
         run[name] = list(dict.fromkeys(each.documents[place] for place in places))
     return run
 

@@ -1,20 +1,115 @@
-"""Settings: frozen, validated, unknown keys refused. Nothing in the engine reads the environment."""
+"""What may be asked for: each option is declared here once, with its words for people.
+
+`SearchOptions` are those of one search, `EngineOptions` those of an engine. Python's settings, the HTTP body, the
+server's settings and the command line's flags are made of these classes. Nothing in the engine reads the environment.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .collection import filters as filtering
+from .collection.filters import Filter, parse
 from .errors import InputError
 from .models.artifact import Precision
 from .models.runtime import RuntimeWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
+CANDIDATES = 100
 # Twice the usual top_k.
 FINALISTS = 20
+
+
+class SearchOptions(BaseModel):
+    """What one search may be asked for."""
+
+    top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES, description="Passages that are returned")
+    candidates: int = Field(
+        default=CANDIDATES, ge=1, le=MAX_CANDIDATES,
+        description="Passages that recall gives to the reranker; 100, or top_k where that is more",
+    )  # fmt: skip
+    budget_ms: float | None = Field(
+        default=250.0, gt=0, allow_inf_nan=False,
+        description="Milliseconds from the question to the answer: as many candidates are reranked as fit; "
+        "none: no limit, all of them",
+    )  # fmt: skip
+    rerank: bool = Field(default=True, description="Rerank with the cross-encoder; off: the order of recall")
+    rerank_count: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description="Candidates that the cross-encoder reads: those that recall and the words in common put first; "
+        "none: all",
+    )  # fmt: skip
+    finalists: int | None = Field(
+        default=FINALISTS, ge=1, le=MAX_CANDIDATES,
+        description="Of these, the ones that all layers read where the reranker has an early exit; never fewer than "
+        "top_k and reread; none: all",
+    )  # fmt: skip
+    reread: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description="Of these, the best so far, which are read once more, window by window; none: no passage",
+    )  # fmt: skip
+    filters: dict[str, Any] | None = Field(
+        default=None,
+        description='Which passages may be found, by their metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne '
+        "$gt $gte $lt $lte $in $nin $exists, and $and, $or, $not around them",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enough_candidates(cls, given: Any) -> Any:
+        """Without `candidates` given: CANDIDATES, or `top_k` where that is more."""
+        if isinstance(given, dict) and given.get("candidates") is None:
+            top_k = given.get("top_k")
+            more = top_k if isinstance(top_k, int) and CANDIDATES < top_k <= MAX_CANDIDATES else CANDIDATES
+            return {**given, "candidates": more}
+        return given
+
+
+class EngineOptions(BaseModel):
+    """How an engine may run."""
+
+    device: str = Field(default="auto", description="auto, cpu or cuda")
+    threads: int | None = Field(default=None, description="CPU threads of each model; none: one a core")
+    encoder_precision: Precision | Literal["auto"] = Field(
+        default="auto", description="auto: FP16 on a GPU, FP32 on a CPU"
+    )
+    reranker_precision: Precision | Literal["auto"] = Field(
+        default="auto", description="auto: FP16 on a GPU, INT8 on a CPU where the artifact has it"
+    )
+    runtime: RuntimeWish = Field(
+        default="auto",
+        description="packed: our kernels, no padding, BERT only; auto: packed on a GPU where it supports the model, "
+        "else onnx",
+    )
+    pipeline: Literal["auto", "staged", "resident"] = Field(
+        default="auto",
+        description="resident: a whole search on the device; auto: resident on a GPU where both models run packed",
+    )
+    gpu_memory_gib: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False,
+        description="GPU memory to plan with, in GiB; none: what is free when the engine opens",
+    )  # fmt: skip
+    recall_weight: float | None = Field(
+        default=None, ge=0.0, allow_inf_nan=False,
+        description="Weight of recall's evidence in the final score; none: the collection's, or else the reranker's",
+    )  # fmt: skip
+    lexical_weight: float | None = Field(
+        default=None, ge=0.0, allow_inf_nan=False,
+        description="Weight of the lexical score beside the cosine in that evidence; none: as above",
+    )  # fmt: skip
+    queue_tokens: int = Field(
+        default=2_000_000, gt=0,
+        description="Tokens that may wait; a request beyond them is refused. 2 million are some 100 searches of 100 "
+        "passages",
+    )  # fmt: skip
+    early_exit: bool = Field(default=True, description="Use the reranker's early exit where it has one, on a CPU only")
+    warm_up: bool = Field(
+        default=True,
+        description="Measure the machine when the engine opens, about a second; off: the first requests teach it",
+    )
 
 
 def shortened(value: object, most: int = 60) -> str:
@@ -24,6 +119,8 @@ def shortened(value: object, most: int = 60) -> str:
 
 
 class _Settings(BaseModel):
+    """Frozen, strict, unknown keys refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def __init__(self, **values: Any) -> None:
@@ -40,61 +137,20 @@ class _Settings(BaseModel):
             raise InputError(f"setting {name} = {shortened(first['input'])}: {first['msg']}{hint}") from error
 
 
-class EngineSettings(_Settings):
+class EngineSettings(_Settings, EngineOptions):
     """How an engine runs; given to `Engine.open`."""
 
-    device: str = "auto"
-    threads: int | None = None
-    """CPU threads of each model; None: one a core that this process may use."""
-    encoder_precision: Precision | Literal["auto"] = "auto"
-    reranker_precision: Precision | Literal["auto"] = "auto"
-    """`auto`: FP16 on a GPU; on a CPU the encoder in FP32 and the reranker in INT8, where the artifact has it."""
-    runtime: RuntimeWish = "auto"
-    """`packed`: our kernels, no padding, BERT only; `auto`: packed on a GPU where it supports the model, else ONNX."""
-    pipeline: Literal["auto", "staged", "resident"] = "auto"
-    """`resident`: a whole search on the device; `auto`: resident on a GPU where both models run packed."""
-    gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """GPU memory that this engine may plan with; None: what is free when it opens."""
-    recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    """Weight of recall's evidence in the final score; None: the collection's, or else the reranker's fitted one."""
-    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    """Weight of the lexical score beside the cosine in that evidence; None: as above."""
-    queue_tokens: int = Field(default=2_000_000, gt=0)
-    """Tokens that may wait; a request beyond it raises Overloaded. 2 M is some 100 searches of 100 passages."""
-    early_exit: bool = True
-    """Use the reranker's early exit, where its artifact has one; on a CPU only (see `SearchSettings.finalists`)."""
-    warm_up: bool = True
-    """Measure the machine at open (about a second). Without it the first requests teach the cost model."""
 
-
-class SearchSettings(_Settings):
+class SearchSettings(_Settings, SearchOptions):
     """What one search is asked for."""
 
-    top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES)
-    candidates: int = Field(default=100, ge=1, le=MAX_CANDIDATES)
-    budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False)
-    """Milliseconds from the call to the answer; None: no limit, every candidate is reranked."""
-    rerank: bool = True
-    rerank_count: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """Candidates that the cross-encoder reads: those with the best evidence, or recall's first under the pure
-    cross-encoder order; the others keep recall's order behind them. None: all of them."""
-    finalists: int | None = Field(default=FINALISTS, ge=1, le=MAX_CANDIDATES)
-    """Candidates, and never fewer than `top_k` and `reread`, that all layers of a reranker with an early exit read: the
-    best by the exit's fused score. None: all of them."""
-    reread: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """Candidates, the best by fused score, of which the windows are read too (see `maxp`): they stand first, with
-    the whole's logit and the best window's in one; a passage of one window keeps its logit. Within a budget time is put
-    by for it where at least eight candidates are read besides. None: none."""
-    filters: dict[str, Any] | None = None
-    """Which passages may be found, by their metadata (see `collection.filters`); None or {}: all of them."""
-
     def model_post_init(self, context: Any, /) -> None:
-        """Raises InputError when more hits are asked for than candidates recalled, and for what is no filter."""
-        self.filter()
+        """Raises InputError when more hits are asked for than candidates recalled."""
         if self.top_k > self.candidates:
             raise InputError(
                 f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
             )
+        _ = self.filter
 
     @property
     def read(self) -> int:
@@ -106,6 +162,7 @@ class SearchSettings(_Settings):
         """`finalists`, but never fewer than `top_k` and `reread`."""
         return None if self.finalists is None else max(self.finalists, self.top_k, self.reread or 0)
 
-    def filter(self) -> filtering.Filter | None:
-        """The parsed `filters`."""
-        return filtering.parse(self.filters) if self.filters else None
+    @cached_property
+    def filter(self) -> Filter | None:
+        """`filters`, parsed; raises InputError for what is no filter."""
+        return parse(self.filters) if self.filters else None

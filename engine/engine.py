@@ -43,22 +43,23 @@ class Engine:
         reranker: CrossEncoder | None,
         device: Device,
         settings: EngineSettings,
-        placed: Placed | None = None,
+        placed: Placed,
+        fusion: Fusion,
     ) -> None:
         """Takes parts that fit together; `Engine.open` finds and checks them.
 
-        `placed`: where recall and the pipeline are; None: recall on the CPU, searches stage by stage.
+        `placed`: where recall and the pipeline are; `fusion`: the weights of the final order.
         With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
         """
         self.collection = collection
         self.encoder = encoder
         self.reranker = reranker
         self.device = device
-        self.fusion = _fusion(collection, reranker, settings)
-        self.placed = placed or Placed(collection, collection.index, None, {})
+        self.fusion = fusion
+        self.placed = placed
         self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
-        self._searching = TwoStage(encoder, reranker, device, self.fusion, self.placed, self._batcher)
-        self._direct = ModelApi(collection, encoder, reranker, self._batcher)
+        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, self._batcher)
+        self._models = ModelApi(collection, encoder, reranker, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -96,7 +97,7 @@ class Engine:
                 )
             fusion = _fusion(opened, cross_encoder, chosen)
             placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
-            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed)
+            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion)
 
     def _warm_up(self) -> None:
         for model in filter(None, (self.encoder, self.reranker)):
@@ -116,11 +117,17 @@ class Engine:
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
-        return drive(self._searching.story(query, SearchSettings(**settings)))
+        return drive(self._two_stage.search(query, SearchSettings(**settings)))
 
-    async def asearch(self, query: str, *, client: str = "", **settings: Any) -> SearchResult:
-        """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device."""
-        return await drive_async(self._searching.story(query, SearchSettings(**settings), client), self._steps)
+    async def asearch(
+        self, query: str, settings: SearchSettings | None = None, *, client: str = "", **options: Any
+    ) -> SearchResult:
+        """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device.
+
+        Asked by `settings`, or by `options` as `search` is.
+        """
+        asked = SearchSettings(**options) if settings is None else settings
+        return await drive_async(self._two_stage.search(query, asked, client), self._steps)
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
@@ -129,13 +136,13 @@ class Engine:
         return [result for part in parts for result in self._together(part, chosen)]
 
     def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
-        return drive_together([self._searching.story(query, chosen) for query in queries])
+        return drive_together([self._two_stage.search(query, chosen) for query in queries])
 
     def embed(self, texts: Sequence[str], kind: TextKind = "query") -> npt.NDArray[np.float32]:
         """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
         if kind not in ("query", "passage"):
             raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return drive(self._direct.embed(texts, kind)).vectors
+        return drive(self._models.embed(texts, kind)).vectors
 
     async def aembed(
         self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: Truncate = "right", client: str = ""
@@ -144,7 +151,7 @@ class Engine:
 
         Raises InputError, also for a text longer than the model reads when `truncate` is never.
         """
-        return await drive_async(self._direct.embed(texts, kind, truncate=truncate, client=client), self._steps)
+        return await drive_async(self._models.embed(texts, kind, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
@@ -153,7 +160,7 @@ class Engine:
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """
-        return drive(self._direct.rerank(query, texts, ids)).passages
+        return drive(self._models.rerank(query, texts, ids)).passages
 
     async def arerank(
         self,
@@ -172,10 +179,10 @@ class Engine:
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.
         """
-        story = self._direct.rerank(
+        request = self._models.rerank(
             query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
         )
-        return await drive_async(story, self._steps)
+        return await drive_async(request, self._steps)
 
     @property
     def models(self) -> list[LoadedModel]:

@@ -1,86 +1,93 @@
-"""What a search answers with."""
+"""What is answered. Each class is declared here once: it is what Python gets, the JSON over HTTP, and the OpenAPI."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+
+DegradedCode = Literal["no_reranker", "fewer_candidates", "cut_short", "fewer_finalists", "fewer_reread", "late"]
 
 
 @dataclass(frozen=True, slots=True)
+class Degraded:
+    """What was left undone, by what was really done. As a text it is its sentence.
+
+    no_reranker:      the collection has no reranker, so hits are in recall's order
+    fewer_candidates: the time sufficed for fewer candidates, which was known before they were read
+    cut_short:        time ran out while candidates were read
+    fewer_finalists:  all candidates were read, but fewer by all layers
+    fewer_reread:     fewer were read again, window by window
+    late:             all was done, after the budget's end
+    """
+
+    code: DegradedCode
+    text: Annotated[str, Field(description="The same as a sentence, with how many were read")]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One passage of the answer.
 
-    id:           the passage's; `document` is the id of the document that it is, or is a chunk of
-    score:         the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)`
-                   (see `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Passages
-                   that were read again stand before the others that all layers read, these before those that only
-                   an early exit read, and these before all others: scores compare within each of the four.
-    recall_score:  cosine of query and passage
-    recall_rank:   place in recall's order, from 1
-    rerank_score:  the cross-encoder's logit, None when the passage was not reranked; its early exit's where a budget
-                   left no time for all layers; of a passage that was read again its own and its best window's together
-                   (see `maxp.Windows.with_best`)
-    lexical_score: how much of the query's words the passage holds, and holds close together, 0 to 1 (see
-                   `lexical.Lexicon.scores`); None when nothing was to be reranked
+    score: the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)` (see
+        `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Passages that were read again
+        stand before the others that all layers read, these before those that only an early exit read, and these before
+        all others: scores compare within each of the four.
+    rerank_score: the early exit's logit where a budget left no time for all layers; of a passage that was read again
+        its own and its best window's together (see `maxp.Windows.with_best`)
+    lexical_score: see `lexical.Lexicon.scores`
     """
 
-    id: str
-    document: str
-    text: str
+    rank: Annotated[int, Field(description="Place in the answer, from 1")]
+    id: Annotated[str, Field(description="The passage's id")]
+    document: Annotated[str, Field(description="Id of the document that the passage is, or is a chunk of")]
+    text: Annotated[str, Field(description="Left out over HTTP where it is not wanted")] = ""
     title: str
     metadata: dict[str, Any]
-    score: float
-    recall_score: float
-    recall_rank: int
-    rerank_score: float | None = None
-    lexical_score: float | None = None
+    score: Annotated[float, Field(description="The final score; the recall score where the passage was not reranked")]
+    recall_score: Annotated[float, Field(description="Cosine of query and passage")]
+    recall_rank: Annotated[int, Field(description="Place in recall's order, from 1")]
+    rerank_score: Annotated[float | None, Field(description="The cross-encoder's logit; null where it read nothing")]
+    lexical_score: Annotated[
+        float | None,
+        Field(description="How much of the query's words the passage holds, and close together, 0 to 1"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds: `queue` is waiting for the device, `total` from the call to the answer.
-
-    A search that is resident on a GPU is one piece of work there, which counts as `rerank`.
-    """
+    """Milliseconds. A search that is resident on a GPU is one piece of work there, which counts as `rerank`."""
 
     tokenize: float = 0.0
     encode: float = 0.0
     recall: float = 0.0
     fetch: float = 0.0
-    queue: float = 0.0
+    queue: Annotated[float, Field(description="Waiting for the device")] = 0.0
     rerank: float = 0.0
-    total: float = 0.0
+    total: Annotated[float, Field(description="From the call to the answer")] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits, best first, and how they came about.
-
-    reranked:   candidates that the cross-encoder scored (0: recall's order)
-    finalists:  of these, the ones that all its layers read; the others only those up to its early exit
-    reread:     of these, the ones that it read again, window by window (see `scoring.maxp`): they are the first hits
-    candidates: passages that recall gave
-    degraded:   why fewer than all candidates were reranked, or those wanted not read again, or how late the answer is;
-                None when none of these applies
-    truncated:  whether the query was longer than the models read
-    device:     where it ran
-    version:    of the collection that was searched
-    """
+    """The hits of one query, best first, and how they came about."""
 
     query: str
     hits: list[Hit]
     timings: Timings
-    reranked: int
-    candidates: int
-    degraded: str | None
-    truncated: bool
-    device: str
-    version: str = ""
-    finalists: int = 0
-    reread: int = 0
+    candidates: Annotated[int, Field(description="Passages that recall gave")]
+    reranked: Annotated[int, Field(description="Of these, the ones that the cross-encoder read (0: recall's order)")]
+    finalists: Annotated[int, Field(description="Of these, the ones that all its layers read")]
+    reread: Annotated[int, Field(description="Of these, the ones that it read again, window by window: the first hits")]
+    degraded: Annotated[Degraded | None, Field(description="What was asked for and not done, or how late it is")]
+    truncated: Annotated[bool, Field(description="Whether the query was longer than the models read")]
+    device: Annotated[str, Field(description="Where it ran")]
+    version: Annotated[str, Field(description="Of the collection that was searched")]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -108,7 +115,7 @@ class RerankResult:
     passages: list[Reranked]
     tokens: int
     timings: Timings
-    degraded: str | None = None
+    degraded: Degraded | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ import pytest
 from tandem.engine.collection.ragged import Ragged
 from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.scheduling.job import Job
-from tandem.engine.scheduling.scheduler import form
-from tandem.engine.scoring.fusion import Fusion
+from tandem.engine.scheduling.micro_batch import form
+from tandem.engine.scoring.fusion import Fusion, rank
 from tandem.engine.scoring.lexical import Lexicon
-from tandem.engine.scoring.ranking import rank
 from tandem.engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
 
 BERT_PAIR = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))

@@ -13,7 +13,8 @@ from ..collection import Progress, write_fusion
 from ..collection.report import silent
 from ..engine import Engine
 from ..errors import CorpusError, InputError
-from ..scoring.fusion import Domain, Fusion, fit_fusion, mean_ndcg
+from ..scoring.fit import Domain, fit_fusion, mean_ndcg
+from ..scoring.fusion import Fusion
 from .beir import read_judged
 from ..result import Hit
 

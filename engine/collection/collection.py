@@ -45,6 +45,17 @@ class Place:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stored passage: its id, its document's id, its text, title and metadata."""
+
+    id: str
+    document: str
+    text: str
+    title: str
+    metadata: dict[str, Any]
+
+
 class Collection:
     """One version of an indexed corpus; a row is a passage. Immutable, so any number of threads may read it.
 
@@ -178,6 +189,12 @@ class Collection:
     def metadata(self, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """What else the rows of the corpus held."""
         return [json.loads(text) if text else {} for text in self._metadata.strings(rows)]
+
+    def passages(self, rows: npt.ArrayLike) -> list[Passage]:
+        """The passages `rows` (int [m]) with all that is told of them."""
+        rows = np.asarray(rows, dtype=np.int64)
+        columns = (self.ids(rows), self.documents(rows), self.texts(rows), self.titles(rows), self.metadata(rows))
+        return [Passage(*fields) for fields in zip(*columns, strict=True)]
 
     def row_of(self, identity: str) -> int:
         """The row of a passage's id, by binary search; raises InputError when there is none."""

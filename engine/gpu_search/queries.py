@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..recall.nearest import Recalled
-from ..scoring.ranking import Ranking
+from ..scoring.fusion import Ranking
 from ..text.tokens import TokenBatch
 from .rerank_step import FIELDS, QueryTerms
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from concurrent.futures import Future
 from functools import cache
 
 from ..config import SearchSettings
 from ..scheduling.batcher import Batcher
-from ..scheduling.job import Job, Served
-from ..scheduling.request_steps import Clock, served_to
+from ..scheduling.job import Job
+from ..scheduling.request_steps import Clock
 from ..scoring.lexical import Lexicon
 from ..text.tokens import Ids
 from .pipeline import Pipeline
@@ -32,22 +30,22 @@ class Searches:
             not settings.rerank
             or settings.read < settings.candidates
             or settings.reread
-            or settings.filters
+            or settings.filter is not None
             or not self._pipeline.takes(settings.candidates)
         ):
             return False
         seconds = self._model(settings).cost.seconds(1, 1) * (1 + self._batcher.waiting_jobs)
         return clock.deadline is None or time.monotonic() + seconds <= clock.deadline
 
-    def search(
+    async def search(
         self, encoder: Ids, reranker: Ids, settings: SearchSettings, clock: Clock, client: str = ""
-    ) -> Generator[Future[Served], Served | None, PipelineOutput | None]:
+    ) -> PipelineOutput | None:
         """The best candidates of a query, given as each model reads it; None where it exceeds the largest buffer.
 
         encoder: int32 ids with special tokens; reranker: int32 ids without
         """
         job = Job(self._model(settings), joined(encoder, reranker), urgent=True, client=client)
-        served = served_to((yield self._batcher.submit(job)))
+        served = await self._batcher.run(job)
         clock.spent(queue=served.queued, rerank=served.running)
         found: PipelineOutput | None = served.results[0]
         return found

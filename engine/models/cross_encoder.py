@@ -68,11 +68,11 @@ class CrossEncoder(LoadedModel):
 
     def run(self, batch: TokenBatch) -> Sequence[np.float32 | InferenceError]:
         """One micro-batch of joined pairs → their logits (see `job.Model`)."""
-        return self._checked(self.compute(batch))
+        return self._checked(self.runtime.run(batch))
 
     def run_until(self, batch: TokenBatch, stop: Stop) -> Sequence[np.float32 | InferenceError]:
         """The same for the first of the pairs, until `stop` says so (see `job.Interruptible`)."""
-        return self._checked(self.compute(batch, stop))
+        return self._checked(self.runtime.run_until(batch, stop))
 
     def _checked(self, logits: Rows) -> list[np.float32 | InferenceError]:
         bad = InferenceError(f"{self.artifact.manifest.name} gave a logit that is not finite for a passage")

@@ -49,7 +49,7 @@ class BiEncoder(LoadedModel):
 
     def run(self, batch: TokenBatch) -> Sequence[Rows | InferenceError]:
         """One micro-batch of sequences as the model reads them → their unit vectors (see `job.Model`)."""
-        vectors = self._normalized(self.compute(batch))
+        vectors = self._normalized(self.runtime.run(batch))
         good: list[bool] = np.all(np.isfinite(vectors), axis=1).tolist()
         bad = InferenceError(f"{self.artifact.manifest.name} gave a vector that is not finite for this text")
         return [vector if fine else bad for vector, fine in zip(vectors, good, strict=True)]

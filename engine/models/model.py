@@ -10,7 +10,7 @@ import numpy as np
 
 from ..platform.device import Device
 from ..scheduling.cost_model import GPU_PROBES, PROBES, CostModel, Pace, learn
-from ..scheduling.job import Stop, serving_order
+from ..scheduling.job import serving_order
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import TokenBatch, cumulative
 from .artifact import Artifact, Precision
@@ -60,10 +60,6 @@ class LoadedModel:
             self.cost.unpadded(interruptible=self.runtime.stops)
         log.info("%s %s: best micro-batch %d tokens", self.artifact.manifest.name, self.precision, self.cost.tokens)
 
-    def compute(self, batch: TokenBatch, stop: Stop | None = None) -> Rows:
-        """One micro-batch through the graph: float32 [n, d] or [n]; fewer rows where `stop` ended it early."""
-        return self.runtime.run(batch) if stop is None else self.runtime.run_until(batch, stop)
-
     def compute_all(self, batch: TokenBatch) -> Rows:
         """Any number of sequences, length-sorted in micro-batches: float32 [n, d] or [n], in the batch's order."""
         lengths = batch.lengths
@@ -72,7 +68,7 @@ class LoadedModel:
         start = 0
         while start < len(order):
             stop = start + max(1, self.cost.most // max(1, int(lengths[order[start]])))
-            outputs.append(self.compute(batch.select(order[start:stop])))
+            outputs.append(self.runtime.run(batch.select(order[start:stop])))
             start = stop
         joined = np.concatenate(outputs)
         restored = np.empty_like(joined)
@@ -84,5 +80,5 @@ class LoadedModel:
         segments = np.zeros(len(ids), dtype=np.uint8) if self.tokenizer.segments else None
         batch = TokenBatch(ids, cumulative([width] * sequences), segments)
         start = time.perf_counter()
-        self.compute(batch)
+        self.runtime.run(batch)
         return time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 No timer and no sleep: the thread takes what is queued as soon as the device is free, so a lone request starts at once
 and batches grow by themselves under load. A request is one job with one future, however many sequences it has; a
-cursor remembers how far it was served. Clients take turns (see `fair_queue`): three passages do not wait for a
+cursor remembers how far it was served. Clients take turns (see `FairQueue`): three passages do not wait for a
 thousand, nor one caller for another's hundred requests. A sequence that waits more than once is scored once.
 """
 
@@ -16,15 +16,10 @@ from concurrent.futures import Future
 
 from ..errors import DeviceError, EngineClosed, Overloaded, TandemError
 from .dedup import Duplicates
-from .executor import never, run_isolated
-from .fair_queue import FairQueue
-from .job import Job, Served, Stop
-from .scheduler import Share, form, with_twins
+from .job import FairQueue, Job, Served, Stop
+from .micro_batch import Share, form, latest_end, never, run_isolated, scored_once
 
 log = logging.getLogger(__name__)
-# A micro-batch that can be interrupted ends by then, however many tokens it has: a watchdog takes one that runs for
-# long for stuck, and by reckoning 4,096 tokens of a model of 560 M parameters take a quarter of a minute on two cores.
-LONGEST_SECONDS = 1.0
 UNSERVED = "the engine was closed before this request was served"
 
 
@@ -41,7 +36,7 @@ class Batcher:
         self._waiting_tokens = 0
         self._urgent = FairQueue()
         self._normal = FairQueue()
-        self._twins = Duplicates()
+        self._duplicates = Duplicates()
         self._condition = threading.Condition()
         self._closed = False
         self._alone = False
@@ -86,6 +81,18 @@ class Batcher:
             (self._urgent if job.urgent else self._normal).append(job)
             self._condition.notify()
         return job.future
+
+    async def run(self, job: Job) -> Served:
+        """`submit`, and what became of it: for a request that is driven (see `request_steps`)."""
+        self.submit(job)
+        return await job
+
+    def time_left(self, deadline: float | None) -> float | None:
+        """Seconds of the device that a request may still have until `deadline`; None without one.
+
+        Jobs take turns, so each has its share.
+        """
+        return None if deadline is None else (deadline - time.monotonic()) / (1 + self.waiting_jobs)
 
     @property
     def broken(self) -> DeviceError | None:
@@ -156,7 +163,8 @@ class Batcher:
                     self._alone = len(self._urgent) + len(self._normal) == 1
                     shares = form(queue.in_turn(), time.monotonic(), alone=self._alone)
                     queue.rotate()
-                    return with_twins(shares, self._twins)
+                    compared = any(share.job.compared for share in shares)
+                    return scored_once(shares, self._duplicates) if compared else shares
                 self._condition.wait()
 
     def _interrupts(self, shares: Sequence[Share]) -> Stop:
@@ -165,9 +173,7 @@ class Batcher:
         job = shares[0].job
         if job.urgent:
             return never
-        longest = max(share.job.lengths[row] for share in shares for row in share.rows)
-        deadlines = [share.job.deadline for share in shares if share.job.deadline is not None]
-        latest = min([*deadlines, time.monotonic() + LONGEST_SECONDS]) - job.model.cost.seconds(1, longest)
+        latest = latest_end(shares)
         alone = self._alone
 
         def stop() -> bool:
@@ -180,7 +186,8 @@ class Batcher:
     def _compare(self, queue: FairQueue) -> None:
         """With more than one job waiting, find out which of their sequences are the same."""
         for job in queue if len(queue) > 1 else ():
-            self._twins.add(job)
+            if not job.compared:
+                self._duplicates.add(job)
 
     def _drop_done(self, queue: FairQueue) -> None:
         """Before they cost anything: abandoned jobs, and jobs whose next micro-batch would end past their deadline."""
@@ -189,7 +196,8 @@ class Batcher:
             job.skip_answered()
             if job.future.done() or not job.waiting or _late(job, now):
                 queue.remove(job)
-                self._twins.discard(job)
+                if job.compared:
+                    self._duplicates.discard(job)
                 self._waiting_tokens -= len(job.batch.ids)
                 job.finish()
 

@@ -100,8 +100,10 @@ class CostModel:
         seconds: npt.NDArray[np.float64] = self.call / together + self.token * lengths + self.square * lengths**2
         return self.drift * seconds
 
-    def fitting(self, lengths: npt.NDArray[np.int64], seconds: float) -> int:
-        """How many of the first sequences of `lengths` (tokens) fit into `seconds`."""
+    def fitting(self, lengths: npt.NDArray[np.int64], seconds: float | None) -> int:
+        """How many of the first sequences of `lengths` (tokens) fit into `seconds` (None: no limit)."""
+        if seconds is None:
+            return len(lengths)
         return int(np.searchsorted(np.cumsum(self.each(lengths)), seconds, side="right"))
 
     def _undrifted(self, sequences: int, width: int) -> float:

@@ -26,8 +26,7 @@ class Duplicates:
 
     def add(self, job: Job) -> None:
         """Compare a job's sequences with those of the jobs here; it takes the results that they have already."""
-        if job in self._keys:
-            return
+        job.compared = True
         self._keys[job] = keys = _keys(job)
         for row, key in enumerate(keys):
             owners = self._owners[key]

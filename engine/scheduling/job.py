@@ -1,11 +1,13 @@
-"""A job: the sequences that one request has for one model, and how far they were served."""
+"""A job: the sequences that one request has for one model, and how far they were served. And the queue it waits in."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,6 +52,16 @@ class Served:
     queued: float
     running: float
 
+    @property
+    def served(self) -> int:
+        """How many sequences have a result."""
+        return sum(result is not None for result in self.results)
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """float32 [n]: the results of a cross-encoder, NaN where the deadline came first."""
+        return np.array([np.nan if logit is None else logit for logit in self.results], dtype=np.float32)
+
 
 @dataclass(eq=False, slots=True)
 class Job:
@@ -72,6 +84,8 @@ class Job:
     queued_at: float = field(default_factory=time.monotonic)
     asked_at: float | None = None
     """When its request came, where this is not the request's first job: what was begun is finished first."""
+    compared: bool = False
+    """Whether its sequences are among those that `Duplicates` knows."""
     seconds: float = field(init=False)
     """What all of it takes, by the cost model."""
     started_at: float | None = None
@@ -83,6 +97,12 @@ class Job:
         self.order = serving_order(lengths, self.block).tolist()
         self.results = [None] * len(self.batch)
         self.seconds = float(self.model.cost.each(lengths).sum())
+
+    def __await__(self) -> Generator[Future[Served], None, Served]:
+        """Wait, inside a request that is driven (see `request_steps`), for what the device thread makes of the job."""
+        if not self.future.done():
+            yield self.future
+        return self.future.result()
 
     @property
     def waiting(self) -> int:
@@ -131,3 +151,52 @@ def serving_order(lengths: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.
     """int64 [n]: rows block by block as given, longest first inside each block, ties as given."""
     blocks = np.arange(len(lengths)) // max(block, 1)
     return np.lexsort((-lengths, blocks))
+
+
+class FairQueue:
+    """Waiting jobs. A client with a hundred of them has the same share of the device as a client with one.
+
+    A client's jobs stand in the order of arrival time plus the work they still need. A job of three passages passes one
+    of a thousand that came before it, but a thousand that have waited for as long as they take are passed by nobody;
+    equal jobs are finished one after the other. If they took turns, all would end together at the end of their time,
+    and under overload those that just miss it would have cost as much as the others.
+    """
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[str, list[Job]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Job]:
+        """Every job, in no order."""
+        for jobs in self._clients.values():
+            yield from jobs
+
+    def in_turn(self) -> list[Job]:
+        """Every client's first job, then every client's second, and so on."""
+        ordered = (sorted(jobs, key=_due) for jobs in self._clients.values())
+        return [job for together in zip_longest(*ordered) for job in together if job is not None]
+
+    def append(self, job: Job) -> None:
+        """Queue a job."""
+        self._clients.setdefault(job.client, []).append(job)
+        self._size += 1
+
+    def remove(self, job: Job) -> None:
+        """Take a job out."""
+        jobs = self._clients[job.client]
+        jobs.remove(job)
+        self._size -= 1
+        if not jobs:
+            del self._clients[job.client]
+
+    def rotate(self) -> None:
+        """The first client was served: it goes behind the others."""
+        if self._clients:
+            self._clients.move_to_end(next(iter(self._clients)))
+
+
+def _due(job: Job) -> float:
+    return (job.queued_at if job.asked_at is None else job.asked_at) + job.work

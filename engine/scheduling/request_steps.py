@@ -1,23 +1,24 @@
-"""A request as a story: a generator that yields futures of the device thread and is resumed with their results.
+"""A request as a coroutine that awaits jobs of the device thread: how it is driven, and the clock that times it.
 
-Written once, driven by blocking or by awaiting; its clock counts what each stage took and knows the deadline.
+Written once, a request is driven by blocking, together with others, or under asyncio. Plain `asyncio` coroutines cost
+some 80 µs more a search of three jobs than generators that resume themselves (bench/LOG.md), and need no machinery.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from ..errors import EngineClosed
 from ..result import Timings
 from .batcher import UNSERVED
-from .job import Served
 
 T = TypeVar("T")
-Steps = Generator[Future[Served], Served | None, T]
+Request = Coroutine[Future[Any], None, T]
 # Kept back from a budget for fusing the scores, fetching ten texts (0.3 ms) and what a micro-batch takes longer than
 # its estimate: with 2 ms, 2 of 12 searches of 250 ms came up to 2 ms late.
 FINISH_SECONDS = 0.005
@@ -56,106 +57,69 @@ class Clock:
         return Timings(**{stage: value * 1e3 for stage, value in self._seconds.items()}, total=total * 1e3)
 
 
-def drive(story: Steps[T], future: Future[Served] | None = None) -> T:
-    """Run a story to its end, blocking on each device stage; `future` is the one it already waits for."""
-    try:
-        waiting = next(story) if future is None else future
-        while True:
-            waiting = story.send(waiting.result())
-    except StopIteration as end:
-        result: T = end.value
-        return result
+def drive(request: Request[T]) -> T:
+    """Run a request to its end, blocking while a job runs."""
+    return drive_together([request])[0]
 
 
-def drive_together(stories: Sequence[Steps[T]]) -> list[T]:
-    """Run stories to their ends, stage by stage: what all of them wait for is on the device together."""
-    steps = [advance(story, None) for story in stories]
-    while any(isinstance(step, Future) for step in steps):
-        steps = [
-            advance(story, step.result()) if isinstance(step, Future) else step
-            for story, step in zip(stories, steps, strict=True)
-        ]
-    return [step for step in steps if not isinstance(step, Future)]
+def drive_together(requests: Sequence[Request[T]]) -> list[T]:
+    """Run requests to their ends, job by job: what all of them wait for is on the device together.
 
-
-async def drive_async(story: Steps[T], steps: ThreadPoolExecutor) -> T:
-    """Run a story to its end, its own work on `steps`, awaiting its result; cancelling it drops what waits.
-
-    Raises EngineClosed, besides what the story raises, when `steps` is shut down before the end.
+    Raises what the first of them raises; the others are dropped then.
     """
-    awaited = _Awaited(story, steps)
     try:
-        return await asyncio.wrap_future(awaited.result)
+        outcomes = [advance(request) for request in requests]
+        while any(isinstance(outcome, Future) for outcome in outcomes):
+            for place, outcome in enumerate(outcomes):
+                if isinstance(outcome, Future):
+                    outcome.exception()  # waits; the request itself raises it
+                    outcomes[place] = advance(requests[place])
+        return [outcome for outcome in outcomes if not isinstance(outcome, Future)]
+    finally:
+        for request in requests:
+            request.close()
+
+
+async def drive_async(request: Request[T], steps: ThreadPoolExecutor) -> T:
+    """Run a request to its end, its own work on `steps`, awaiting its jobs; cancelling it drops the job it waits for.
+
+    Raises EngineClosed, besides what the request raises, when `steps` is shut down before the end.
+    """
+    try:
+        while isinstance(outcome := await _step(request, steps), Future):
+            with suppress(Exception):  # the request itself raises what its job failed with
+                await asyncio.wrap_future(outcome)
+        return outcome
+    finally:
+        with suppress(ValueError):  # a step that is under way ends by itself
+            request.close()
+
+
+async def _step(request: Request[T], steps: ThreadPoolExecutor) -> Future[Any] | T:
+    """Resume a request on `steps`: the future that it waits for next, or its result."""
+    try:
+        step = steps.submit(advance, request)
+    except RuntimeError as error:  # it is shut down
+        raise EngineClosed(UNSERVED) from error
+    try:
+        return await asyncio.wrap_future(step)
     except asyncio.CancelledError:
-        awaited.abandon()
+        if (task := asyncio.current_task()) is not None and not task.cancelling():
+            raise EngineClosed(UNSERVED) from None  # not this request was cancelled, but all that waits for `steps`
+        step.add_done_callback(_drop)
         raise
 
 
-class _Awaited(Generic[T]):
-    """A story that goes from `steps` to the device and back by itself: the event loop is woken once, for the result.
-
-    A wake-up of a thread costs some 50 µs, and a loop that is busy answering others may take milliseconds.
-    """
-
-    def __init__(self, story: Steps[T], steps: ThreadPoolExecutor) -> None:
-        self.result: Future[T] = Future()
-        self._story = story
-        self._steps = steps
-        self._waiting: Future[Served] | None = None
-        self._go_on(None)
-
-    def abandon(self) -> None:
-        """Nobody waits for the result: drop the job on the device, or the one that a step under way submits."""
-        self.result.cancel()
-        if (waiting := self._waiting) is not None:
-            waiting.cancel()
-
-    def _go_on(self, waited: Future[Served] | None) -> None:
-        self._waiting = None  # its callbacks lead here: a ring that only the garbage collector would open
-        try:
-            step = self._steps.submit(self._advance, waited)
-        except RuntimeError:  # it is shut down
-            self._fail(EngineClosed(UNSERVED))
-        else:
-            step.add_done_callback(self._stepped)
-
-    def _stepped(self, step: Future[None]) -> None:
-        if step.cancelled():
-            self._fail(EngineClosed(UNSERVED))
-
-    def _advance(self, waited: Future[Served] | None) -> None:
-        if self.result.cancelled():
-            return
-        try:
-            outcome = advance(self._story, None if waited is None else waited.result())
-        except BaseException as error:  # whatever it is, whoever awaits the result must hear of it
-            self._fail(error)
-            return
-        if not isinstance(outcome, Future):
-            if self.result.set_running_or_notify_cancel():
-                self.result.set_result(outcome)
-            return
-        self._waiting = outcome  # before the look at `result`, as `abandon` cancels that first
-        if self.result.cancelled():
-            outcome.cancel()
-        else:
-            outcome.add_done_callback(self._go_on)
-
-    def _fail(self, error: BaseException) -> None:
-        if self.result.set_running_or_notify_cancel():
-            self.result.set_exception(error)
+def _drop(step: Future[Any]) -> None:
+    """Drop the job that a step under way submitted for nobody."""
+    if not step.cancelled() and step.exception() is None and isinstance(job := step.result(), Future):
+        job.cancel()
 
 
-def advance(story: Steps[T], served: Served | None) -> Future[Served] | T:
-    """Resume a story (None: begin it): the future it waits for next, or its result when that was all."""
+def advance(request: Request[T]) -> Future[Any] | T:
+    """Begin or resume a request: the future it waits for next, or its result when that was all."""
     try:
-        return next(story) if served is None else story.send(served)
+        return request.send(None)
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def served_to(sent: Served | None) -> Served:
-    if sent is None:
-        raise TypeError("a story is resumed with what the device thread served")
-    return sent

@@ -12,14 +12,12 @@ from ..collection import Collection
 from ..errors import InputError
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder, TextKind
-from ..result import Embedded, Reranked, RerankResult
+from ..result import Degraded, Embedded, Reranked, RerankResult
 from ..scheduling.batcher import Batcher
-from ..scheduling.job import Job
-from ..scheduling.request_steps import Clock, Steps, served_to
-from ..text.tokenizer import Tokenizer
+from ..scheduling.job import Job, Served
+from ..scheduling.request_steps import Clock
+from ..text.tokenizer import Tokenizer, checked, checked_all
 from ..text.tokens import CutSide, TokenBatch, Truncate
-from ..text.validation import checked, checked_all
-from .reranking import cut_short
 
 
 class ModelApi:
@@ -33,9 +31,9 @@ class ModelApi:
         self._reranker = reranker
         self._batcher = batcher
 
-    def embed(
+    async def embed(
         self, texts: Sequence[str], kind: TextKind | None, *, truncate: Truncate = "right", client: str = ""
-    ) -> Steps[Embedded]:
+    ) -> Embedded:
         """See `Engine.aembed`."""
         clock = Clock(None)
         tokenizer = self._encoder.tokenizer
@@ -51,11 +49,11 @@ class ModelApi:
         batch = tokenizer.single(ids, side)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(self._encoder, batch, client=client))))
+        served = await self._batcher.run(Job(self._encoder, batch, client=client))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
-    def rerank(
+    async def rerank(
         self,
         query: str,
         texts: Sequence[str] | None,
@@ -65,7 +63,7 @@ class ModelApi:
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
         client: str = "",
-    ) -> Steps[RerankResult]:
+    ) -> RerankResult:
         """See `Engine.arerank`."""
         reranker = self._needed_reranker()
         if (texts is None) == (ids is None):
@@ -87,7 +85,7 @@ class ModelApi:
         pairs = tokenizer.pairs(query_ids, passages, side)
         clock.lap("tokenize")
 
-        served = served_to((yield self._batcher.submit(Job(reranker, pairs, deadline=clock.deadline, client=client))))
+        served = await self._batcher.run(Job(reranker, pairs, deadline=clock.deadline, client=client))
         clock.spent(queue=served.queued, rerank=served.running)
         logits = _filled(served.results)
         if ids is not None:
@@ -102,7 +100,7 @@ class ModelApi:
             )
             for row in np.argsort(-logits, kind="stable")
         ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings(), cut_short(served))
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), _cut_short(served))
 
     def _passages(
         self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer, side: CutSide
@@ -133,6 +131,13 @@ def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> Non
             f"{what} {int(np.argmax(long))} is longer than the {max_length} tokens that the model reads, and "
             "truncation was turned off"
         )
+
+
+def _cut_short(served: Served) -> Degraded | None:
+    """Whether a deadline left sequences of a job without a result."""
+    if served.served == len(served.results):
+        return None
+    return Degraded("cut_short", f"budget: {served.served} of {len(served.results)} passages were scored in time")
 
 
 def _filled(results: list[Any]) -> npt.NDArray[np.float32]:

@@ -1,36 +1,45 @@
-"""Two-stage search. `TwoStage.story` is the whole story."""
+"""A two-stage search: `TwoStage.search` is all of it, from the query to its hits."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from concurrent.futures import Future
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import SearchSettings
+from ..errors import InferenceError
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder
-from ..platform.device import Device
 from ..recall import RowMask
-from ..recall.nearest import Recalled
-from ..result import Hit, SearchResult
+from ..recall.nearest import Nearest, Recalled
+from ..result import Degraded, Hit, SearchResult
 from ..scheduling.batcher import Batcher
-from ..scheduling.job import Job, Served
-from ..scheduling.request_steps import Clock, Steps, served_to
-from ..scoring.fusion import Fusion, Scores
-from ..scoring.ranking import Ranking, rank
-from ..text.tokens import Ids, TokenBatch, cumulative
-from ..text.validation import checked
-from .candidates import Candidates, Scored
+from ..scheduling.job import Job
+from ..scheduling.request_steps import Clock
+from ..scoring.fusion import Fusion, Ranking, Scored, Scores, rank
+from ..text.tokenizer import checked
+from ..text.tokens import Ids, TokenBatch, pack
+from .candidates import Candidates
 from .placement import Placed
-from .recall_stage import RecallStage
 from .reranking import Reranking
 
 # First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
 RECALLS = 128
-NO_RERANKER = "the collection has no reranker: hits are in recall's order"
+NO_RERANKER = Degraded("no_reranker", "the collection has no reranker: hits are in recall's order")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as both models read it, without special tokens; `cut`: it was longer than the encoder reads."""
+
+    text: str
+    encoder_ids: Ids
+    reranker_ids: Ids
+    cut: bool
 
 
 class TwoStage:
@@ -40,7 +49,7 @@ class TwoStage:
         self,
         encoder: BiEncoder,
         reranker: CrossEncoder | None,
-        device: Device,
+        device: str,
         fusion: Fusion,
         placed: Placed,
         batcher: Batcher,
@@ -53,140 +62,160 @@ class TwoStage:
         self._placed = placed
         self._batcher = batcher
         self._reranking = None if reranker is None else Reranking(reranker, fusion, batcher)
-        self._resident = placed.searches(batcher)
-        self._recall = lru_cache(RECALLS)(self._make_recall)
+        self._on_gpu = placed.searches(batcher)
+        self._stages = lru_cache(RECALLS)(self._recall_stage)
 
-    def story(self, query: str, settings: SearchSettings, client: str = "") -> Steps[SearchResult]:
-        """Tokenise, recall, rerank, fetch."""
-        clock = Clock(settings.budget_ms)
-        encoder_ids, reranker_ids, truncated = self._tokenize(checked(query, "the query"))
+    async def search(self, text: str, asked: SearchSettings, client: str = "") -> SearchResult:
+        """Tokenise, recall, rerank, fetch; on a GPU the middle two in one piece where the search allows it."""
+        clock = Clock(asked.budget_ms)
+        query = self._tokenize(checked(text, "the query"))
         clock.lap("tokenize")
+        if self._on_gpu is not None and self._on_gpu.takes(asked, clock):
+            whole = await self._search_on_gpu(query, asked, clock, client)
+            if whole is not None:
+                return whole
 
-        whole = yield from self._on_device(query, encoder_ids, reranker_ids, truncated, settings, clock, client)
-        if whole is not None:
-            return whole
-        clock.mark()
-        allowed = None if (wanted := settings.filter()) is None else self._collection.allowed(wanted)
-        clock.lap("recall")
-        served = served_to((yield self._submit_recall(encoder_ids, settings.candidates, allowed, client)))
-        recalled: Recalled = served.results[0]
-        clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
-
-        scored = Scored.nothing(len(recalled.rows), NO_RERANKER if settings.rerank else None)
-        lexical, evidence = None, recalled.scores
-        if settings.rerank and self._reranking is not None:
-            passages, lexical = self._read(reranker_ids, recalled, clock)
+        recalled = await self._recall(query, asked, clock, client)
+        lexical, evidence, degraded = None, recalled.scores, None
+        scored, passages = Scored.nothing(len(recalled.rows)), None
+        if asked.rerank and self._reranking is not None:
+            passages, lexical = self._read(query, recalled, clock)
             evidence = self._fusion.evidence(recalled.scores, lexical)
-            truncated |= self._cuts(reranker_ids, passages)
-            scored = yield from self._reranking.score(
-                Candidates(reranker_ids, passages, evidence, clock, client),
-                count=settings.read, finalists=settings.read_whole, reread=settings.reread or 0,
-            )  # fmt: skip
+            candidates = Candidates(query.reranker_ids, passages, evidence, clock, client)
+            scored, degraded = await self._reranking.score(candidates, asked)
+        elif asked.rerank:
+            degraded = NO_RERANKER
 
-        ranking = rank(recalled.scores, evidence, scored.logits, self._fusion, scored.early, scored.again)
-        hits = self._hits(recalled, lexical, ranking, settings.top_k, clock)
+        ranking = rank(recalled.scores, evidence, scored, self._fusion)
         return self._result(
-            query, hits, clock, reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
-            candidates=len(recalled.rows), truncated=truncated, degraded=scored.degraded,
+            query, self._hits(recalled, lexical, ranking, asked.top_k, clock), clock, passages, degraded,
+            candidates=len(recalled.rows), reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
         )  # fmt: skip
 
-    def _on_device(
-        self,
-        query: str,
-        encoder_ids: Ids,
-        reranker_ids: Ids,
-        truncated: bool,
-        settings: SearchSettings,
-        clock: Clock,
-        client: str,
-    ) -> Generator[Future[Served], Served | None, SearchResult | None]:
-        """A whole search on the device; None where it goes stage by stage, also since its pairs exceed the buffers."""
-        if self._resident is None or not self._resident.takes(settings, clock):
+    async def _search_on_gpu(
+        self, query: Query, asked: SearchSettings, clock: Clock, client: str
+    ) -> SearchResult | None:
+        """The whole search on the device; None where its pairs exceed the buffers there."""
+        if self._on_gpu is None:
             return None
-        single = self._encoder.tokenizer.single(_one(encoder_ids)).ids
-        found = yield from self._resident.search(single, reranker_ids, settings, clock, client)
+        single = self._encoder.tokenizer.single(pack([query.encoder_ids])).ids
+        found = await self._on_gpu.search(single, query.reranker_ids, asked, clock, client)
         if found is None:
             return None
-        recalled, lexical, ranking = found.by_place(min(settings.candidates, len(self._collection)))
-        hits = self._hits(recalled, lexical, ranking, settings.top_k, clock)
-        truncated |= self._cuts(reranker_ids, self._collection.tokens(found.rows))
+        recalled, lexical, ranking = found.by_place(min(asked.candidates, len(self._collection)))
         count = len(recalled.rows)
         return self._result(
-            query, hits, clock, reranked=count, finalists=count, candidates=count, truncated=truncated, degraded=None
-        )
+            query, self._hits(recalled, lexical, ranking, asked.top_k, clock), clock,
+            self._collection.tokens(found.rows), None, candidates=count, reranked=count, finalists=count, reread=0,
+        )  # fmt: skip
 
-    def _tokenize(self, query: str) -> tuple[Ids, Ids, bool]:
-        """Ids for the encoder and for the reranker (the same where tokenizers agree), and whether something was cut."""
+    def _tokenize(self, text: str) -> Query:
+        """Ids for the encoder and for the reranker: the same where tokenizers agree."""
         tokenizer = self._encoder.tokenizer
-        text, cut = tokenizer.cut(self._encoder.prompted(query, "query"))
-        ids = tokenizer.encode(text)
-        reranker_ids = ids
+        prompted, cut = tokenizer.cut(self._encoder.prompted(text, "query"))
+        ids = reranker_ids = tokenizer.encode(prompted)
         if self._reranker is not None and (
-            text != query or self._reranker.tokenizer.fingerprint != tokenizer.fingerprint
+            prompted != text or self._reranker.tokenizer.fingerprint != tokenizer.fingerprint
         ):
-            reranker_ids = self._reranker.tokenizer.encode(self._reranker.tokenizer.cut(query)[0])
-        return ids, reranker_ids, cut or len(ids) > tokenizer.text_room
+            reranker_ids = self._reranker.tokenizer.encode(self._reranker.tokenizer.cut(text)[0])
+        return Query(text, ids, reranker_ids, cut or len(ids) > tokenizer.text_room)
 
-    def _submit_recall(self, ids: Ids, candidates: int, allowed: RowMask | None, client: str) -> Future[Served]:
-        tokenizer = self._encoder.tokenizer
-        k = min(candidates, len(self._collection))
-        batch = tokenizer.single(_one(ids))
-        return self._batcher.submit(Job(self._recall(k, allowed), batch, urgent=True, client=client))
+    async def _recall(self, query: Query, asked: SearchSettings, clock: Clock, client: str) -> Recalled:
+        clock.mark()
+        allowed = None if asked.filter is None else self._collection.allowed(asked.filter)
+        clock.lap("recall")
+        stage = self._stages(min(asked.candidates, len(self._collection)), allowed)
+        batch = self._encoder.tokenizer.single(pack([query.encoder_ids]))
+        served = await self._batcher.run(Job(stage, batch, urgent=True, client=client))
+        recalled: Recalled = served.results[0]
+        clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
+        return recalled
 
-    def _make_recall(self, k: int, allowed: RowMask | None) -> RecallStage:
+    def _recall_stage(self, k: int, allowed: RowMask | None) -> RecallStage:
         index = self._placed.index if allowed is None else self._placed.under(allowed)
         return RecallStage(self._encoder, index, k)
 
-    def _read(self, query: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
+    def _read(self, query: Query, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
         """The candidates' token ids, and how much of the query's words each holds."""
         clock.mark()
         passages = self._collection.tokens(recalled.rows)
-        lexical = self._collection.lexicon.scores(query, passages)
+        lexical = self._collection.lexicon.scores(query.reranker_ids, passages)
         clock.lap("fetch")
         return passages, lexical
-
-    def _cuts(self, query: Ids, passages: TokenBatch) -> bool:
-        """Whether the query does not fit beside some passage."""
-        return self._reranker is not None and self._reranker.tokenizer.cuts_query(query, passages)
 
     def _hits(
         self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int, clock: Clock
     ) -> list[Hit]:
         clock.mark()
         places = ranking.places[:top_k]
-        rows = recalled.rows[places]
-        collection = self._collection
-        texts, titles = collection.texts(rows), collection.titles(rows)
-        ids, documents, metadata = collection.ids(rows), collection.documents(rows), collection.metadata(rows)
         hits = [
             Hit(
-                id=ids[i],
-                document=documents[i],
-                text=texts[i],
-                title=titles[i],
-                metadata=metadata[i],
+                rank=number,
+                id=passage.id,
+                document=passage.document,
+                text=passage.text,
+                title=passage.title,
+                metadata=passage.metadata,
                 score=float(ranking.scores[place]),
                 recall_score=float(recalled.scores[place]),
                 recall_rank=int(place) + 1,
                 rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
                 lexical_score=None if lexical is None else float(lexical[place]),
             )
-            for i, place in enumerate(places)
+            for number, (place, passage) in enumerate(
+                zip(places, self._collection.passages(recalled.rows[places]), strict=True), start=1
+            )
         ]
         clock.lap("fetch")
         return hits
 
     def _result(
-        self, query: str, hits: list[Hit], clock: Clock, *, degraded: str | None, **counted: Any
+        self,
+        query: Query,
+        hits: list[Hit],
+        clock: Clock,
+        passages: TokenBatch | None,
+        degraded: Degraded | None,
+        **counted: int,
     ) -> SearchResult:
-        """What is answered; late is degraded too."""
+        """What is answered; late is degraded too. `passages`: what the reranker read beside the query."""
         if degraded is None and (late := clock.late()) > 0:
-            degraded = f"budget: answered {late * 1e3:.0f} ms late"
+            degraded = Degraded("late", f"budget: answered {late * 1e3:.0f} ms late")
+        cut = query.cut
+        if passages is not None and self._reranker is not None:
+            cut |= self._reranker.tokenizer.cuts_query(query.reranker_ids, passages)
         return SearchResult(
-            query=query, hits=hits, timings=clock.timings(), degraded=degraded, device=self._device.kind,
-            version=self._collection.version, **counted,
+            query=query.text, hits=hits, timings=clock.timings(), degraded=degraded, truncated=cut,
+            device=self._device, version=self._collection.version, **counted,
         )  # fmt: skip
 
 
-def _one(ids: Ids) -> TokenBatch:
-    return TokenBatch(ids, cumulative([len(ids)]))
+class RecallStage:
+    """The first stage as a model of the device thread: queries that wait together share one encoding and one search."""
+
+    def __init__(self, encoder: BiEncoder, index: Nearest, k: int) -> None:
+        self._encoder = encoder
+        self._index = index
+        self._k = k
+        self.cost = replace(encoder.cost)
+
+    def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
+        """The `k` nearest passages of each query of a micro-batch, as the encoder reads them (see `job.Model`)."""
+        start = time.perf_counter()
+        vectors = self._encoder.run(batch)
+        seconds = time.perf_counter() - start
+        found = iter(self._search([vector for vector in vectors if not isinstance(vector, Exception)], seconds))
+        return [vector if isinstance(vector, InferenceError) else next(found) for vector in vectors]
+
+    def _search(self, vectors: list[npt.NDArray[np.float32]], encode_seconds: float) -> list[Recalled]:
+        if not vectors:
+            return []
+        start = time.perf_counter()
+        scores, rows = self._index.search(np.stack(vectors), self._k)
+        spent = time.perf_counter() - start
+        # An inverted file on a GPU fills up with row -1 where its clusters held fewer.
+        found = [row >= 0 for row in rows]
+        return [
+            Recalled(row[real], score[real], encode_seconds, spent)
+            for row, score, real in zip(rows, scores, found, strict=True)
+        ]

@@ -18,7 +18,8 @@ import numpy as np
 import orjson
 
 from .. import errors
-from ..result import Embedded, Reranked, RerankResult, Timings
+from ..config import SearchSettings
+from ..result import Degraded, Embedded, Reranked, RerankResult, Timings
 from ..scheduling.cost_model import CostModel, Pace
 from . import rpc_calls
 from .backend import WorkerFault
@@ -91,12 +92,17 @@ def frame(document: Document, blob: bytes = b"") -> bytes:
 def call_frame(number: int, call: Call[Any]) -> bytes:
     """A call as a frame."""
     arguments = {field.name: getattr(call, field.name) for field in dataclasses.fields(call)}
+    if isinstance(call, rpc_calls.SearchCall):
+        arguments["settings"] = call.settings.model_dump()
     return frame({"id": number, "call": type(call).__name__, "arguments": arguments})
 
 
 def call_of(document: Document) -> Call[Any]:
     """The call in a frame."""
-    return _CALLS[document["call"]](**document["arguments"])
+    made, arguments = _CALLS[document["call"]], document["arguments"]
+    if made is rpc_calls.SearchCall:
+        arguments["settings"] = SearchSettings(**arguments["settings"])
+    return made(**arguments)
 
 
 def answer_frame(number: int, answer: Any) -> bytes:
@@ -147,7 +153,11 @@ def _cost(document: Document) -> CostModel:
 
 
 def _search(document: Document, blob: bytes) -> SearchResponse:
-    return SearchResponse(blob, Timings(**document["timings"]), document["degraded"])
+    return SearchResponse(blob, Timings(**document["timings"]), _degraded(document))
+
+
+def _degraded(document: Document) -> Degraded | None:
+    return document["degraded"] and Degraded(**document["degraded"])
 
 
 def _columns(answer: RerankResult) -> Document:
@@ -170,7 +180,7 @@ def _columns(answer: RerankResult) -> Document:
 
 def _rerank(document: Document, _: bytes) -> RerankResult:
     passages = [Reranked(*values) for values in zip(*document.pop("columns"), strict=True)]
-    return RerankResult(passages=passages, **{**document, "timings": Timings(**document["timings"])})
+    return RerankResult(passages, document["tokens"], Timings(**document["timings"]), _degraded(document))
 
 
 def _embed(document: Document, blob: bytes) -> Embedded:

@@ -6,20 +6,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from ..result import Timings
+from ..result import Degraded, Timings
 from .model_info import Facts
 from .tallies import LabelledCounts, Observed
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _TOKENS = tuple(2**power for power in range(4, 20))
-_DEGRADED = {
-    "candidates fitted": "fewer_candidates",
-    "finalists fitted": "fewer_finalists",
-    "ran out": "cut_short",
-    "best were read again": "fewer_reread",
-    "late": "late",
-}
 # What TEI counts as requests: those of the models. Probes, metrics and tokenising are none.
 _TEI_COUNTED = {
     "/embed", "/predict", "/rerank", "/similarity", "/v1/embeddings", "/embeddings", "/v1/rerank", "/v2/rerank",
@@ -77,11 +70,10 @@ class Metrics:
             gauge.clear()
             gauge.labels(value).set(1)
 
-    def degrade(self, why: str | None) -> None:
-        """An answer that was not reranked as asked for, or late; `why` is the engine's sentence."""
-        if why is not None:
-            reason = next((reason for part, reason in _DEGRADED.items() if part in why), "no_reranker")
-            self.degraded.labels(reason).inc()
+    def degrade(self, what: Degraded | None) -> None:
+        """An answer that is not all that was asked for, or late."""
+        if what is not None:
+            self.degraded.labels(what.code).inc()
 
     def refused(self, reason: str) -> None:
         """A connection was ended before there was a request."""

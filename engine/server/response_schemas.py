@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..result import SearchResult
 from .errors import Dialect
 
 
@@ -19,56 +20,10 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SearchHit(Answer):
-    """One passage of an answer; `text` is left out when it was not wanted."""
-
-    rank: int
-    id: str
-    document: str = Field(description="Id of the document that the passage is, or is a chunk of")
-    text: str = ""
-    title: str
-    metadata: dict[str, Any]
-    score: float = Field(description="The final score; the recall score where the passage was not reranked")
-    recall_score: float = Field(description="Cosine of query and passage")
-    recall_rank: int = Field(description="Place in recall's order, from 1")
-    rerank_score: float | None = Field(description="The cross-encoder's logit")
-    lexical_score: float | None = Field(
-        description="How much of the query's words the passage holds, and close together, 0 to 1"
-    )
-
-
-class Stages(Answer):
-    """Milliseconds; `queue` is waiting for the device, `total` from the call to the answer."""
-
-    tokenize: float
-    encode: float
-    recall: float
-    fetch: float
-    queue: float
-    rerank: float
-    total: float
-
-
-class SearchAnswer(Answer):
-    """The hits of one query, best first, and how they came about."""
-
-    query: str
-    hits: list[SearchHit]
-    reranked: int = Field(description="Candidates that the cross-encoder scored")
-    finalists: int = Field(description="Of these, the ones that all its layers read")
-    reread: int = Field(description="Of these, the ones that it read again, window by window: the first hits")
-    candidates: int = Field(description="Passages that recall gave")
-    degraded: str | None = Field(description="Why fewer were reranked or read again, or how late the answer is")
-    truncated: bool = Field(description="Whether the query was longer than the models read")
-    device: str
-    timings: Stages
-    version: str = Field(description="Of the collection")
-
-
 class SearchAnswers(Answer):
     """An answer for each of `queries`, in their order."""
 
-    results: list[SearchAnswer]
+    results: list[SearchResult]
 
 
 class CollectionRow(Answer):

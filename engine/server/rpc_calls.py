@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..config import SearchSettings
 from ..engine import Engine
 from ..models.encoder import TextKind
 from ..result import Embedded, RerankResult
@@ -29,14 +30,14 @@ class Call(Generic[Answer]):
 
 @dataclass(frozen=True, slots=True)
 class SearchCall(Call[SearchResponse]):
-    """Two-stage search; `settings` are those of `SearchSettings`, `return_text` is whether hits have their texts."""
+    """Two-stage search; `return_text` is whether hits have their texts."""
 
     query: str
-    settings: Mapping[str, Any]
+    settings: SearchSettings
     return_text: bool = True
 
     async def run(self, engine: Engine) -> SearchResponse:
-        result = await engine.asearch(self.query, client=self.client, **self.settings)
+        result = await engine.asearch(self.query, self.settings, client=self.client)
         return found(result, return_text=self.return_text)
 
 

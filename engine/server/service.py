@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..config import SearchSettings
 from ..engine import Engine
 from ..models.encoder import TextKind
-from ..result import Embedded, RerankResult, Timings
+from ..result import Degraded, Embedded, RerankResult, Timings
 from ..scoring.maxp import window_pair
 from ..text.tokens import Truncate
 from . import telemetry
@@ -41,7 +41,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics() if host is None else host.metrics
         self.host = host or Host(None, None, self.metrics, close_after=settings.timeout_ms / 1e3)
-        self.admission = Admission(settings.max_queue_tokens, settings.max_concurrent_requests)
+        self.admission = Admission(settings.queue_tokens, settings.max_concurrent_requests)
         self.in_flight: set[InFlight] = set()
         self.draining = False
         self.closing = False
@@ -89,8 +89,7 @@ class Service:
         """Searches that are admitted together or not at all."""
         work = sum((self._search_work(lease.facts, query, chosen) for query in queries), Work(0, 0.0))
         with self.admission.reserve(work, remaining, client):
-            settings = chosen.model_dump()
-            calls = [SearchCall(client, query, settings, return_text) for query in queries]
+            calls = [SearchCall(client, query, chosen, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
         for result in results:
             self._answered(result.timings, None, result.degraded)
@@ -219,7 +218,7 @@ class Service:
                 which = what if what == "the query" else f"{what} {place}"
                 raise Failure("validation", f"{which} has {len(text)} characters; the limit is {limit}", param=what)
 
-    def _answered(self, timings: Timings, tokens: int | None, degraded: str | None) -> None:
+    def _answered(self, timings: Timings, tokens: int | None, degraded: Degraded | None) -> None:
         self.metrics.timings(timings, tokens)
         self.metrics.degrade(degraded)
         telemetry.stages(timings, degraded)

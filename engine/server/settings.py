@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -19,10 +19,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from ..config import EngineSettings
+from ..config import EngineOptions
 from ..errors import InputError
-from ..models.artifact import Precision
-from ..models.runtime import RuntimeWish
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
@@ -30,8 +28,8 @@ SHORTEST_KEY = 16
 _SERVICE_LINK = re.compile(r"TANDEM_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)")
 
 
-class ServerSettings(BaseSettings):
-    """How the server runs. `load` reads all three sources; constructed directly, it reads none of them."""
+class ServerSettings(EngineOptions, BaseSettings):
+    """How the server and its engine run. `load` reads all three sources; constructed directly, it reads none."""
 
     model_config = SettingsConfigDict(env_prefix="TANDEM_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -67,8 +65,6 @@ class ServerSettings(BaseSettings):
     """Queries of one search request."""
     max_text_characters: int = Field(default=1_000_000, gt=0)
     """Characters of one text; the models read far less, and the rest is cut before it is tokenised."""
-    max_queue_tokens: int = Field(default=2_000_000, gt=0)
-    """Tokens that all admitted requests may have together."""
     drain_delay_ms: float = Field(default=5_000, ge=0, allow_inf_nan=False)
     """After SIGTERM: milliseconds in which requests are still taken while /readyz already says 503."""
     drain_timeout_ms: float = Field(default=30_000, ge=0, allow_inf_nan=False)
@@ -87,17 +83,6 @@ class ServerSettings(BaseSettings):
 
     encoder: Path | None = None
     reranker: Path | None = None
-    device: str = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    encoder_precision: Precision | Literal["auto"] = "auto"
-    reranker_precision: Precision | Literal["auto"] = "auto"
-    runtime: RuntimeWish = "auto"
-    pipeline: Literal["auto", "staged", "resident"] = "auto"
-    gpu_memory_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    recall_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    lexical_weight: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
-    early_exit: bool = True
-    warm_up: bool = True
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> ServerSettings:
@@ -169,9 +154,8 @@ class ServerSettings(BaseSettings):
 
     def engine_settings(self) -> dict[str, Any]:
         """What `Engine.open` takes of these."""
-        names = set(EngineSettings.model_fields) & set(type(self).model_fields)
-        chosen = {name: getattr(self, name) for name in names}
-        return {**chosen, "queue_tokens": self.max_queue_tokens, "encoder": self.encoder, "reranker": self.reranker}
+        chosen = {name: getattr(self, name) for name in EngineOptions.model_fields}
+        return {**chosen, "encoder": self.encoder, "reranker": self.reranker}
 
 
 def unknown_variables() -> list[str]:

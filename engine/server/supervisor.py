@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..collection import Pointer, read_pointer
+from ..config import SearchSettings
 from ..errors import TandemError
 from ..platform.device_wide import release_unused
 from .backend import Backend, WorkerFault, WorkerLost
@@ -33,7 +34,7 @@ Opener = Callable[[Pointer | None], Awaitable[Backend]]
 BACK_OFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 HEALTHY = 60.0
 # A new version answers this before anybody else asks it: pages are read, and what does not work is found.
-PROBE = SearchCall(client="", query="warm", settings={"budget_ms": None})
+PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=None))
 
 
 class Lease:

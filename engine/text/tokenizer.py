@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, InputError
 from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
 
 # A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
@@ -128,3 +128,29 @@ def _template(probe: Encoding) -> Template:
             parts.append([])
             part_segments.append([])
     return Template(tuple(map(tuple, parts)), tuple(map(tuple, part_segments)), tuple(text_segments))
+
+
+def checked(text: object, what: str, *, blank: bool = False) -> str:
+    """`text` itself; raises InputError, naming it `what`, when it is no text, not encodable as UTF-8, or empty.
+
+    blank: it may be empty
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{what} must be text, not {type(text).__name__}")
+    if not blank and not text.strip():
+        raise InputError(f"{what} is empty; give at least one word")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} is not valid Unicode at character {error.start} ({error.reason})") from error
+    return text
+
+
+def checked_all(texts: Sequence[object]) -> list[str]:
+    """Each of `texts`, checked; raises InputError with the place of the first bad one, from 0.
+
+    Empty ones are read as they are: one blank chunk among a hundred documents is no reason to score none.
+    """
+    if isinstance(texts, str):
+        raise InputError("a list of texts is needed here, not one text")
+    return [checked(text, f"text {place}", blank=True) for place, text in enumerate(texts)]

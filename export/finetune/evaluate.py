@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from transformers import BertModel
 
-from ...engine.scoring.fusion import Domain, Fusion, Questions
+from ...engine.scoring.fit import Domain, Questions
+from ...engine.scoring.fusion import Fusion
 from ...engine.scoring.lexical import Lexicon
 from ...engine.text.tokenizer import Tokenizer
 from ...engine.text.tokens import TokenBatch
@@ -138,7 +139,7 @@ def accuracy(scores: Questions, gains: Questions) -> float:
 
 def left_out(domains: dict[str, Domain], caution: float) -> dict[str, dict[str, float]]:
     """For each domain: nDCG@10 of recall alone, and fused with the weight fitted on all the other domains."""
-    from ...engine.scoring.fusion import fit_over
+    from ...engine.scoring.fit import fit_over
 
     result = {}
     for name, domain in domains.items():

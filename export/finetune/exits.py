@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...engine.scoring.fusion import Domain, mean_ndcg
+from ...engine.scoring.fit import Domain, mean_ndcg
 
 CUTS = (10, 20, 40)
 

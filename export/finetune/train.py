@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import ExportError, InputError
-from ...engine.scoring.fusion import fit_over
+from ...engine.scoring.fit import fit_over
 from ...engine.text.tokenizer import Tokenizer
 from ..bundled import BUNDLED
 from .adapter import load_base, shape_of

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...engine.scoring.fusion import Domain, Fusion, fit_over, mean_ndcg
+from ...engine.scoring.fit import Domain, fit_over, mean_ndcg
+from ...engine.scoring.fusion import Fusion
 from ...engine.text.tokenizer import Tokenizer
 from .forward import Workers, score_pairs
 from .negatives import Mined

@@ -171,7 +171,7 @@ def test_the_counts_see_padding_and_calls(engine: Engine, counts: Counts):
     """So that the bounds can fail: a batch of unequal lengths is counted as what a padded graph computes."""
     tokenizer = engine.reranker.tokenizer
     batch = tokenizer.single(tokenizer.encode_many(["a b", "a b c d e f"]))
-    engine.reranker.compute(batch)
+    engine.reranker.runtime.run(batch)
     assert counts.shapes == [(2, 8)]
     assert counts.real == 12
     assert counts.tokenised == 1

@@ -114,7 +114,7 @@ def test_graphs_written_byte_by_byte_are_the_model(tmp_path: Path, kind: str):
     batch = data.pairs(12, 30, TINY, np.random.default_rng(0))
     loaded = BiEncoder if kind == "bi-encoder" else CrossEncoder
     packed, graph = (loaded(artifact, CPU, "fp32", runtime=runtime) for runtime in ("packed", "onnx"))
-    np.testing.assert_allclose(packed.compute(batch), graph.compute(batch), atol=2e-5)
+    np.testing.assert_allclose(packed.runtime.run(batch), graph.runtime.run(batch), atol=2e-5)
 
 
 def test_texts_have_the_tokens_that_were_wanted(tmp_path: Path):

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tandem.engine.scoring.fusion import Domain, Fusion
+from tandem.engine.scoring.fit import Domain
+from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.text.tokens import TokenBatch, pack
 from tandem.export.finetune.data import Dataset, Passage
 from tandem.export.finetune.exits import exit_curve

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tandem.engine.scoring.fusion import Fusion
-from tandem.engine.scoring.ranking import rank
+from tandem.engine.scoring.fusion import Fusion, Scored, rank
 from tandem.kernels import keys
 from tandem.kernels.topk import topk
 
@@ -25,7 +24,7 @@ def test_equals_the_host(device: torch.device, count: int, weight: float) -> Non
     given = [torch.tensor(each, device=device) for each in (logits, recall, evidence)]
     scores, places = topk(given[0], given[1], weight, k, evidence=given[2])
     for query in range(4):
-        expected = rank(recall[query], evidence[query], logits[query], Fusion(recall_weight=weight))
+        expected = rank(recall[query], evidence[query], Scored.of(logits[query]), Fusion(recall_weight=weight))
         np.testing.assert_array_equal(places[query].cpu(), expected.places[:k])
         np.testing.assert_array_equal(scores[query].cpu(), expected.scores[expected.places[:k]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from ...platform.device import Device
 from ...scheduling.job import Stop
 from ...text.tokens import TokenBatch
 from .base import Head, Rows, RuntimeName
-from .pooling import mean_pool
 
 Split = Literal["operators", "sequences"]
 
@@ -122,6 +121,14 @@ def shares(lengths: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.in
     owner = np.minimum(middles * count // max(int(lengths.sum()), 1), count - 1)
     rows = np.arange(len(lengths))
     return [rows[owner == share] for share in np.unique(owner)]
+
+
+def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
+    """float32 [n, d]: the mean of `hidden` [n, width, d] over the positions where `mask` [n, width] is 1."""
+    weights = mask.astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    pooled: Rows = np.matmul(weights[:, None, :], hidden.astype(np.float32, copy=False))[:, 0, :]
+    return pooled
 
 
 def cpu_session(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from .base import Head, Rows
-from .pooling import mean_pool
+from .onnx import mean_pool
 
 Shape = tuple[int, ...]
 Mask = npt.NDArray[np.int64]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request
 from pydantic import Field
 
-from ...config import FINALISTS, MAX_CANDIDATES, SearchSettings
-from ...text.validation import checked
+from ...config import SearchOptions, SearchSettings
+from ...result import SearchResult
+from ...text.tokenizer import checked
 from ..errors import Failure
 from ..json_response import Json, Written
-from ..response_schemas import Collections, SearchAnswer, SearchAnswers
+from ..response_schemas import Collections, SearchAnswers
 from ..search_response import together
 from ..service import Service
 from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router, remaining
@@ -19,51 +18,20 @@ from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router,
 router = new_router("tandem", "tandem")
 
 
-class SearchBody(Body):
-    """One `query`, or `queries`."""
+class SearchBody(Body, SearchOptions):
+    """One `query`, or `queries`, and the options of a search."""
 
     query: str | None = None
     queries: Texts | None = None
     collection: str | None = Field(default=None, description="The served collection's name; may be left out")
-    top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES)
-    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES, description="Default: 100, or top_k if more")
-    budget_ms: float | None = Field(default=250.0, gt=0, allow_inf_nan=False, description="null: rerank all candidates")
-    rerank: bool = True
-    rerank_count: int | None = Field(
-        default=None, ge=1, le=MAX_CANDIDATES,
-        description="Candidates that the cross-encoder reads, those with the best evidence; null: all",
-    )  # fmt: skip
-    finalists: int | None = Field(
-        default=FINALISTS, ge=1, le=MAX_CANDIDATES,
-        description="Candidates, at least top_k and reread, that all layers of a reranker with an early exit read; "
-        "null: all",
-    )  # fmt: skip
-    reread: int | None = Field(
-        default=None, ge=1, le=MAX_CANDIDATES,
-        description="Candidates, the best so far, that the cross-encoder reads again window by window; null: none",
-    )  # fmt: skip
-    return_text: bool = True
-    filters: dict[str, Any] | None = Field(
-        default=None,
-        description='On metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne $gt $gte $lt $lte $in $nin $exists, '
-        "and $and, $or, $not around them",
-    )
+    return_text: bool = Field(default=True, description="Whether hits have their texts")
 
 
-@router.post("/v1/search", response_model=SearchAnswer | SearchAnswers)
+@router.post("/v1/search", response_model=SearchResult | SearchAnswers)
 async def search(body: SearchBody, request: Request, service: Served) -> Written:
     """The passages that answer a query, best first, with both scores and how the budget was spent."""
     queries = _queries(body, service)
-    chosen = SearchSettings(
-        top_k=body.top_k,
-        candidates=body.candidates or max(100, body.top_k),
-        budget_ms=body.budget_ms,
-        rerank=body.rerank,
-        rerank_count=body.rerank_count,
-        finalists=body.finalists,
-        reread=body.reread,
-        filters=body.filters,
-    )
+    chosen = SearchSettings(**{name: getattr(body, name) for name in SearchOptions.model_fields})
     with service.lease() as lease:
         answers = await service.search(
             lease, queries, chosen, remaining(request), client_of(request), return_text=body.return_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.engine import Engine
+from tandem.engine import Engine, SearchResult
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_DEPTH, parse
 from tandem.engine.collection.metadata_index import FACETS, MetadataIndex
@@ -232,20 +233,13 @@ def test_the_engine_finds_only_what_a_filter_leaves(engine: Engine):
 
 
 def test_queries_of_different_filters_at_once_do_not_mix(engine: Engine):
-    many = [engine._searching.story("the door", _settings(year)) for year in range(2000, 2010)]
-    firsts = [next(story) for story in many]
-    from tandem.engine.scheduling.request_steps import drive
+    async def together() -> list[SearchResult]:
+        years = [{"year": year} for year in range(2000, 2010)]
+        return await asyncio.gather(*(engine.asearch("the door", filters=year, budget_ms=None) for year in years))
 
-    for year, story, first in zip(range(2000, 2010), many, firsts, strict=True):
-        hits = drive(story, first).hits
-        assert {hit.metadata["year"] for hit in hits} == {year}
-        assert len(hits) == 10
-
-
-def _settings(year: int):
-    from tandem.engine.config import SearchSettings
-
-    return SearchSettings(budget_ms=None, filters={"year": year})
+    for year, result in zip(range(2000, 2010), asyncio.run(together()), strict=True):
+        assert {hit.metadata["year"] for hit in result.hits} == {year}
+        assert len(result.hits) == 10
 
 
 def test_a_wrong_filter_is_one_sentence(engine: Engine):

@@ -9,7 +9,7 @@ import torch
 from tandem.engine.errors import InputError
 from tandem.engine.gpu_search.device_index import DeviceIndex
 from tandem.engine.recall import RowMask, exact
-from tandem.engine.search.recall_stage import RecallStage
+from tandem.engine.search.two_stage import RecallStage
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_what_does_not_fit_the_pipeline_goes_stage_by_stage(staged: Engine, resi
     assert again.reread == 2
     assert_same_hits(again, staged.search("sort", budget_ms=None, reread=2))
     hurried = resident.search("sort", budget_ms=0.001)
-    assert "budget" in (hurried.degraded or "")
+    assert "budget" in str(hurried.degraded)
     assert hurried.reranked == 0
 
 
@@ -324,7 +324,7 @@ def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine
     under = index.under
     index.under = lambda allowed: asked.append(allowed) or under(allowed)  # type: ignore[method-assign, func-returns-value]
     with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32", recall_weight=3.0) as other:
-        other._searching._placed = Placed(opened, index, None, {}, index)
+        other._two_stage._placed = Placed(opened, index, None, {}, index)
         for question in QUESTIONS:
             filters = {"module": "json"}
             assert_same_hits(other.search(question, filters=filters), staged.search(question, filters=filters))

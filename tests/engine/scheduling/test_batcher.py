@@ -19,9 +19,8 @@ from tandem.engine.errors import DeviceError, EngineClosed, InferenceError, OutO
 from tandem.engine.scheduling.batcher import Batcher
 from tandem.engine.scheduling.cost_model import PADDED_BLOCK as BLOCK
 from tandem.engine.scheduling.cost_model import CostModel
-from tandem.engine.scheduling.fair_queue import FairQueue
-from tandem.engine.scheduling.job import Job, Served, serving_order
-from tandem.engine.scheduling.scheduler import form
+from tandem.engine.scheduling.job import FairQueue, Job, Served, serving_order
+from tandem.engine.scheduling.micro_batch import form
 from tandem.engine.text.tokens import TokenBatch, pack
 
 POISON = 666
@@ -175,7 +174,7 @@ def test_a_twin_of_what_was_scored_already_takes_its_result(batcher: Batcher):
     assert slow.result(10).results == late.result(10).results == list(range(40))
     assert sum(map(len, model.batches)) <= 80  # it may have come too late for any, never for more than all
     with batcher._condition:
-        assert len(batcher._twins) == 0
+        assert len(batcher._duplicates) == 0
 
 
 def test_when_the_owner_leaves_its_twins_are_served_all_the_same(batcher: Batcher):
@@ -499,7 +498,7 @@ def test_a_batch_ends_when_its_deadline_does(batcher: Batcher):
 
 def test_a_batch_that_takes_long_ends_between_two_sequences(batcher: Batcher, monkeypatch: pytest.MonkeyPatch):
     """Or a watchdog would take a large model on few cores for stuck."""
-    monkeypatch.setattr("tandem.engine.scheduling.batcher.LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr("tandem.engine.scheduling.micro_batch.LONGEST_SECONDS", 0.1)
     model = Stoppable(2, lambda: time.sleep(0.2))
     told: list[tuple[int, int]] = []
     batcher.on_batch = lambda count, tokens: told.append((count, tokens))

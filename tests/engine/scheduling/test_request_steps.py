@@ -1,17 +1,17 @@
-"""A story that is awaited: its own steps on a pool, its stages on the device, ended by whoever leaves first."""
+"""A request that is driven: its own steps on a pool, its jobs on the device, ended by whoever leaves first."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tandem.engine import EngineClosed, InputError
 from tandem.engine.scheduling.job import Served
-from tandem.engine.scheduling.request_steps import Steps, drive, drive_async
+from tandem.engine.scheduling.request_steps import Request, drive, drive_async, drive_together
 
 
 @pytest.fixture
@@ -20,9 +20,20 @@ def steps() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def told(stages: list[Future[Served]], seen: list[object]) -> Steps[str]:
+class Waiting:
+    """Awaits a future as `Job` does."""
+
+    def __init__(self, future: Future[Served]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Future[Served], None, Served]:
+        yield self._future
+        return self._future.result()
+
+
+async def told(stages: list[Future[Served]], seen: list[object]) -> str:
     for stage in stages:
-        seen.append((yield stage))
+        seen.append(await Waiting(stage))
     return "the end"
 
 
@@ -36,9 +47,9 @@ def done(value: object) -> Future[Served]:
     return future
 
 
-async def until_waiting(story: Steps[str], stage: Future[Served], steps: ThreadPoolExecutor) -> asyncio.Task[str]:
-    """The task of a story that waits for `stage`."""
-    task = asyncio.create_task(drive_async(story, steps))
+async def until_waiting(request: Request[str], stage: Future[Served], steps: ThreadPoolExecutor) -> asyncio.Task[str]:
+    """The task of a request that waits for `stage`."""
+    task = asyncio.create_task(drive_async(request, steps))
     while not stage._done_callbacks:
         await asyncio.sleep(0.001)
     return task
@@ -53,8 +64,8 @@ def test_awaiting_gives_what_blocking_gives(steps: ThreadPoolExecutor):
 
 
 def test_an_error_of_a_step_or_of_the_device_is_the_callers(steps: ThreadPoolExecutor):
-    def wrong() -> Steps[str]:
-        yield done(1)
+    async def wrong() -> str:
+        await Waiting(done(1))
         raise InputError("wrong")
 
     with pytest.raises(InputError, match="wrong"):
@@ -82,10 +93,10 @@ def test_leaving_drops_the_stage_that_a_step_under_way_submits(steps: ThreadPool
     begun, left = threading.Event(), threading.Event()
     stage: Future[Served] = Future()
 
-    def slow() -> Steps[str]:
+    async def slow() -> str:
         begun.set()
         left.wait(10)
-        yield stage
+        await Waiting(stage)
         return "the end"
 
     async def leave() -> None:
@@ -120,3 +131,36 @@ def test_nobody_waits_for_ever_when_the_engine_closes(steps: ThreadPoolExecutor)
             await drive_async(told([], []), steps)
 
     asyncio.run(close_between_steps())
+
+
+def test_requests_are_driven_together_job_by_job():
+    begun: list[str] = []
+
+    async def request(name: str, jobs: int) -> str:
+        for job in range(jobs):
+            begun.append(f"{name}{job}")
+            await Waiting(done(job))
+        return name
+
+    assert drive_together([request("a", 2), request("b", 1), request("c", 0)]) == ["a", "b", "c"]
+    assert begun == ["a0", "b0", "a1"]
+
+
+def test_the_first_error_of_requests_together_ends_the_others():
+    ended: list[str] = []
+
+    async def waits(name: str) -> str:
+        try:
+            await Waiting(done(1))
+            await Waiting(done(2))
+        finally:
+            ended.append(name)
+        return name
+
+    async def fails() -> str:
+        await Waiting(done(1))
+        raise InputError("wrong")
+
+    with pytest.raises(InputError, match="wrong"):
+        drive_together([fails(), waits("a"), waits("b")])
+    assert ended == ["a", "b"]

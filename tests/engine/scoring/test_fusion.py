@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from tandem.engine.errors import InputError
-from tandem.engine.scoring.fusion import (
-    LEXICAL_WEIGHT,
-    LEXICAL_WEIGHTS,
-    WEIGHTS,
-    Domain,
-    Fusion,
-    fit_fusion,
-    fit_over,
-    mean_ndcg,
-)
+from tandem.engine.scoring.fit import LEXICAL_WEIGHTS, WEIGHTS, Domain, fit_fusion, fit_over, mean_ndcg
+from tandem.engine.scoring.fusion import LEXICAL_WEIGHT, Fusion
 
 Arrays = list[np.ndarray]
 

@@ -15,7 +15,7 @@ from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.result import SearchResult
 from tandem.engine.scheduling.cost_model import CostModel
-from tandem.engine.search.reranking import ReadingPlan, plan
+from tandem.engine.search.reranking import ReadingPlan, reading_plan
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "thread lock")
 OPEN: dict[str, Any] = dict(device="cpu", warm_up=False, reranker_precision="fp32")
@@ -106,7 +106,8 @@ def test_finalists_without_time_keep_the_exits_order(engine: Engine, monkeypatch
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", fitting(engine, lambda: next(fits)))
     result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
     assert (result.reranked, result.finalists) == (30, 2)
-    assert result.degraded == "budget: 2 of 6 finalists fitted into the time left"
+    assert str(result.degraded) == "budget: 2 of 6 finalists were read by all layers in time"
+    assert result.degraded.code == "fewer_finalists"
     left = [hit.score for hit in result.hits[2:]]
     assert len(left) == 4
     assert left == sorted(left, reverse=True)
@@ -122,7 +123,8 @@ def test_a_budget_too_small_for_the_exit_reads_what_fits_with_all_layers(
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
     result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
     assert (result.reranked, result.finalists) == (7, 7)
-    assert "7 of 30" in result.degraded
+    assert str(result.degraded) == "budget: 7 of 30 candidates were reranked in time"
+    assert result.degraded.code == "fewer_candidates"
 
 
 def fitting(engine: Engine, whole: Any) -> Any:
@@ -154,15 +156,17 @@ BOTH = Costs(WHOLE, Costs(EXIT))
     ],
 )
 def test_the_plan_takes_the_exit_where_it_reads_more(left: float | None, expected: tuple[int, int]):
-    found = plan(LENGTHS, BOTH, 20, left)
+    found = reading_plan(LENGTHS, BOTH, 20, left)
     assert (found.early, found.whole) == expected
 
 
 def test_the_plan_reads_with_all_layers_what_two_passes_would_not_save():
-    assert plan(LENGTHS, BOTH, 75, None) == ReadingPlan(0, 100)  # 2.5 ms · 100 + 10 ms · 75 are all layers' second
-    assert plan(LENGTHS, BOTH, 74, None).early == 100
-    assert plan(LENGTHS[:26], BOTH, 20, None) == ReadingPlan(0, 26)
-    assert plan(LENGTHS[:26], BOTH, 20, 0.1501) == ReadingPlan(0, 15)
+    assert reading_plan(LENGTHS, BOTH, 75, None) == ReadingPlan(
+        0, 100
+    )  # 2.5 ms · 100 + 10 ms · 75 are all layers' second
+    assert reading_plan(LENGTHS, BOTH, 74, None).early == 100
+    assert reading_plan(LENGTHS[:26], BOTH, 20, None) == ReadingPlan(0, 26)
+    assert reading_plan(LENGTHS[:26], BOTH, 20, 0.1501) == ReadingPlan(0, 15)
 
 
 def test_before_anything_is_measured_an_exit_is_taken_for_its_share_of_layers(engine: Engine):
@@ -174,6 +178,6 @@ def test_before_anything_is_measured_an_exit_is_taken_for_its_share_of_layers(en
 
 
 def test_the_plan_without_an_exit():
-    assert plan(LENGTHS, Costs(WHOLE), 20, None) == ReadingPlan(0, 100)
-    assert plan(LENGTHS, Costs(WHOLE), 20, 0.2501) == ReadingPlan(0, 25)
-    assert plan(LENGTHS, BOTH, None, None) == plan(LENGTHS, BOTH, 100, None) == ReadingPlan(0, 100)
+    assert reading_plan(LENGTHS, Costs(WHOLE), 20, None) == ReadingPlan(0, 100)
+    assert reading_plan(LENGTHS, Costs(WHOLE), 20, 0.2501) == ReadingPlan(0, 25)
+    assert reading_plan(LENGTHS, BOTH, None, None) == reading_plan(LENGTHS, BOTH, 100, None) == ReadingPlan(0, 100)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tandem.engine import Engine
-from tandem.engine.result import Hit, SearchResult
+from tandem.engine.result import Degraded, Hit, SearchResult
+from tandem.engine.scheduling.batcher import Batcher
 from tandem.engine.scheduling.cost_model import CostModel
+from tandem.engine.scheduling.job import Job, Served
 from tandem.engine.scoring.maxp import window_counts
-from tandem.engine.search.reranking import LONGER, Reranking
+from tandem.engine.search.rereading import LONGER
 from tandem.engine.text.tokens import pack
 
 QUERY = "how to sort a list of words"
@@ -77,7 +78,7 @@ def test_many_at_once_equal_one_by_one(engine: Engine):
 def test_passages_of_one_window_are_not_read_twice(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     lengths = {hit.id: length_of(engine, hit) for hit in engine.search(QUERY, top_k=60, candidates=60).hits}
     short = [name for name, length in lengths.items() if length <= 64]
-    monkeypatch.setattr(Reranking, "_run", forbid_more(1))
+    monkeypatch.setattr(Batcher, "run", forbid_more(2))  # recall, and all layers
     result = engine.search(
         QUERY, top_k=5, candidates=60, reread=5, finalists=None, budget_ms=None, filters={"short": True}
     )
@@ -86,11 +87,11 @@ def test_passages_of_one_window_are_not_read_twice(engine: Engine, monkeypatch: 
 
 
 def forbid_more(runs: int) -> Any:
-    left, run = iter(range(runs)), Reranking._run
+    left, run = iter(range(runs)), Batcher.run
 
-    def allowed(self: Reranking, job: Any, clock: Any) -> Any:
+    async def allowed(self: Batcher, job: Job) -> Served:
         next(left)
-        return (yield from run(self, job, clock))
+        return await run(self, job)
 
     return allowed
 
@@ -111,9 +112,9 @@ def test_time_for_the_windows_is_put_by(engine: Engine, monkeypatch: pytest.Monk
     put_by = LONGER * 6 * window_counts(lengths, 128).mean()
     assert once.reranked == 59
     assert twice.reranked == int(59.9 - put_by) < 55
-    told = re.fullmatch(r"budget: (\d+) of 60 candidates fitted into the (\d+) ms left", twice.degraded)
-    assert int(told[1]) == twice.reranked
-    assert int(told[2]) == pytest.approx(1e3 * (59.99 - put_by), abs=500)
+    assert twice.degraded == Degraded(
+        "fewer_candidates", f"budget: {twice.reranked} of 60 candidates were reranked in time"
+    )
     assert twice.reread == 6
 
 
@@ -137,14 +138,14 @@ def test_the_first_that_fit_are_read_again(engine: Engine, monkeypatch: pytest.M
 def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     asked = dict(top_k=6, candidates=20, finalists=None, budget_ms=None)
     once, every = engine.search(QUERY, **asked), engine.search(QUERY, reread=6, **asked)
-    served, run = iter([20, 5]), Reranking._run
+    served, run = iter([1, 20, 5]), Batcher.run  # recall, then all layers, then the windows
 
-    def cut(self: Reranking, job: Any, clock: Any) -> Any:
-        logits, why = yield from run(self, job, clock)
-        logits[next(served) :] = np.nan
-        return logits, why
+    async def cut(self: Batcher, job: Job) -> Served:
+        done = await run(self, job)
+        last = next(served)
+        return Served(done.results[:last] + [None] * len(done.results[last:]), done.queued, done.running)
 
-    monkeypatch.setattr(Reranking, "_run", cut)
+    monkeypatch.setattr(Batcher, "run", cut)
     result = engine.search(QUERY, reread=6, **asked)
     fits = int((np.cumsum([windows_of(engine, hit) for hit in once.hits]) <= 5).sum())
     check_first(result, fits, once, every)
@@ -153,7 +154,7 @@ def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: py
 def check_first(result: SearchResult, fits: int, once: SearchResult, every: SearchResult) -> None:
     """The best `fits` of `once` stand first, as read again in `every`; the others follow as they were."""
     assert result.reread == fits
-    assert result.degraded == f"budget: {fits} of the 6 best were read again"
+    assert result.degraded == Degraded("fewer_reread", f"budget: {fits} of the 6 best were read again in time")
     first = {hit.id for hit in once.hits[:fits]}
     assert key(result)[:fits] == [pair for pair in key(every) if pair[0] in first]
     assert key(result)[fits:] == key(once)[fits:]

@@ -99,12 +99,12 @@ def start(engine: Engine) -> Iterator[Callable[..., Running]]:
 def held(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The cross-encoder waits until the event is set."""
     release = threading.Event()
-    compute = engine.reranker.compute
+    run_until = engine.reranker.runtime.run_until
 
-    def wait(batch, stop=None):
+    def wait(batch, stop):
         release.wait(60)
-        return compute(batch, stop)
+        return run_until(batch, stop)
 
-    monkeypatch.setattr(engine.reranker, "compute", wait)
+    monkeypatch.setattr(engine.reranker.runtime, "run_until", wait)
     yield release
     release.set()

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.engine import Engine
-from tandem.engine.result import Embedded, Reranked, RerankResult, SearchResult, Timings
+from tandem.engine.config import SearchSettings
+from tandem.engine.result import Degraded, Embedded, Reranked, RerankResult, SearchResult, Timings
 from tandem.engine.server import codec
 from tandem.engine.server.backend import WorkerFault
 from tandem.engine.server.rpc_calls import Decode, Embed, Rerank, SearchCall, Tokenize
@@ -63,7 +64,7 @@ def test_megabytes_come_whole_and_the_end_is_told():
 
 
 CALLS = [
-    SearchCall("me", "q", {"top_k": 3, "filters": {"a": 1}}, return_text=False),
+    SearchCall("me", "q", SearchSettings(top_k=3, filters={"a": 1}), return_text=False),
     Rerank("me", "q", ["a", "b"], truncate="left", budget_ms=3.0),
     Rerank("me", "q", ids=["1"]),
     Embed("me", ["a"], "query"),
@@ -80,9 +81,9 @@ def test_a_call_survives(call):
 
 
 ANSWERS = [
-    (CALLS[0], SearchResponse(b'{"hits":[]}', TIMINGS, "late")),
+    (CALLS[0], SearchResponse(b'{"hits":[]}', TIMINGS, Degraded("late", "10 ms late"))),
     (CALLS[1], RerankResult([Reranked(1, 2.5), Reranked(0, -1.0, truncated=True)], 12, TIMINGS, None)),
-    (CALLS[2], RerankResult([Reranked(0, 2.5, "text", "1")], 12, TIMINGS, "cut")),
+    (CALLS[2], RerankResult([Reranked(0, 2.5, "text", "1")], 12, TIMINGS, Degraded("cut_short", "1 of 2"))),
     (CALLS[4], [[{"id": 1}]]),
     (CALLS[5], ["a"]),
 ]

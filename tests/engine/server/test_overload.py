@@ -146,17 +146,17 @@ def test_one_bad_item_among_64_requests_fails_alone(
     server: Running, engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str
 ):
     poison = int(engine.reranker.tokenizer.encode("zipfile")[-1])
-    compute = engine.reranker.compute
+    run_until = engine.reranker.runtime.run_until
 
-    def poisoned(batch, stop=None):
+    def poisoned(batch, stop):
         hit = np.array([poison in batch[row] for row in range(len(batch))])
         if how == "exception" and hit.any():
             raise RuntimeError("the device choked")
-        scores = compute(batch, stop)
+        scores = run_until(batch, stop)
         scores[hit[: len(scores)]] = np.nan
         return scores
 
-    monkeypatch.setattr(engine.reranker, "compute", poisoned)
+    monkeypatch.setattr(engine.reranker.runtime, "run_until", poisoned)
     bodies = [{"query": "q", "texts": [f"passage {place}", "other words"]} for place in range(64)]
     bodies[37]["texts"][1] = "zipfile"
     clean = [text for place, body in enumerate(bodies) if place != 37 for text in body["texts"]]

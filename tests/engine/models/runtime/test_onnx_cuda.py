@@ -34,7 +34,7 @@ def test_logits_are_those_of_the_cpu_runtime(tiny_cross_encoder: Path):
     oracle = CrossEncoder(Artifact.open(tiny_cross_encoder), CPU, "fp32")
     ours = runtime(oracle.artifact, "logit")
     batch = oracle.tokenizer.pairs(oracle.tokenizer.encode("sort"), oracle.tokenizer.encode_many(TEXTS))
-    expected = oracle.compute(batch)
+    expected = oracle.runtime.run(batch)
     np.testing.assert_allclose(ours.run(batch), expected, atol=1e-5)
     np.testing.assert_allclose(ours.run(batch), expected, atol=1e-5)  # buffers that hold another batch's rest
 
@@ -55,7 +55,7 @@ def test_pooled_states_are_those_of_the_cpu_runtime(
     rows = runtime(model.artifact, head).run(batch)
     assert made, "the other kind of output was bound"
     if head == "mean":
-        np.testing.assert_allclose(rows, model.compute(batch), atol=1e-5)
+        np.testing.assert_allclose(rows, model.runtime.run(batch), atol=1e-5)
     alone = np.concatenate([runtime(model.artifact, head).run(batch.select([row])) for row in range(5)])
     np.testing.assert_allclose(rows[:5], alone, atol=1e-5)
 

@@ -97,14 +97,14 @@ def test_every_batch_has_the_smallest_bucket_that_holds_it():
 def test_an_id_beyond_the_vocabulary_is_refused_before_a_kernel_reads_it(packable_cross_encoder: Path):
     model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
     with pytest.raises(InputError, match="outside the model"):
-        model.compute(TokenBatch(np.array([2, 100_000, 3], dtype=np.int32), cumulative([3]), None))
+        model.runtime.run(TokenBatch(np.array([2, 100_000, 3], dtype=np.int32), cumulative([3]), None))
 
 
 def test_a_sequence_beyond_the_positions_is_refused_likewise(packable_cross_encoder: Path):
     model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
     long = model.runtime.bert.positions + 1
     with pytest.raises(InputError, match=f"a sequence of {long} tokens is longer than the model's {long - 1}"):
-        model.compute(TokenBatch(np.full(long, 7, dtype=np.int32), cumulative([long]), None))
+        model.runtime.run(TokenBatch(np.full(long, 7, dtype=np.int32), cumulative([long]), None))
 
 
 def test_a_manifest_that_promises_more_positions_than_there_are_is_refused(
@@ -176,7 +176,7 @@ def test_the_bundled_encoder_gives_the_vectors_of_its_onnx_graph(bundled_encoder
 
 def test_an_empty_batch_is_answered(packable_cross_encoder: Path):
     model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
-    assert model.compute(pack([[2, 5, 3]])).shape == (1,)
+    assert model.runtime.run(pack([[2, 5, 3]])).shape == (1,)
 
 
 def _resign(folder: Path, name: str) -> None:
