@@ -51,6 +51,10 @@ class SearchOptions(BaseModel):
         default=None, ge=1, le=MAX_CANDIDATES,
         description="Of these, the best so far, which are read once more, window by window; none: no passage",
     )  # fmt: skip
+    per_document: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description="Most passages of one document among those that are returned; none: any number",
+    )  # fmt: skip
     filters: dict[str, Any] | None = Field(
         default=None,
         description='Which passages may be found, by their metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne '

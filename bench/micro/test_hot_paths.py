@@ -14,7 +14,7 @@ from tandem.engine.collection.ragged import Ragged
 from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.scheduling.job import Job
 from tandem.engine.scheduling.micro_batch import form
-from tandem.engine.scoring.fusion import Fusion, rank
+from tandem.engine.scoring.fusion import Fusion, Scored, rank
 from tandem.engine.scoring.lexical import Lexicon
 from tandem.engine.text.tokens import Template, TokenBatch, cumulative, join_pairs
 
@@ -77,7 +77,7 @@ def test_pad(benchmark: Any, passages: TokenBatch) -> None:
 def test_final_order(benchmark: Any) -> None:
     random = np.random.default_rng(2)
     recall, logits = random.random(CANDIDATES, np.float32), random.random(CANDIDATES, np.float32)
-    assert len(benchmark(rank, recall, recall, logits, Fusion(recall_weight=5.0)).places) == CANDIDATES
+    assert len(benchmark(rank, recall, recall, Scored.of(logits), Fusion(recall_weight=5.0)).places) == CANDIDATES
 
 
 def test_lexical_scores(benchmark: Any, passages: TokenBatch) -> None:

@@ -25,11 +25,12 @@ class Searches:
         self._search = cache(lambda candidates, kept: GpuSearch(pipeline, candidates, kept, lexicon))
 
     def takes(self, settings: SearchSettings, clock: Clock) -> bool:
-        """Whether a search can be served here in time: every candidate is read once, and none is filtered out."""
+        """Whether a search can be served here in time: every candidate is read once, and none is left out."""
         if (
             not settings.rerank
             or settings.read < settings.candidates
             or settings.reread
+            or settings.per_document
             or settings.filter is not None
             or not self._pipeline.takes(settings.candidates)
         ):

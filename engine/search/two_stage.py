@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,7 +21,7 @@ from ..result import Degraded, Hit, SearchResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job
 from ..scheduling.request_steps import Clock
-from ..scoring.fusion import Fusion, Ranking, Scored, Scores, rank
+from ..scoring.fusion import Fusion, Places, Ranking, Scored, Scores, rank
 from ..text.tokenizer import checked
 from ..text.tokens import Ids, TokenBatch, pack
 from .candidates import Candidates
@@ -88,7 +89,7 @@ class TwoStage:
 
         ranking = rank(recalled.scores, evidence, scored, self._fusion)
         return self._result(
-            query, self._hits(recalled, lexical, ranking, asked.top_k, clock), clock, passages, degraded,
+            query, self._hits(recalled, lexical, ranking, asked, clock), clock, passages, degraded,
             candidates=len(recalled.rows), reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
         )  # fmt: skip
 
@@ -105,7 +106,7 @@ class TwoStage:
         recalled, lexical, ranking = found.by_place(min(asked.candidates, len(self._collection)))
         count = len(recalled.rows)
         return self._result(
-            query, self._hits(recalled, lexical, ranking, asked.top_k, clock), clock,
+            query, self._hits(recalled, lexical, ranking, asked, clock), clock,
             self._collection.tokens(found.rows), None, candidates=count, reranked=count, finalists=count, reread=0,
         )  # fmt: skip
 
@@ -144,10 +145,10 @@ class TwoStage:
         return passages, lexical
 
     def _hits(
-        self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, top_k: int, clock: Clock
+        self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, asked: SearchSettings, clock: Clock
     ) -> list[Hit]:
         clock.mark()
-        places = ranking.places[:top_k]
+        places = self._returned(recalled, ranking.places, asked)
         hits = [
             Hit(
                 rank=number,
@@ -168,6 +169,18 @@ class TwoStage:
         ]
         clock.lap("fetch")
         return hits
+
+    def _returned(self, recalled: Recalled, places: Places, asked: SearchSettings) -> Places:
+        """The best `top_k` of the `places`, of one document at most `per_document`."""
+        if asked.per_document is None:
+            return places[: asked.top_k]
+        seen: Counter[str] = Counter()
+        kept = []
+        for place, document in zip(places, self._collection.documents(recalled.rows[places]), strict=True):
+            seen[document] += 1
+            if seen[document] <= asked.per_document:
+                kept.append(place)
+        return np.array(kept[: asked.top_k], dtype=np.int64)
 
     def _result(
         self,

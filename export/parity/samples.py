@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ...engine.collection import read_corpus
 from ...engine.errors import ExportError
 
-# Modules with much prose; their source is parsed, never imported.
-MODULES = (
-    "argparse", "ast", "asyncio/tasks", "asyncio/streams", "bisect", "calendar", "cmd", "codecs",
-    "collections/__init__", "contextlib", "csv", "dataclasses", "difflib", "dis", "doctest", "email/message",
-    "fractions", "ftplib", "functools", "getpass", "glob", "gzip", "heapq", "http/client", "http/server", "inspect",
-    "ipaddress", "json/__init__", "locale", "logging/__init__", "mailbox", "mimetypes", "multiprocessing/pool",
-    "os", "pprint", "random", "sched", "selectors", "shelve", "shutil", "smtplib", "socket", "ssl", "statistics",
-    "string", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "traceback", "types",
-    "typing", "unittest/case", "urllib/request", "uuid", "zipfile",
-)  # fmt: skip
 SHORTEST = 80  # characters; shorter ones say little
 # Most strings are cut to about 60 tokens, which keeps the check of a large model to minutes; every 20th stays whole,
 # and one, made of many, is longer than 512 tokens.
@@ -74,11 +62,10 @@ def sample(
 
 @cache
 def docstrings() -> tuple[str, ...]:
-    """Documentation strings of standard library modules, in a fixed order; raises ExportError when there are none."""
-    library = Path(sysconfig.get_paths()["stdlib"])
-    found = [text for module in MODULES for text in _of_file(library / f"{module}.py")]
+    """Documentation strings of the standard library, in a fixed order; raises ExportError when there are none."""
+    found = [document.text for document in read_corpus("python:stdlib") if len(document.text) >= SHORTEST]
     if not found:
-        raise ExportError(f"{library} has no Python sources to take real text from; give texts of your own")
+        raise ExportError("this Python's standard library has no documentation to take real text from; give texts")
     chosen = found[:: -(-len(found) // MOST)]
     texts = [text if row % WHOLE_EVERY == 0 else text[:CUT] for row, text in enumerate(chosen)]
     texts.insert(len(texts) // 2, "\n\n".join(found)[:LONG])
@@ -89,13 +76,3 @@ def first_sentence(text: str) -> str:
     """The text up to its first full stop at a line's or sentence's end, on one line."""
     first = re.split(r"(?<=[.!?])\s|\n\s*\n", text.strip(), maxsplit=1)[0]
     return " ".join(first.split())
-
-
-def _of_file(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        return
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text is not None and len(text) >= SHORTEST:
-                yield text

@@ -273,14 +273,19 @@ def test_an_application_at_fault_holds_no_connection(sent: list[dict], how: str)
 
 
 def test_an_exchange_leaves_nothing_behind(server: Running):
+    def alive() -> int:
+        return sum(type(each) is Exchange for each in gc.get_objects())
+
     with connect(server) as connection:
         gc.collect()
         gc.disable()
         try:
+            before = alive()
             for _ in range(20):
                 connection.sendall(RIGHT)
                 one_answer(connection)
-            assert sum(type(each) is Exchange for each in gc.get_objects()) <= 2, "the connection's last one"
+            # The connection's last one, and beside other load one more that the server is about to let go.
+            until(lambda: alive() - before <= 2)
         finally:
             gc.enable()
 
