@@ -23,6 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
 	$(BIN)/tandem demo
+	@test -e .demo || ln -s "$${XDG_CACHE_HOME:-$$HOME/.cache}/tandem" .demo  # where its models and collection are
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest
