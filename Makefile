@@ -90,4 +90,4 @@ offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU mach
 	  pydantic pydantic-core annotated-types typing-inspection
 
 clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
-	rm -rf $(VENV) .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
