@@ -15,7 +15,7 @@ from typing import Any
 from .case import Case, Row, Task
 from .settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 ORACLES = "bench/gpu/test_oracles.py"
 FAISS = "bench/gpu/test_faiss.py"
 """Apart: where FAISS's build does not suit its card, it ends the process."""

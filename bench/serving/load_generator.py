@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import h11
-
 from ...engine.errors import InputError
 from ...engine.server.settings import loopback
 
 MAX_REQUESTS = 20_000
 NO_ANSWER = 0
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n(?:.*\r\n)*?\r\n")
+NO_WHOLE_ANSWER = "the server closed the connection before its answer"
+_BLANK = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection: close\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +49,31 @@ class Client:
         self._host = host
         self.port = port
         self._headers = {"host": f"{host}:{port}", "content-type": "application/json", **(headers or {})}
-        self._idle: list[_Connection] = []
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """Status and body of an answer; raises OSError or h11.ProtocolError when there is none."""
-        connection = self._idle.pop() if self._idle else await _Connection.open(self._host, self.port)
+        """Status and body of an answer; raises OSError when there is none."""
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self.port)
         try:
-            status, answer = await connection.post(path, body, {**self._headers, **(headers or {})})
+            writer.write(_request(path, {**self._headers, **(headers or {})}, body))
+            head = _Head.of(await reader.readuntil(_BLANK))
+            answer = await reader.readexactly(head.length)
+        except EOFError as error:
+            writer.close()
+            raise ConnectionResetError(NO_WHOLE_ANSWER) from error
         except BaseException:  # also when the request is cancelled: what comes on this connection is not ours any more
-            connection.close()
+            writer.close()
             raise
-        if connection.reusable:
-            self._idle.append(connection)
+        if head.closes:
+            writer.close()
         else:
-            connection.close()
-        return status, answer
+            self._idle.append((reader, writer))
+        return head.status, answer
 
     def close(self) -> None:
         """Close every idle connection."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[1].close()
 
 
 def _check_here(host: str) -> None:
@@ -75,43 +81,26 @@ def _check_here(host: str) -> None:
         raise InputError(f"{host} is not this machine: load is only put on 127.0.0.1")
 
 
-class _Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._state = h11.Connection(h11.CLIENT)
+def _request(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Of an answer: its status, the bytes of its body, and whether its connection ends with it."""
+
+    status: int
+    length: int
+    closes: bool
 
     @classmethod
-    async def open(cls, host: str, port: int) -> _Connection:
-        return cls(*await asyncio.open_connection(host, port))
-
-    @property
-    def reusable(self) -> bool:
-        if self._state.our_state is not h11.DONE or self._state.their_state is not h11.DONE:
-            return False
-        self._state.start_next_cycle()
-        return True
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        head = [*headers.items(), ("content-length", str(len(body)))]
-        events = (h11.Request(method="POST", target=path, headers=head), h11.Data(data=body), h11.EndOfMessage())
-        self._writer.write(b"".join(self._state.send(event) or b"" for event in events))
-        status, parts = NO_ANSWER, []
-        while True:
-            event: Any = self._state.next_event()
-            if event is h11.NEED_DATA:
-                self._state.receive_data(await self._reader.read(2**16))
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                return status, b"".join(parts)
-            elif isinstance(event, h11.ConnectionClosed):
-                raise ConnectionResetError("the server closed the connection before its answer")
-
-    def close(self) -> None:
-        self._writer.close()
+    def of(cls, head: bytes) -> _Head:
+        """Raises ConnectionError for one that does not say how long its body is: our server always does."""
+        found = _LENGTH.search(head)
+        if found is None:
+            raise ConnectionError(f"an answer without a length: {head[:80]!r}")
+        return cls(int(head[9:12]), int(found[1]), _CLOSES.search(head) is not None)
 
 
 class BareClient:
@@ -123,32 +112,34 @@ class BareClient:
     def __init__(self, host: str, port: int, deadline_ms: float) -> None:
         """Raises InputError for a host that is not this machine, OSError where nobody listens."""
         _check_here(host)
-        self._headers = f"host: {host}\r\ncontent-type: application/json\r\nx-request-timeout-ms: {deadline_ms:.0f}"
+        deadline = {"x-request-timeout-ms": f"{deadline_ms:.0f}"}
+        self._headers = {"host": host, "content-type": "application/json", **deadline}
         self._socket = socket.create_connection((host, port), timeout=deadline_ms / 1e3 + 5.0)
 
     def post(self, path: str, body: bytes) -> tuple[Outcome, bytes]:
         """What became of a request, and the answer's body; raises OSError when there is no answer."""
-        request = f"POST {path} HTTP/1.1\r\n{self._headers}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+        request = _request(path, self._headers, body)
         start = time.monotonic()
         self._socket.sendall(request)
-        answer = self._read()
+        status, answer = self._read()
         ended = time.monotonic()
-        return Outcome(int(answer[9:12]), ended - start, 0.0, ended), answer.partition(b"\r\n\r\n")[2]
+        return Outcome(status, ended - start, 0.0, ended), answer
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
-    def _read(self) -> bytes:
-        answer, end = b"", None
-        while end is None or len(answer) < end:
+    def _read(self) -> tuple[int, bytes]:
+        answer, head, end = b"", None, 0
+        while head is None or len(answer) < end:
             part = self._socket.recv(2**20)
             if not part:
-                raise ConnectionResetError("the server closed the connection before its answer")
+                raise ConnectionResetError(NO_WHOLE_ANSWER)
             answer += part
-            if end is None and (found := _LENGTH.search(answer)):
-                end = answer.index(b"\r\n\r\n") + 4 + int(found[1])
-        return answer
+            if head is None and (start := answer.find(_BLANK)) >= 0:
+                head = _Head.of(answer[: start + len(_BLANK)])
+                end = start + len(_BLANK) + head.length
+        return head.status, answer[end - head.length : end]
 
 
 async def open_loop(
@@ -190,7 +181,7 @@ async def timed(client: Client, path: str, body: bytes, due: float, deadline_ms:
     sent = loop.time()
     try:
         status, _ = await client.post(path, body, {"x-request-timeout-ms": f"{deadline_ms:.0f}"})
-    except (OSError, h11.ProtocolError):
+    except OSError:
         status = NO_ANSWER
     ended = loop.time()
     return Outcome(status, ended - due, sent - due, ended)

@@ -1,4 +1,4 @@
-"""README quotes the saved results: a row of a table is of one row of a report, a figure in a sentence is in one."""
+"""README and docs quote the saved results: a table's row is of one row of a report, a figure in a sentence is in one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ("bench/RESULTS.md", "bench/RESULTS-AVX2.md")
+RESULTS_PAGE = "docs/quality-and-speed.md"
 OTHERS = ("bench/LOG.md", "export/adapters/minilm-l6-reranker/README.md")
 NUMBER = re.compile(r"(?<![\w.-])(?:\d[\d,]*)?\.?\d+(?!\w)")
 
@@ -29,16 +30,20 @@ def told(words: str) -> set[str]:
     return {number for number in figures(words) if "." in number or len(number) > 2}
 
 
-def measured() -> list[str]:
-    """README's paragraphs and tables that tell measurements."""
-    readme = read("README.md")
-    about = readme.split("\n## Measured\n")[1].split("\n## ")[0]
-    serving = [part for part in readme.split("\n\n") if part.startswith("Measured (")]
-    return [part for part in [*about.split("\n\n"), *serving] if told(part)]
+def measured(page: str) -> list[str]:
+    """A page's paragraphs and tables that tell measurements: all of RESULTS_PAGE, of others the section Measured and
+    paragraphs that begin so."""
+    words = read(page)
+    parts = words.split("\n\n")
+    about = words if page == RESULTS_PAGE else words.partition("\n## Measured\n")[2].split("\n## ")[0]
+    told_so = [part for part in parts if part.startswith("Measured (")]
+    return [part for part in dict.fromkeys([*about.split("\n\n"), *told_so]) if told(part)]
 
 
-TABLES = [part for part in measured() if part.startswith("|")]
-WORDS = [part for part in measured() if not part.startswith("|")]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PARTS = [(page, part) for page in PAGES for part in measured(page)]
+TABLES = [part for _, part in PARTS if part.startswith("|")]
+WORDS = [(page, part) for page, part in PARTS if not part.startswith("|")]
 
 
 def test_numbers_are_found_as_they_are_written():
@@ -55,8 +60,8 @@ def test_a_row_quotes_one_row_of_a_report(table: str):
         assert any(quoted <= row for row in rows), f"no row of {' or '.join(REPORTS)} has all figures of {line}"
 
 
-@pytest.mark.parametrize("words", WORDS)
-def test_a_figure_in_a_sentence_is_in_a_report(words: str):
-    sources = [*REPORTS, *(name for name in OTHERS if f"({name})" in words)]
+@pytest.mark.parametrize(("page", "words"), WORDS)
+def test_a_figure_in_a_sentence_is_in_a_report(page: str, words: str):
+    sources = [*REPORTS, *(name for name in OTHERS if f"{name})" in words)]
     unknown = told(words) - set().union(*(figures(read(name)) for name in sources))
-    assert not unknown, f"README says {', '.join(sorted(unknown))}, which is in none of {', '.join(sources)}"
+    assert not unknown, f"{page} says {', '.join(sorted(unknown))}, which is in none of {', '.join(sources)}"
