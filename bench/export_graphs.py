@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..engine.collection.report import Progress, silent
 from ..engine.errors import ExportError
 from ..engine.models.artifact import Artifact, Precision
 from ..engine.models.runtime.onnx import cpu_session
@@ -38,7 +39,7 @@ def exporting(
     threads: int | None = None,
     seed: int = 0,
     rivals: bool = True,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+    progress: Progress = silent,
 ) -> Document:
     """Time every graph of the artifact `path` and of the rivals on SHAPES, `repeats` rounds in a changing order."""
     artifact = Artifact.open(path)
@@ -92,7 +93,7 @@ def _plain(artifact: Artifact, folder: Path) -> dict[str, Path]:
 
 def _time(
     artifact: Artifact, graphs: dict[str, Path], threads: int, repeats: int, seed: int,
-    progress: Callable[[int, int | None, str], None],
+    progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     sessions, loaded = {}, {}
     for name, path in graphs.items():

@@ -119,8 +119,6 @@ def test_no_module_imports_itself_through_others():
 def test_a_class_name_has_one_home():
     homes: dict[str, list[str]] = {}
     for path in MODULES:
-        if "bench" in path.parts:
-            continue
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))

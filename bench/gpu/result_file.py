@@ -23,7 +23,7 @@ RATIOS = {
 }
 
 
-class Record:
+class ResultFile:
     """What was measured, in `base`.json and `base`.md."""
 
     def __init__(self, base: Path, *, dry: bool, environment: dict[str, Any]) -> None:

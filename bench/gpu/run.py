@@ -19,7 +19,7 @@ from ...engine.platform.durable_io import storage
 from ..environment import card
 from .case import PLAN, Row, Task, chosen
 from .parts import WORKER, work_apart
-from .result_file import Record
+from .result_file import ResultFile
 from .settings import Settings
 from .worker import OVER, Tell, work
 
@@ -50,7 +50,7 @@ def run(
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
     environment = card()
     # The driver's name for the card; nvidia-smi's line has the driver's version too.
-    record = Record(
+    record = ResultFile(
         base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"], **_torch()}
     )
     if record.note is not None:
@@ -78,7 +78,7 @@ def run(
 
 
 def _measure(
-    task: Task, record: Record, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
+    task: Task, record: ResultFile, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
 ) -> None:
     """One part: its rows into the record, and how it ended, however it ended."""
     start = time.monotonic()
@@ -137,7 +137,7 @@ def _card(settings: Settings) -> str:
     return found.name
 
 
-def _floors(record: Record) -> list[Row] | None:
+def _floors(record: ResultFile) -> list[Row] | None:
     rows: list[Row] | None = record.sections.get("floors", {}).get("rows")
     return rows
 

@@ -12,11 +12,11 @@ to show that everything is in place, and the document says `dry_run`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 
+from ...engine.collection.report import Progress, silent
 from ...engine.errors import DeviceError
 from ..document import Document, Table, document
 from ..environment import card
@@ -30,7 +30,6 @@ MEASURES = (
     "a kernel that does not beat PyTorch goes"
 )
 COMPILED = "what the compiler made of each kernel for A100 and H100: registers, shared memory, spills, matrix units"
-Progress = Callable[[int, int | None, str], None]
 
 
 def kernels(
@@ -38,7 +37,7 @@ def kernels(
     *,
     only: str = "",
     tune: bool = False,
-    progress: Progress = lambda done, total, what: None,
+    progress: Progress = silent,
 ) -> Document:
     """Measure the cases whose name contains `only`; `tune` tries each launch rule's candidates too.
 

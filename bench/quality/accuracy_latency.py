@@ -7,7 +7,7 @@ run, one search a question and budget, and so are the times of candidate counts,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ...engine import Engine
 from ...engine.build.beir import Qrels
+from ...engine.collection.report import Progress
 from ...engine.config import FINALISTS
 from ...engine.models.artifact import Precision
 from ...engine.models.cross_encoder import CrossEncoder
@@ -41,11 +42,10 @@ EXIT = "early exit"
 """The fused order of the candidates that go on from the reranker's early exit."""
 Logits = dict[str, npt.NDArray[np.float32]]
 """Question → float32 [candidates]"""
-Silent = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class CandidateList:
     """A question's candidates: rows int64 [k], cosines and lexical scores float32 [k], documents of the rows."""
 
     rows: npt.NDArray[np.int64]
@@ -113,19 +113,19 @@ def accuracy_latency(
     )  # fmt: skip
 
 
-def _recall(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str, Recalled]:
+def _recall(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str, CandidateList]:
     collection, tokenizer = engine.collection, needed_reranker(engine).tokenizer
     scores, rows = collection.index.search(engine.embed(list(questions.values())), deepest)
     found = {}
     for (name, question), row, score in zip(questions.items(), rows, scores, strict=True):
         lexical = collection.lexicon.scores(tokenizer.encode(question), collection.tokens(row))
-        found[name] = Recalled(row, score, lexical, collection.documents(row))
+        found[name] = CandidateList(row, score, lexical, collection.documents(row))
     return found
 
 
 def _logits(
-    engine: Engine, reranker: CrossEncoder, questions: dict[str, str], recalled: dict[str, Recalled], most: int,
-    limit: int | None, progress: Silent,
+    engine: Engine, reranker: CrossEncoder, questions: dict[str, str], recalled: dict[str, CandidateList], most: int,
+    limit: int | None, progress: Progress,
 ) -> Logits:  # fmt: skip
     """Of the first `most` candidates, with pairs cut to `limit` tokens as the model's own limit would cut them."""
     tokenizer = reranker.tokenizer
@@ -142,11 +142,11 @@ def _logits(
     return logits
 
 
-def _runs(recalled: dict[str, Recalled]) -> Run:
+def _runs(recalled: dict[str, CandidateList]) -> Run:
     return {name: list(dict.fromkeys(each.documents)) for name, each in recalled.items()}
 
 
-def _evident(recalled: dict[str, Recalled], fusion: Fusion) -> Run:
+def _evident(recalled: dict[str, CandidateList], fusion: Fusion) -> Run:
     """The order of what the first stage knows: cosine and words in common."""
     run: Run = {}
     for name, each in recalled.items():
@@ -156,7 +156,7 @@ def _evident(recalled: dict[str, Recalled], fusion: Fusion) -> Run:
 
 
 def _reordered(
-    recalled: dict[str, Recalled], logits: Logits, count: int, fusion: Fusion, early: Logits | None = None
+    recalled: dict[str, CandidateList], logits: Logits, count: int, fusion: Fusion, early: Logits | None = None
 ) -> Run:
     """The order that a search with `count` candidates gives: the reranked first, the rest in recall's order.
 
@@ -188,7 +188,7 @@ def _recall_ms(engine: Engine, questions: dict[str, str]) -> float:
 
 def _time_counts(
     engine: Engine, rows: list[dict[str, Any]], questions: Sequence[str], counts: Sequence[int], deepest: int,
-    progress: Silent,
+    progress: Progress,
 ) -> None:  # fmt: skip
     """Fill in the median milliseconds of unlimited searches with the engine's own reranker, count by count."""
     precision, tokens = needed_reranker(engine).precision, needed_reranker(engine).tokenizer.max_length
@@ -208,7 +208,7 @@ def _time_counts(
 
 
 def _budget(
-    engine: Engine, questions: dict[str, str], qrels: Qrels, budget: float, candidates: int, progress: Silent
+    engine: Engine, questions: dict[str, str], qrels: Qrels, budget: float, candidates: int, progress: Progress
 ) -> dict[str, Any]:
     results = {}
     for done, (name, question) in enumerate(questions.items(), start=1):

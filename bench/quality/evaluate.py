@@ -21,6 +21,7 @@ import numpy as np
 
 from ...engine import Engine, SearchResult
 from ...engine.build.beir import Judged, Qrels
+from ...engine.collection.report import Progress, silent
 from ...engine.config import FINALISTS
 from ...engine.errors import CorpusError, InputError
 from ...engine.platform.durable_io import storage
@@ -86,7 +87,7 @@ def evaluate(
     sample: int | None = None,
     seed: int = 0,
     found: Callable[[str, SearchResult], None] | None = None,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+    progress: Progress = silent,
 ) -> Quality:
     """Search each judged question (or `sample` of them, drawn with `seed`), one at a time, and measure.
 

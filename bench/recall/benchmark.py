@@ -26,7 +26,7 @@ from ..document import Document, Table, document
 from ..setup import Setup
 from ..stats import shown, spread
 from ..workloads import said
-from .other_indexes import GRAPHS, RECALL_RIVALS, Finder
+from .other_indexes import GRAPHS, RECALL_RIVALS, OtherIndex
 from .synthetic_vectors import spread_around
 
 MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall against exact search, seconds to build"
@@ -115,7 +115,7 @@ def _theirs(
     return {**found, "build_seconds": round(seconds, 2), "settings": settings, **least}
 
 
-def _widened(finder: Finder, tuning: Floats, tuned: Any) -> int:
+def _widened(finder: OtherIndex, tuning: Floats, tuned: Any) -> int:
     """The least of the finder's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
     assert finder.widen is not None
     for breadth in finder.breadths:

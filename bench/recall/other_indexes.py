@@ -25,7 +25,7 @@ ADDED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finder:
+class OtherIndex:
     """A built index: `search(query [d], k)` gives int64 [k]; `widen(breadth)` trades time for recall, where it can.
 
     read: bytes that every search reads, where it is always the same
@@ -38,17 +38,17 @@ class Finder:
     read: float | None = None
 
 
-def faiss_flat(vectors: Floats, threads: int) -> Finder:
+def faiss_flat(vectors: Floats, threads: int) -> OtherIndex:
     import faiss
 
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors))  # at once: what grows piece by piece is twice there while it moves
     search = _searching(index)
-    return Finder(search, None, "IndexFlatIP, exact", read=float(vectors.nbytes))
+    return OtherIndex(search, None, "IndexFlatIP, exact", read=float(vectors.nbytes))
 
 
-def faiss_ivf(vectors: Floats, threads: int) -> Finder:
+def faiss_ivf(vectors: Floats, threads: int) -> OtherIndex:
     """The inverted file of FAISS's guidelines: 4 sqrt(n) lists trained on 50 vectors each, bytes for numbers."""
     import faiss
 
@@ -64,10 +64,10 @@ def faiss_ivf(vectors: Floats, threads: int) -> Finder:
     def widen(breadth: int) -> None:
         index.nprobe = min(breadth, lists)
 
-    return Finder(_searching(index), widen, f"IVF{lists},SQ8, probes as the breadth", PROBES)
+    return OtherIndex(_searching(index), widen, f"IVF{lists},SQ8, probes as the breadth", PROBES)
 
 
-def faiss_hnsw(vectors: Floats, threads: int) -> Finder:
+def faiss_hnsw(vectors: Floats, threads: int) -> OtherIndex:
     import faiss
 
     faiss.omp_set_num_threads(threads)
@@ -78,10 +78,10 @@ def faiss_hnsw(vectors: Floats, threads: int) -> Finder:
     def widen(breadth: int) -> None:
         index.hnsw.efSearch = breadth
 
-    return Finder(_searching(index), widen, f"IndexHNSWFlat, M {LINKS}, ef {BUILD_BREADTH}")
+    return OtherIndex(_searching(index), widen, f"IndexHNSWFlat, M {LINKS}, ef {BUILD_BREADTH}")
 
 
-def hnswlib(vectors: Floats, threads: int) -> Finder:
+def hnswlib(vectors: Floats, threads: int) -> OtherIndex:
     import hnswlib as library
 
     index = library.Index(space="ip", dim=vectors.shape[1])
@@ -93,10 +93,10 @@ def hnswlib(vectors: Floats, threads: int) -> Finder:
         labels: Rows = index.knn_query(query[None], k=k, num_threads=1)[0][0].astype(np.int64)
         return labels
 
-    return Finder(search, index.set_ef, f"M {LINKS}, ef_construction {BUILD_BREADTH}")
+    return OtherIndex(search, index.set_ef, f"M {LINKS}, ef_construction {BUILD_BREADTH}")
 
 
-def usearch(vectors: Floats, threads: int) -> Finder:
+def usearch(vectors: Floats, threads: int) -> OtherIndex:
     from usearch.index import Index
 
     index: Any = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=LINKS, expansion_add=BUILD_BREADTH)
@@ -109,7 +109,7 @@ def usearch(vectors: Floats, threads: int) -> Finder:
         keys: Rows = np.asarray(index.search(query, k).keys).astype(np.int64)
         return keys
 
-    return Finder(search, widen, f"connectivity {LINKS}, expansion_add {BUILD_BREADTH}, f32")
+    return OtherIndex(search, widen, f"connectivity {LINKS}, expansion_add {BUILD_BREADTH}, f32")
 
 
 def _searching(index: Any) -> Callable[[Floats, int], Rows]:
@@ -120,7 +120,7 @@ def _searching(index: Any) -> Callable[[Floats, int], Rows]:
     return search
 
 
-RECALL_RIVALS: dict[str, Callable[[Floats, int], Finder]] = {
+RECALL_RIVALS: dict[str, Callable[[Floats, int], OtherIndex]] = {
     "faiss flat": faiss_flat,
     "faiss ivf": faiss_ivf,
     "faiss hnsw": faiss_hnsw,

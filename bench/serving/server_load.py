@@ -17,11 +17,12 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 from ...engine import Engine, EngineError, InputError
+from ...engine.collection.report import Progress, silent
 from ..document import Cell, Document, Table, document
 from ..stats import Spread, spread
 from ..workloads import Workload, described, said
 from .load_generator import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
-from .server_process import HOST, Served, served
+from .server_process import HOST, ServerProcess, served
 
 MEASURES = (
     "the server at once, twice and five times its capacity: answers within the deadline, how fast the rest is refused, "
@@ -56,7 +57,7 @@ def serve_bench(
     overhead_requests: int = 100,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, what: None,
+    progress: Progress = silent,
 ) -> Document:
     """Start a server over the workload's collection and measure it.
 
@@ -133,7 +134,7 @@ def _body(question: str, **fields: Any) -> bytes:
 
 def _overhead(
     workload: Workload,
-    server: Served,
+    server: ServerProcess,
     questions: Sequence[str],
     asked: Sequence[str],
     settings: dict[str, Any],

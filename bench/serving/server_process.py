@@ -32,7 +32,7 @@ ENDING_SECONDS = 60.0
 
 
 @dataclass
-class Served:
+class ServerProcess:
     """A running server."""
 
     process: Child
@@ -62,7 +62,7 @@ class Served:
 
 
 @contextmanager
-def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterator[Served]:
+def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterator[ServerProcess]:
     """Serve `collection` on two free ports of loopback until the block ends; `seconds` is how long opening may take.
 
     Raises EngineError when it does not become ready.
@@ -71,7 +71,7 @@ def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterat
     chosen = {"port": port, "admin_port": admin_port, "drain_delay_ms": 0, **settings}
     command = [sys.executable, "-c", _SCRIPT, str(collection), json.dumps(chosen)]
     with tempfile.TemporaryFile() as log, Child(command, log, grace=ENDING_SECONDS) as process:
-        running = Served(process, port, admin_port)
+        running = ServerProcess(process, port, admin_port)
         if not wait_until(running.is_ready, seconds):
             raise EngineError(f"the server was not ready within {seconds:.0f} s")
         yield running

@@ -1,4 +1,4 @@
-"""README and docs quote the saved results: a table's row is of one row of a report, a figure in a sentence is in one."""
+"""README and docs quote the saved results: a table row is of one row of a report, a figure in a sentence is in one."""
 
 from __future__ import annotations
 

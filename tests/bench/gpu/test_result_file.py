@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.bench.gpu.result_file import Record, passed, plain
+from tandem.bench.gpu.result_file import ResultFile, passed, plain
 from tandem.bench.gpu.targets import targets
 
 HERE = {"gpu": "H100", "commit": "abc", "torch": "2.11", "packages": {"numpy": "2"}}
 
 
-def record(folder: Path, **environment: Any) -> Record:
-    return Record(folder / "gpu", dry=False, environment={**HERE, **environment})
+def record(folder: Path, **environment: Any) -> ResultFile:
+    return ResultFile(folder / "gpu", dry=False, environment={**HERE, **environment})
 
 
-def filled(folder: Path, **environment: Any) -> Record:
+def filled(folder: Path, **environment: Any) -> ResultFile:
     made = record(folder, **environment)
     for name in ("floors", "kernels"):
         made.begin(name)

@@ -21,7 +21,7 @@ import h11
 import pytest
 
 from tandem.bench.serving.load_generator import Client
-from tandem.bench.serving.server_process import HOST, Served, served
+from tandem.bench.serving.server_process import HOST, ServerProcess, served
 from tandem.engine.build.indexing import index_corpus
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ async def ask(client: Client, draw: random.Random, end: float, counts: Counter[s
         assert status in FINE if right else status < 500 or status in FINE, (path, status)
 
 
-async def soak(server: Served, seconds: float, seed: int) -> tuple[Counter[str], list[dict[str, float]]]:
+async def soak(server: ServerProcess, seconds: float, seed: int) -> tuple[Counter[str], list[dict[str, float]]]:
     client, counts, memory = Client(HOST, server.port), Counter[str](), []
     end = time.monotonic() + seconds
 
@@ -121,7 +121,7 @@ def test_soak(tmp_path: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path, s
             await asyncio.to_thread(index_corpus, write(tmp_path / "corpus.jsonl", room), out, **models)
             swaps += 1
 
-    async def run(server: Served) -> tuple[Counter[str], list[dict[str, float]]]:
+    async def run(server: ServerProcess) -> tuple[Counter[str], list[dict[str, float]]]:
         publishing = asyncio.create_task(publish(time.monotonic() + seconds))
         try:
             return await soak(server, seconds, seed)
