@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := cpu,export,serve,bench,dev,clients
+NO_WHEEL := sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python. Another Python may have one: make PYTHON=python3.13/p"
 
 .PHONY: help install demo test check micro bench accuracy rivals soak clients offline clean
 help:  ## List the targets.
@@ -10,15 +12,18 @@ help:  ## List the targets.
 
 install: $(INSTALLED)  ## Create .venv and install Tandem with everything it was tested with.
 
+# Wheels only: where one is missing pip would start a compiler, and fail pages later.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 13) else f"Tandem needs Python 3.11 or 3.12, this is {v.major}.{v.minor}: try make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Tandem needs Python 3.11 or newer, this is {v.major}.{v.minor}: try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,export,serve,bench,dev,clients]'
+	@$(BIN)/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt --editable '.[$(EXTRAS)]' \
+	  2>$(VENV)/pip.log || { cat $(VENV)/pip.log; $(NO_WHEEL) $(VENV)/pip.log; exit 1; } >&2
 	@touch $@
 
 demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
 	$(BIN)/tandem demo
+	@test -e .demo || ln -s "$${XDG_CACHE_HOME:-$$HOME/.cache}/tandem" .demo  # where its models and collection are
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest
@@ -85,4 +90,4 @@ offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU mach
 	  pydantic pydantic-core annotated-types typing-inspection
 
 clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
-	rm -rf $(VENV) .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
