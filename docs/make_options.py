@@ -53,15 +53,16 @@ def _kind(field: FieldInfo) -> str:
         return " or ".join(f"`{word}`" for word in parts)
     words = [f"`{word}`" for part in parts for word in _words(part)]
     named = {int: "a whole number", float: "a number", bool: "`True` or `False`", str: "a word"}
-    said = " or ".join(words) if words else named.get(parts[0], "an object")
-    limits = [f"{sign} {getattr(each, name)}" for each in field.metadata for name, sign in _LIMITS.items() if hasattr(each, name)]
-        f"{sign} {getattr(each, name)}" for each in field.metadata for name, sign in _LIMITS if hasattr(each, name)
-    ]
-    nothing = " or `None`" if NoneType in get_args(field.annotation) else ""
-    return said + (f" {', '.join(limits)}" if limits else "") + nothing
+    limits = [f"{_SIGNS[name]} {limit}" for each in field.metadata for name, limit in _limits(each)]
+    said = " or ".join(words) or named.get(parts[0], "an object") + (" " + ", ".join(limits) if limits else "")
+    return said + (" or `None`" if NoneType in get_args(field.annotation) else "")
 
 
-_LIMITS = {"ge": "≥", "gt": ">", "le": "≤"}
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤"}
+
+
+def _limits(constraint: Any) -> list[tuple[str, Any]]:
+    return [(name, getattr(constraint, name)) for name in _SIGNS if hasattr(constraint, name)]
 
 
 def _words(part: Any) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..platform import cuda_driver
 from ..platform.npy import open_array
 from ..models.artifact import Artifact, Precision
-from ..collection import (BuildReport, Fields, IndexSettings, ModelRecord, CollectionModels, Progress, build)
+from ..collection import BuildReport, Fields, IndexSettings, ModelRecord, CollectionModels, Progress, build
 from ..collection.report import silent
 from ..platform.device import choose
 from ..models.encoder import BiEncoder
