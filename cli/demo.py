@@ -63,7 +63,7 @@ def command(
     from ..engine import Engine
 
     folder = folder or cache_folder()
-    known = (folder / "models").is_dir()
+    known = (folder / "models" / RERANKER).is_dir()
     note(f"models and collection are kept in {folder}" + ("" if known else FIRST_RUN))
     encoder, reranker = bundled_models(folder)
     collection = _collection(corpus, folder, encoder, reranker)
