@@ -155,7 +155,7 @@ def test_the_command_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as left:
         main()
-    assert left.value.code == 0
+    assert not left.value.code
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     rows = document["sections"]["floors"]["rows"]
     assert [row["unit"] for row in rows] == ["TB/s", "TB/s", "TFLOP/s"]
