@@ -25,6 +25,11 @@ ROOMS = {
         "adapters", "quiet", "bundled", "finetune", "source", "graph", "parity", "staging", "pipeline",
         "bundled_artifacts", "verify", "",
     ),
+    "bench": (
+        "environment", "document", "stats", "child", "plots", "report", "roofline", "rivals", "workloads", "setup",
+        "latency", "throughput", "indexing", "agreement", "export_graphs", "quality", "recall", "serving", "kernels",
+        "gpu", "",
+    ),
 }  # fmt: skip
 MODULES = [
     path
