@@ -162,11 +162,11 @@ class World:
         program = "from tandem.cli import main; main()"
         ports = {"TANDEM_PORT": self._ports["8080"], "TANDEM_ADMIN_PORT": self._ports["9000"]}
         environment = {**os.environ, **ports, "TANDEM_DRAIN_DELAY_MS": "0"}
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", program, *words], env=environment, stderr=subprocess.PIPE
-        )
+        log = Path("server.log")
+        with log.open("wb") as file:
+            self._server = subprocess.Popen([sys.executable, "-c", program, *words], env=environment, stderr=file)
         for _ in range(600):
-            assert self._server.poll() is None, self._server.communicate()[1].decode()
+            assert self._server.poll() is None, log.read_text(encoding="utf-8")
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['9000']}/readyz"):
                     return
