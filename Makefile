@@ -23,6 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
 	$(BIN)/tandem demo
+	@test -e .demo || ln -s "$${XDG_CACHE_HOME:-$$HOME/.cache}/tandem" .demo  # where its models and collection are
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest
@@ -88,5 +89,5 @@ offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU mach
 	  --implementation cp --python-version $(OFFLINE_PYTHON) --platform manylinux2014_x86_64 \
 	  pydantic pydantic-core annotated-types typing-inspection
 
-clean:  ## Remove what the targets made (the collections of the demo and the benchmarks too).
+clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
 	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache

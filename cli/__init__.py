@@ -3,53 +3,82 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from ..engine.errors import StorageError, TandemError
 from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, serve, verify
-from .console import err
+from .console import complain, log_to_stderr, never_refuse
+from .help import BEGIN, Commands, examples
 
 app = typer.Typer(
     name="tandem",
-    help="Two-stage retrieval on one machine: bi-encoder recall, cross-encoder rerank, inside a time budget.",
-    no_args_is_help=True,
+    cls=Commands,
+    help="Search in two stages on one machine: a bi-encoder finds candidates, a cross-encoder reads them and puts the "
+    "best first, all within a time budget.",
+    epilog=BEGIN,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, export, verify, index, search, serve, info, evaluate, calibrate, finetune):
-    app.command(module.NAME)(module.command)
+for module in (demo, export, index, search, serve, evaluate, calibrate, verify, info, finetune):
+    app.command(module.NAME, epilog=examples(module))(module.command)
 app.add_typer(bench.app, name="bench")
 
 
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(
+    ctx: typer.Context,
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
     """Options of every command; `main` reads --debug itself, since it prints the errors."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main() -> None:
-    """Run the command line: an error of ours is one sentence on stderr and its class's exit code."""
+    """Run the command line: an error of the user's or of ours is one sentence on stderr and its class's exit code."""
     debug = "--debug" in sys.argv[1:]
+    never_refuse()
+    log_to_stderr()
     try:
-        app()
-    except TandemError as error:
-        if debug:
+        code = app(standalone_mode=False, prog_name="tandem")
+    except Exception as error:
+        if debug or (told := _told(error)) is None:
             raise
-        _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        if debug:
-            raise
-        _fail(f"{error}; install the part of Tandem that needs it, as in pip install 'tandem[{_extra(error.name)}]'", 1)
-    except OSError as error:
-        if debug:
-            raise
-        _fail(str(error), StorageError.exit_code)
+        _fail(*told)
+    sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """What to say of an error and the exit code; None for one that nobody foresaw, whose traceback is worth having."""
+    match error:
+        case TandemError():
+            return f"error: {error}", error.exit_code
+        case typer.TyperException():
+            return _usage(error), error.exit_code
+        case ModuleNotFoundError():
+            part = _extra(error.name)
+            return f"error: {error}; install the part of Tandem that needs it: pip install 'tandem[{part}]'", 1
+        case OSError():
+            what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+            return f"error: {what}", StorageError.exit_code
+        case typer.Abort():
+            return "aborted", 1
+    return None
+
+
+def _usage(error: typer.TyperException) -> str:
+    """A wrong option, argument or command in one sentence that says where to read on."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context: Any = getattr(error, "ctx", None)  # only errors of parsing have one
+    return f"error: {message}" + (f"; see {context.command_path} --help" if context is not None else "")
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    err().print(f"error: {message}", style="red", soft_wrap=True)
+    complain(message)
     sys.exit(code)
 
 

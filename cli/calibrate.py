@@ -10,6 +10,10 @@ import typer
 from .console import out, print_json, progress_bar
 
 NAME = "calibrate"
+EXAMPLES = (
+    "tandem calibrate collection beir-folder",
+    "tandem calibrate collection --reset",
+)
 
 
 def command(
@@ -22,7 +26,7 @@ def command(
     ),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Fit how much recall and lexical score count in the final order, and keep it with the collection."""
+    """Fit to judged questions how much recall and words in common count in the final order, and keep it."""
     from ..engine import Collection, Engine
     from ..engine.build.calibrate import calibrate
     from ..engine.collection import forget_fusion

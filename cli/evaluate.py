@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..bench.quality import Quality
 
 NAME = "eval"
+EXAMPLES = (
+    "tandem eval collection beir-folder",
+    "tandem eval collection beir-folder --sample 200 --budget-ms 250",
+)
 CANDIDATES = 100
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
@@ -34,7 +38,7 @@ def command(
         None, min=1, help="Candidates, the best so far, that are read again window by window (default: none)."
     ),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
-    seed: int = typer.Option(0, help="Of the sample."),
+    seed: int = typer.Option(0, help="Seed of the sample; the same seed asks the same questions."),
     recall_weight: float | None = typer.Option(None, help="Weight of the first stage's evidence in the fused order."),
     lexical_weight: float | None = typer.Option(None, help="Weight of the lexical score beside the cosine in it."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
@@ -48,7 +52,9 @@ def command(
     results: Path = RESULTS_FOLDER,
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Measure accuracy@k, recall@100, MRR@10 and nDCG@10 of recall alone, pure reranking and the fused order."""
+    """Measure how good the answers are, on judged questions: accuracy@k, recall@100, MRR@10, nDCG@10.
+
+    Of three orders: recall alone, reranking alone, and both together as a search has them."""
     from ..bench.document import save
     from ..bench.environment import begin
     from ..bench.evaluation import evaluation

@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from ..engine.models.artifact import Kind, Precision
-from .console import note, out
+from .console import note, out, waiting
 
 if TYPE_CHECKING:
     from ..engine.models.artifact import Artifact
 
 NAME = "export"
+EXAMPLES = (
+    "tandem export minilm-l6 --as bi-encoder --out models/encoder",
+    "tandem export minilm-l6-reranker --as cross-encoder --out models/reranker",
+)
 
 
 def command(
     model: str = typer.Argument(
         help="A Hugging Face id, a local folder, or a bundled name: minilm-l6, minilm-l6-reranker."
     ),
-    kind: Kind = typer.Option(..., "--as", help="What it is."),
+    kind: Kind = typer.Option(
+        ...,
+        "--as",
+        help="bi-encoder: one text to one vector, for indexing and recall; cross-encoder: a question with a passage "
+        "to a score, for reranking.",
+    ),
     output: Path = typer.Option(..., "--out", help="The artifact's folder."),
     adapter: Path | None = typer.Option(
         None, help="A LoRA adapter folder (from `tandem finetune` or PEFT), merged in."
@@ -31,16 +40,19 @@ def command(
         min=0,
         help="Early exit that goes along: after this layer (default: the adapter's last in the first half; 0: none).",
     ),
-    precisions: str = typer.Option("fp32,fp16,int8", help="Variants to write, separated by commas."),
+    precisions: str = typer.Option(
+        "fp32,fp16,int8", help="Precisions to write, separated by commas: fp32 exact, fp16 for a GPU, int8 for a CPU."
+    ),
 ) -> None:
-    """Export a model to ONNX in several precisions, each proven equal to PyTorch on real text before it is written."""
+    """Make a model ready for search: written as ONNX in several precisions, each compared with PyTorch on real text."""
     from ..export import export_model
 
     variants = [cast(Precision, name.strip()) for name in precisions.split(",")]  # checked by export_model
-    artifact = export_model(
-        model, kind, output, adapter=adapter, revision=revision, precisions=variants, early_exit=early_exit,
-        progress=note,
-    )  # fmt: skip
+    with waiting(f"exporting {model}: about a minute on two cores for a small model"):
+        artifact = export_model(
+            model, kind, output, adapter=adapter, revision=revision, precisions=variants, early_exit=early_exit,
+            progress=note,
+        )  # fmt: skip
     _show(artifact)
     if (early := artifact.early()) is not None:
         _show(early)

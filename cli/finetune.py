@@ -8,9 +8,13 @@ from pathlib import Path
 
 import typer
 
-from .console import out
+from .console import log_to_stderr, out
 
 NAME = "finetune"
+EXAMPLES = (
+    "tandem finetune --data beir-folder --out adapter",
+    "tandem finetune --data beir-folder --start minilm-l6-reranker --minutes 30 --out adapter",
+)
 
 
 def command(
@@ -18,9 +22,9 @@ def command(
     data: list[Path] = typer.Option([], "--data", help="A BEIR folder to train on (plain or .gz); repeat for several."),
     output: Path = typer.Option(..., "--out", help="The adapter's folder; its sub-folder `work` keeps checkpoints."),
     pseudo: list[str] = typer.Option(["python", "cloze"], help="Pseudo-questions to add; repeat for several."),
-    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add none."),
+    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add no pseudo-questions: train on --data alone."),
     minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
-    seed: int = typer.Option(0, help="Of every draw."),
+    seed: int = typer.Option(0, help="Seed of every draw; the same seed draws the same."),
     rank: int = typer.Option(64, help="Rank of the adapter; with --start it is that adapter's."),
     rate: float = typer.Option(3e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
     start: str | None = typer.Option(
@@ -49,10 +53,10 @@ def command(
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
     resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
 ) -> None:
-    """Fine-tune a reranker on your own questions; interrupt it and give the same command to go on."""
+    """Train a cross-encoder on your own judged questions; interrupt it, and the same command goes on."""
     from ..export import finetune as tuning
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log_to_stderr("%(asctime)s %(message)s")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
     if refit is not None:
         if start or judge or mix:

@@ -10,6 +10,10 @@ import typer
 from .console import note, out, print_json, progress_bar
 
 NAME = "index"
+EXAMPLES = (
+    "tandem index notes/ --encoder models/encoder --reranker models/reranker --out collection",
+    "tandem index corpus.jsonl --text-field body --encoder models/encoder --out collection",
+)
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
@@ -18,11 +22,11 @@ def command(
         help="corpus.jsonl(.gz) in BEIR form or with named fields, its folder, .csv, .parquet, a folder of .txt or .md "
         "files, or python:NAME,… for the documentation strings of packages (python:stdlib)."
     ),
-    encoder: Path = typer.Option(..., help="The bi-encoder's artifact."),
+    encoder: Path = typer.Option(..., help="The folder of the bi-encoder, as `tandem export` made it."),
     reranker: Path | None = typer.Option(
-        None, help="The cross-encoder's artifact; without one, search is recall alone."
+        None, help="The folder of the cross-encoder; without one, hits are ordered by recall alone."
     ),
-    output: Path = typer.Option(..., "--out", help="The collection's folder."),
+    output: Path = typer.Option(..., "--out", help="The folder that becomes the collection."),
     id_field: str | None = typer.Option(None, help="JSONL, CSV, Parquet: the field with the id (default: _id or id)."),
     text_field: str = typer.Option("text", help="The field with the text."),
     title_field: str = typer.Option("title", help="The field with the title."),
@@ -37,9 +41,10 @@ def command(
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Index a corpus: chunk, tokenise once for both models, encode, plan and build the FAISS index, publish atomically.
+    """Make a collection of your texts, ready for search: cut into passages, encoded, indexed.
 
-    Interrupted, it goes on where it stopped when it is called again; with nothing changed, it does nothing.
+    The new version appears whole or not at all. Interrupted, it goes on where it stopped when it is called again; with
+    nothing changed, it does nothing.
     """
     from ..engine.build.indexing import index_corpus
     from ..engine.collection import Fields, IndexSettings

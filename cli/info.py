@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Group
 
 from ..engine.errors import InputError
-from .console import out, print_json
+from .console import print_json, show
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
     from ..engine.models.artifact import Artifact
@@ -18,6 +18,13 @@ if TYPE_CHECKING:  # a command imports what it needs when it runs
     from ..engine.platform.device import Device
 
 NAME = "info"
+Told = tuple[dict[str, Any], Group]
+"""What --json prints, and the page for people."""
+EXAMPLES = (
+    "tandem info",
+    "tandem info collection",
+    "tandem info collection --device cuda --gpu-memory-gib 24",
+)
 
 
 def command(
@@ -28,7 +35,7 @@ def command(
     reranker: Path | None = typer.Option(None, help="With --device: where the cross-encoder is now, if it was moved."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Show an artifact's or a collection's manifest, or the device that Tandem would use here and why.
+    """Show what a model or a collection is: sizes, counts, precisions; without a folder, what this machine runs on.
 
     With --device cuda: the memory plan of a collection on a GPU, whether or not one is here; nothing is allocated.
     """
@@ -36,25 +43,42 @@ def command(
         raise InputError(f"a memory plan is for --device cuda, not {device}")
     if device is not None and folder is None:
         raise InputError("a memory plan needs a collection: tandem info COLLECTION --device cuda")
-    if folder is None:
-        document = _machine()
-    else:
-        document = _folder(folder) if device is None else _memory(folder, encoder, reranker, gpu_memory_gib)
+    document, page = (
+        _machine_told()
+        if folder is None
+        else (_folder(folder) if device is None else _memory_told(folder, encoder, reranker, gpu_memory_gib))
+    )
     if json_output:
         print_json(document)
     else:
-        out().print(json.dumps(document, indent=2, ensure_ascii=False), markup=False)
+        show(page)
 
 
-def _folder(folder: Path) -> dict[str, Any]:
+def _folder(folder: Path) -> Told:
     from ..engine.collection import Collection
     from ..engine.models.artifact import MANIFEST, Artifact
+    from .info_page import artifact_page, collection_page
 
     if (folder / MANIFEST).exists():
         artifact = Artifact.open(folder)
-        return {"fingerprint": artifact.fingerprint, **artifact.manifest.model_dump()}
+        return {"fingerprint": artifact.fingerprint, **artifact.manifest.model_dump()}, artifact_page(artifact)
     collection = Collection.open(folder)
-    return {"passages": len(collection), **collection.manifest.model_dump(mode="json")}
+    document = {"passages": len(collection), **collection.manifest.model_dump(mode="json")}
+    return document, collection_page(collection)
+
+
+def _memory_told(folder: Path, encoder: Path | None, reranker: Path | None, gib: float | None) -> Told:
+    from .info_page import memory_page
+
+    document = _memory(folder, encoder, reranker, gib)
+    return document, memory_page(document)
+
+
+def _machine_told() -> Told:
+    from .info_page import machine_page
+
+    document = _machine()
+    return document, machine_page(document)
 
 
 def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: float | None) -> dict[str, Any]:

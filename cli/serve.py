@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from ..engine.config import EngineOptions
 from ..engine.errors import InputError
+from .options import with_options
 
 NAME = "serve"
+EXAMPLES = (
+    "tandem serve collection",
+    "tandem serve collection --host 0.0.0.0 --port 80 --api-key-file keys.txt",
+)
 
 
+@with_options(EngineOptions, panel="Engine")
 def command(
-    collection: Path = typer.Argument(help="The collection's folder."),
+    given: dict[str, Any],
+    collection: Path = typer.Argument(help="The folder that `tandem index` made."),
     config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
     host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
     port: int | None = typer.Option(None, help="Port (default: 8080)."),
@@ -27,8 +36,6 @@ def command(
     timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
-    device: str | None = typer.Option(None, help="auto, cpu or cuda."),
-    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
 ) -> None:
     """Serve a collection over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.
 
@@ -42,7 +49,7 @@ def command(
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
         config, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise, encoder=encoder, reranker=reranker, device=device, threads=threads,
+        supervise=supervise, encoder=encoder, reranker=reranker, **given,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():

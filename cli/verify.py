@@ -6,20 +6,26 @@ from pathlib import Path
 
 import typer
 
-from .console import note, out
+from .console import note, out, waiting
 
 NAME = "verify"
+EXAMPLES = (
+    "tandem verify models/encoder",
+    "tandem verify collection",
+)
 
 
 def command(folder: Path = typer.Argument(help="An artifact's or a collection's folder.")) -> None:
-    """Hash every file against the manifest; for an artifact, run each graph and compare the variants as well."""
+    """Check that nothing is damaged: every file against its manifest; for a model, each precision is run as well."""
     from ..engine.collection import Collection
     from ..engine.models.artifact import MANIFEST
 
     if (folder / MANIFEST).exists():
         from ..export import verify_artifact
 
-        verify_artifact(folder, progress=note)
+        with waiting("hashing the files and running each graph"):
+            verify_artifact(folder, progress=note)
     else:
-        Collection.open(folder).verify()
+        with waiting("hashing the files"):
+            Collection.open(folder).verify()
     out().print(f"{folder}: every file is what its manifest says")

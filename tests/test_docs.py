@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,8 @@ def test_the_walk_names_files_that_hold_what_it_says():
         for name in re.findall(r"`([\w.]+)`", where.replace(file.name, "")):
             for part in name.split("."):
                 assert re.search(rf"(def|class) {part}\b", source), f"{file} has no {part}"
+
+
+def test_the_page_of_options_is_what_the_engine_declares():
+    made = runpy.run_path(str(ROOT / "docs" / "make_options.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), "run `python docs/make_options.py`"

@@ -13,10 +13,10 @@ from ..collection import Progress, write_fusion
 from ..collection.report import silent
 from ..engine import Engine
 from ..errors import CorpusError, InputError
+from ..result import Hit
 from ..scoring.fit import Domain, fit_fusion, mean_ndcg
 from ..scoring.fusion import Fusion
 from .beir import read_judged
-from ..result import Hit
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,18 @@ from typing import Literal
 
 import numpy as np
 
-from ..platform import cuda_driver
-from ..platform.npy import open_array
-from ..models.artifact import Artifact, Precision
-from ..collection import (BuildReport, Fields, IndexSettings, ModelRecord, CollectionModels, Progress, build)
+from ..collection import BuildReport, CollectionModels, Fields, IndexSettings, ModelRecord, Progress, build
 from ..collection.report import silent
-from ..platform.device import choose
+from ..models.artifact import Artifact, Precision
 from ..models.encoder import BiEncoder
+from ..platform import cuda_driver
+from ..platform.device import choose
+from ..platform.device_errors import translated
 from ..platform.durable_io import sync_file
-from ..recall import int8_codes, gpu_faiss
+from ..platform.npy import open_array
+from ..recall import gpu_faiss, int8_codes
 from ..recall.gpu_planning import plan_gpu
 from ..recall.index import VECTORS
-from ..platform.device_errors import translated
 
 
 def index_corpus(

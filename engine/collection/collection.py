@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class StoredPassage:
     """A stored passage: its id, its document's id, its text, title and metadata."""
 
     id: str
@@ -190,11 +190,11 @@ class Collection:
         """What else the rows of the corpus held."""
         return [json.loads(text) if text else {} for text in self._metadata.strings(rows)]
 
-    def passages(self, rows: npt.ArrayLike) -> list[Passage]:
+    def passages(self, rows: npt.ArrayLike) -> list[StoredPassage]:
         """The passages `rows` (int [m]) with all that is told of them."""
         rows = np.asarray(rows, dtype=np.int64)
         columns = (self.ids(rows), self.documents(rows), self.texts(rows), self.titles(rows), self.metadata(rows))
-        return [Passage(*fields) for fields in zip(*columns, strict=True)]
+        return [StoredPassage(*fields) for fields in zip(*columns, strict=True)]
 
     def row_of(self, identity: str) -> int:
         """The row of a passage's id, by binary search; raises InputError when there is none."""

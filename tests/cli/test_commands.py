@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -79,16 +80,31 @@ def test_search_for_people_and_for_machines(tandem, collection: Path):
     code, out, err = tandem("search", collection, "where is the piano", "--top-k", 3)
     assert code == 0
     assert "topic" in out
+    assert any(f" {row['_id']}" in out for row in CORPUS), "the document is named"
     assert "reranked 8 of 8" in err
-    code, out, _ = tandem("search", collection, "where is the piano", "--json", "--budget-ms", 0)
+    code, out, _ = tandem("search", collection, "where is the piano", "--json", "--budget-ms", "none")
     result = json.loads(out)
     assert result["degraded"] is None
     assert {hit["id"] for hit in result["hits"]} == {row["_id"] for row in CORPUS}
     assert result["hits"][0]["metadata"]["year"] in range(8)
+    whole = {row["_id"]: len(row["text"]) for row in CORPUS}
+    for hit in result["hits"]:
+        assert hit["place"] == {"chunk": 0, "start": 0, "end": whole[hit["id"]]}
+    code, out, err = tandem("search", collection, "where is the piano", "--filter", "year=1999")
+    assert (code, out) == (0, "")
+    assert "nothing was found; no passage passes the filter" in err
+
+
+def test_what_was_left_undone_is_told_as_it_was_done(tandem, collection: Path, monkeypatch: pytest.MonkeyPatch):
+    _, _, err = tandem("search", collection, "where is the piano", "--budget-ms", "0.001")
+    told = next(line for line in err.splitlines() if line.startswith("degraded: "))
+    read = int(re.search(r"reranked (\d+) of 8", err)[1])
+    assert read < 8
+    assert all(int(number) == read for number in re.findall(r"(\d+) of 8", told))
 
 
 def test_search_with_filters(tandem, collection: Path):
-    search = ("search", collection, "where is the piano", "--json", "--budget-ms", 0)
+    search = ("search", collection, "where is the piano", "--json", "--budget-ms", "none")
     for arguments, years in (
         (("--filter", "year=3"), {3}),
         (("--filter", "year>=2", "--filter", "year<4"), {2, 3}),
@@ -150,7 +166,7 @@ def test_reread_reads_so_many_again(tandem, beir: Path, collection: Path, tmp_pa
     kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-4-read-2-again.json").read_text())
     for said in ("2 best by then are read again", "A search has 60000 ms."):
         assert any(said in note for note in kept["tables"][0]["notes"])
-    code, out, err = tandem("search", collection, "how to read a zip file", "--budget-ms", "0", *asked)
+    code, out, err = tandem("search", collection, "how to read a zip file", "--budget-ms", "none", *asked)
     assert code == 0, err
     assert json.loads(out)["reread"] == 2
 
@@ -191,6 +207,36 @@ def test_verify_and_info(tandem, collection: Path, tiny_bi_encoder: Path):
     assert json.loads(tandem("info", collection, "--json")[1])["passages"] == 8
     assert json.loads(tandem("info", tiny_bi_encoder, "--json")[1])["kind"] == "bi-encoder"
     assert json.loads(tandem("info", "--json")[1])["device"] in ("cpu", "cuda")
+
+
+def test_info_is_a_page_for_people(tandem, collection: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path):
+    _, out, _ = tandem("info", collection)
+    for said in ("passages", "8", "corpus.jsonl", "flat", "bi-encoder", "cross-encoder", "in all", "kB", "texts"):
+        assert said in out
+    assert "{" not in out, "a page, not a document"
+    for model, kind in ((tiny_bi_encoder, "bi-encoder"), (tiny_cross_encoder, "cross-encoder")):
+        _, out, _ = tandem("info", model)
+        for said in (kind, "128 tokens", "fp32", "int8", "on disk", "Kendall tau", "fingerprint"):
+            assert said in out
+    _, out, _ = tandem("info")
+    assert "CPU threads" in out
+    _, out, _ = tandem("info", collection, "--device", "cuda", "--gpu-memory-gib", 80)
+    for said in ("the token store", "in all", "80.00 GiB", "it fits"):
+        assert said in out
+    assert "it does not fit" in tandem("info", collection, "--device", "cuda", "--gpu-memory-gib", 1)[1]
+
+
+def test_info_says_where_a_model_is_missing(tandem, collection: Path):
+    (current,) = collection.glob("versions/*/manifest.json")
+    encoder = json.loads(current.read_text())["models"]["encoder"]["path"]
+    moved = (collection / encoder).resolve()
+    assert "is not there" not in tandem("info", collection)[1]
+    hidden = moved.with_name("elsewhere")
+    moved.rename(hidden)
+    try:
+        assert "is not there" in " ".join(tandem("info", collection)[1].split())
+    finally:
+        hidden.rename(moved)
 
 
 def test_info_tells_how_a_collection_would_lie_on_a_gpu(tandem, collection: Path):
@@ -270,7 +316,7 @@ def test_interrupted_indexing_keeps_what_was_finished(
     [
         (("search", "{tmp}/nowhere", "q"), 5, "nowhere is not a folder"),
         (("search", "{collection}", " "), 2, "the query is empty"),
-        (("search", "{collection}", "q", "--top-k", "200"), 2, "exceeds candidates"),
+        (("search", "{collection}", "q", "--top-k", "200", "--candidates", "100"), 2, "exceeds candidates"),
         (("search", "{collection}", "q", "--device", "cuda"), 8, "device cuda was asked for"),
         (("info", "{collection}", "--device", "tpu"), 2, "memory plan is for --device cuda"),
         (("info", "--device", "cuda"), 2, "needs a collection"),
