@@ -130,8 +130,8 @@ class World:
         words = shlex.split(command, comments=True)
         if words[:2] == ["tandem", "serve"]:
             self._serve(words[1:])
-        elif words[0] == "tandem":
-            self._tandem(words, where)
+        elif Path(words[0]).name == "tandem":
+            self._tandem([str(Path(word).expanduser()) if word.startswith("~") else word for word in words], where)
         elif words[0] in ("make", "pip"):
             parsed(command)
         elif re.match(r"\w+=", command):
