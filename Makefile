@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := cpu,export,serve,bench,dev,clients
 NO_WHEEL := sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python. Another Python may have one: make PYTHON=python3.13/p"
 
-.PHONY: help install demo test check micro bench accuracy rivals soak clients offline clean
+.PHONY: help install demo test check docs micro bench accuracy rivals soak clients offline clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -25,19 +25,23 @@ demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, 
 	$(BIN)/tandem demo
 	@test -e .demo || ln -s "$${XDG_CACHE_HOME:-$$HOME/.cache}/tandem" .demo  # where its models and collection are
 
-test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest
+WORKERS ?= 2
+test: $(INSTALLED)  ## Run the tests in WORKERS=2 processes, a file of tests in one of them.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(INSTALLED)  ## Lint, format check and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .types/tandem
 
+docs: $(INSTALLED)  ## Run every command of README and docs with the bundled models: some ten minutes.
+	$(BIN)/python -m pytest -m slow tests/test_docs.py
+
 micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-autosave
 
 MINUTES ?= 30
-soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30: bad input, clients that leave, new versions; memory must not grow.
+soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, with faults; memory must not grow.
 	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/engine/server/test_soak.py
 
 clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema fuzz, against it.
@@ -65,7 +69,8 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores, write b
 SETS ?= squad-dev nq-qed-clapnq scifact
 SAMPLE ?= 1000
 MODELS = .bench/models
-accuracy: $(INSTALLED)  ## How good the answers are: SAMPLE=1000 questions of each of SETS in ../shared/data, all of them with 10 candidates read, and 3 of these again, and INT8 beside FP32; two hours on two quiet cores.
+# SAMPLE questions with every candidate read, then all of them with 10 read, then with 3 of these again; INT8 beside FP32.
+accuracy: $(INSTALLED)  ## How good the answers are, on SETS of ../shared/data: two hours on two quiet cores.
 	$(BIN)/tandem export minilm-l6 --as bi-encoder --out $(MODELS)/minilm-l6
 	$(BIN)/tandem export minilm-l6-reranker --as cross-encoder --out $(MODELS)/minilm-l6-reranker
 	set -e; for set in $(SETS); do \
@@ -83,7 +88,7 @@ rivals: $(INSTALLED)  ## Make the environments of rivals that need their own (7 
 	$(BENCH) rivals --install --save
 
 OFFLINE_PYTHON ?= 3.12
-offline:  ## Fill .offline with what an image with PyTorch lacks, for a GPU machine without network of Python OFFLINE_PYTHON=3.12.
+offline:  ## Fill .offline with what a GPU machine without network lacks, for Python OFFLINE_PYTHON=3.12.
 	rm -rf .offline
 	$(PYTHON) -m pip install --quiet --target .offline --no-deps --only-binary=:all: --constraint constraints.txt \
 	  --implementation cp --python-version $(OFFLINE_PYTHON) --platform manylinux2014_x86_64 \

@@ -137,8 +137,9 @@ class _Settings(BaseModel):
                 raise wrong from error
             name = ".".join(map(str, first["loc"])) or type(self).__name__
             known = ", ".join(type(self).model_fields)
-            hint = f"; known settings: {known}" if first["type"] == "extra_forbidden" else ""
-            raise InputError(f"setting {name} = {shortened(first['input'])}: {first['msg']}{hint}") from error
+            field = type(self).model_fields.get(name)
+            hint = f"{name} is: {field.description}" if field is not None else f"known settings: {known}"
+            raise InputError(f"setting {name} = {shortened(first['input'])}: {first['msg']}; {hint}") from error
 
 
 class EngineSettings(_Settings, EngineOptions):

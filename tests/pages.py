@@ -130,8 +130,8 @@ class World:
         words = shlex.split(command, comments=True)
         if words[:2] == ["tandem", "serve"]:
             self._serve(words[1:])
-        elif words[0] == "tandem":
-            self._tandem(words, where)
+        elif Path(words[0]).name == "tandem":
+            self._tandem([str(Path(word).expanduser()) if word.startswith("~") else word for word in words], where)
         elif words[0] in ("make", "pip"):
             parsed(command)
         elif re.match(r"\w+=", command):
@@ -162,11 +162,11 @@ class World:
         program = "from tandem.cli import main; main()"
         ports = {"TANDEM_PORT": self._ports["8080"], "TANDEM_ADMIN_PORT": self._ports["9000"]}
         environment = {**os.environ, **ports, "TANDEM_DRAIN_DELAY_MS": "0"}
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", program, *words], env=environment, stderr=subprocess.PIPE
-        )
+        log = Path("server.log")
+        with log.open("wb") as file:
+            self._server = subprocess.Popen([sys.executable, "-c", program, *words], env=environment, stderr=file)
         for _ in range(600):
-            assert self._server.poll() is None, self._server.communicate()[1].decode()
+            assert self._server.poll() is None, log.read_text(encoding="utf-8")
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['9000']}/readyz"):
                     return
