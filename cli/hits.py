@@ -56,11 +56,6 @@ def counted(result: SearchResult) -> str:
     return ", ".join(parts)
 
 
-def degraded(result: SearchResult) -> str | None:
-    """Why less was read than was asked for, in the engine's words; None when everything was."""
-    return None if result.degraded is None else result.degraded.text
-
-
 def _found(hit: Hit, place: Place, question: str, cells: int) -> Text:
     document, title = visible(hit.document), one_line(hit.title)
     lines = [Text.assemble((document, "bold"), "  ", (where(place), "dim"))]

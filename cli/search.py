@@ -14,7 +14,7 @@ from ..engine.config import EngineOptions, SearchOptions
 from ..engine.errors import InputError
 from ..engine.result import SearchResult
 from .console import WIDTH, note, out, print_json, show, waiting
-from .hits import counted, degraded, hits_table, places_of
+from .hits import counted, hits_table, places_of
 from .options import with_options
 
 NAME = "search"
@@ -73,8 +73,8 @@ def _tell(result: SearchResult) -> None:
         f"{result.device}: {timings.total:.0f} ms (encode {timings.encode:.1f}, recall {timings.recall:.1f}, "
         f"fetch {timings.fetch:.1f}, queue {timings.queue:.1f}, rerank {timings.rerank:.0f}); {counted(result)}"
     )
-    if (why := degraded(result)) is not None:
-        note(f"degraded: {why}")
+    if result.degraded is not None:
+        note(f"degraded: {result.degraded}")
     if result.truncated:
         note("the query was longer than the models read, and was cut")
 

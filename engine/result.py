@@ -14,7 +14,7 @@ DegradedCode = Literal["no_reranker", "fewer_candidates", "cut_short", "fewer_fi
 
 @dataclass(frozen=True, slots=True)
 class Degraded:
-    """What was left undone, by what was really done. As a text it is its sentence.
+    """What was left undone, by what was really done: a code for programs and a sentence for people.
 
     no_reranker:      the collection has no reranker, so hits are in recall's order
     fewer_candidates: the time sufficed for fewer candidates, which was known before they were read
@@ -25,10 +25,7 @@ class Degraded:
     """
 
     code: DegradedCode
-    text: Annotated[str, Field(description="The same as a sentence, with how many were read")]
-
-    def __str__(self) -> str:
-        return self.text
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,8 @@ class SearchResult:
     reranked: Annotated[int, Field(description="Of these, the ones that the cross-encoder read (0: recall's order)")]
     finalists: Annotated[int, Field(description="Of these, the ones that all its layers read")]
     reread: Annotated[int, Field(description="Of these, the ones that it read again, window by window: the first hits")]
-    degraded: Annotated[Degraded | None, Field(description="What was asked for and not done, or how late it is")]
+    degraded: Annotated[str | None, Field(description="What was not done, by what was, or how late the answer is")]
+    degraded_code: Annotated[DegradedCode | None, Field(description="The same for programs (see `Degraded`)")]
     truncated: Annotated[bool, Field(description="Whether the query was longer than the models read")]
     device: Annotated[str, Field(description="Where it ran")]
     version: Annotated[str, Field(description="Of the collection that was searched")]
@@ -109,13 +107,15 @@ class Reranked:
 class RerankResult:
     """Passages in the cross-encoder's order, best first; `tokens` of all pairs, special ones included.
 
-    degraded: why not all of them were scored (only with a budget), None when they were
+    degraded: how many were scored where not all were (only with a budget), None when they were
+    degraded_code: the same for programs (see `Degraded`)
     """
 
     passages: list[Reranked]
     tokens: int
     timings: Timings
-    degraded: Degraded | None = None
+    degraded: str | None = None
+    degraded_code: DegradedCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

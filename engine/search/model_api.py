@@ -12,7 +12,7 @@ from ..collection import Collection
 from ..errors import InputError
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder, TextKind
-from ..result import Degraded, Embedded, Reranked, RerankResult
+from ..result import DegradedCode, Embedded, Reranked, RerankResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job, Served
 from ..scheduling.request_steps import Clock
@@ -100,7 +100,7 @@ class ModelApi:
             )
             for row in np.argsort(-logits, kind="stable")
         ]
-        return RerankResult(ranked, len(pairs.ids), clock.timings(), _cut_short(served))
+        return RerankResult(ranked, len(pairs.ids), clock.timings(), *_cut_short(served))
 
     def _passages(
         self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer, side: CutSide
@@ -133,11 +133,11 @@ def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> Non
         )
 
 
-def _cut_short(served: Served) -> Degraded | None:
-    """Whether a deadline left sequences of a job without a result."""
+def _cut_short(served: Served) -> tuple[str, DegradedCode] | tuple[None, None]:
+    """How many sequences of a job have a result where a deadline left some without."""
     if served.served == len(served.results):
-        return None
-    return Degraded("cut_short", f"budget: {served.served} of {len(served.results)} passages were scored in time")
+        return None, None
+    return f"budget: {served.served} of {len(served.results)} passages were scored in time", "cut_short"
 
 
 def _filled(results: list[Any]) -> npt.NDArray[np.float32]:

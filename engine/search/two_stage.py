@@ -198,7 +198,9 @@ class TwoStage:
         if passages is not None and self._reranker is not None:
             cut |= self._reranker.tokenizer.cuts_query(query.reranker_ids, passages)
         return SearchResult(
-            query=query.text, hits=hits, timings=clock.timings(), degraded=degraded, truncated=cut,
+            query=query.text, hits=hits, timings=clock.timings(), truncated=cut,
+            degraded=None if degraded is None else degraded.text,
+            degraded_code=None if degraded is None else degraded.code,
             device=self._device, version=self._collection.version, **counted,
         )  # fmt: skip
 

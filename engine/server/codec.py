@@ -19,7 +19,7 @@ import orjson
 
 from .. import errors
 from ..config import SearchSettings
-from ..result import Degraded, Embedded, Reranked, RerankResult, Timings
+from ..result import Embedded, Reranked, RerankResult, Timings
 from ..scheduling.cost_model import CostModel, Pace
 from . import rpc_calls
 from .backend import WorkerFault
@@ -112,7 +112,9 @@ def answer_frame(number: int, answer: Any) -> bytes:
         shape = answer.vectors.shape
         return frame({"id": number, "answer": {**fields, "shape": shape}}, answer.vectors.astype("<f4").tobytes())
     if isinstance(answer, SearchResponse):
-        return frame({"id": number, "answer": {"timings": answer.timings, "degraded": answer.degraded}}, answer.body)
+        return frame(
+            {"id": number, "answer": {"timings": answer.timings, "degraded_code": answer.degraded_code}}, answer.body
+        )
     if isinstance(answer, RerankResult):
         return frame({"id": number, "answer": _columns(answer)})
     return frame({"id": number, "answer": answer})
@@ -153,11 +155,7 @@ def _cost(document: Document) -> CostModel:
 
 
 def _search(document: Document, blob: bytes) -> SearchResponse:
-    return SearchResponse(blob, Timings(**document["timings"]), _degraded(document))
-
-
-def _degraded(document: Document) -> Degraded | None:
-    return document["degraded"] and Degraded(**document["degraded"])
+    return SearchResponse(blob, Timings(**document["timings"]), document["degraded_code"])
 
 
 def _columns(answer: RerankResult) -> Document:
@@ -175,12 +173,13 @@ def _columns(answer: RerankResult) -> Document:
         "tokens": answer.tokens,
         "timings": answer.timings,
         "degraded": answer.degraded,
+        "degraded_code": answer.degraded_code,
     }
 
 
 def _rerank(document: Document, _: bytes) -> RerankResult:
     passages = [Reranked(*values) for values in zip(*document.pop("columns"), strict=True)]
-    return RerankResult(passages, document["tokens"], Timings(**document["timings"]), _degraded(document))
+    return RerankResult(passages=passages, **{**document, "timings": Timings(**document["timings"])})
 
 
 def _embed(document: Document, blob: bytes) -> Embedded:

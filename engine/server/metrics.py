@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from ..result import Degraded, Timings
+from ..result import DegradedCode, Timings
 from .model_info import Facts
 from .tallies import LabelledCounts, Observed
 
@@ -70,10 +70,10 @@ class Metrics:
             gauge.clear()
             gauge.labels(value).set(1)
 
-    def degrade(self, what: Degraded | None) -> None:
+    def degrade(self, code: DegradedCode | None) -> None:
         """An answer that is not all that was asked for, or late."""
-        if what is not None:
-            self.degraded.labels(what.code).inc()
+        if code is not None:
+            self.degraded.labels(code).inc()
 
     def refused(self, reason: str) -> None:
         """A connection was ended before there was a request."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..config import SearchSettings
 from ..engine import Engine
 from ..models.encoder import TextKind
-from ..result import Degraded, Embedded, RerankResult, Timings
+from ..result import DegradedCode, Embedded, RerankResult, Timings
 from ..scoring.maxp import window_pair
 from ..text.tokens import Truncate
 from . import telemetry
@@ -92,7 +92,7 @@ class Service:
             calls = [SearchCall(client, query, chosen, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
         for result in results:
-            self._answered(result.timings, None, result.degraded)
+            self._answered(result.timings, None, result.degraded_code)
         return results
 
     def _search_work(self, facts: Facts, query: str, chosen: SearchSettings) -> Work:
@@ -122,7 +122,7 @@ class Service:
         work, call = self._rerank(lease, query, texts, ids, truncate, passage_tokens, budget_ms, client)
         with self.admission.reserve(work, remaining, client):
             result = await lease.run(call, remaining)
-        self._answered(result.timings, result.tokens, result.degraded)
+        self._answered(result.timings, result.tokens, result.degraded_code)
         return result
 
     async def rerank_all(
@@ -139,7 +139,7 @@ class Service:
         with self.admission.reserve(sum((work for work, _ in parts), Work(0, 0.0)), remaining, client):
             results = await _together(lease, [call for _, call in parts], remaining)
         for result in results:
-            self._answered(result.timings, result.tokens, result.degraded)
+            self._answered(result.timings, result.tokens, result.degraded_code)
         return results
 
     def _rerank(
@@ -218,7 +218,7 @@ class Service:
                 which = what if what == "the query" else f"{what} {place}"
                 raise Failure("validation", f"{which} has {len(text)} characters; the limit is {limit}", param=what)
 
-    def _answered(self, timings: Timings, tokens: int | None, degraded: Degraded | None) -> None:
+    def _answered(self, timings: Timings, tokens: int | None, degraded: DegradedCode | None) -> None:
         self.metrics.timings(timings, tokens)
         self.metrics.degrade(degraded)
         telemetry.stages(timings, degraded)

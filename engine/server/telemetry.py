@@ -17,7 +17,7 @@ from typing import Any
 from starlette.types import Scope
 
 from ..errors import InputError
-from ..result import Degraded, Timings
+from ..result import DegradedCode, Timings
 
 # Ours: where a request goes through FastAPI, that makes spans of its own inside it, and the current one is theirs.
 _request: ContextVar[Any] = ContextVar("tandem-span", default=None)
@@ -62,7 +62,7 @@ def answered(span: Any, method: str, route: str, status: int, request_id: str) -
         span.set_status(trace.StatusCode.ERROR)
 
 
-def stages(timings: Timings, degraded: Degraded | None = None) -> None:
+def stages(timings: Timings, degraded: DegradedCode | None = None) -> None:
     """The stages of a call, in milliseconds, on the current request's span."""
     span = _request.get()
     if span is None:

@@ -36,7 +36,7 @@ async def search(body: SearchBody, request: Request, service: Served) -> Written
         answers = await service.search(
             lease, queries, chosen, remaining(request), client_of(request), return_text=body.return_text
         )
-    headers = {DEGRADED_HEADER: "1"} if any(answer.degraded for answer in answers) else {}
+    headers = {DEGRADED_HEADER: "1"} if any(answer.degraded_code for answer in answers) else {}
     return Written(answers[0].body if body.query is not None else together(answers), headers=headers)
 
 

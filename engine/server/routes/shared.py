@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
-from ...result import Degraded, Reranked, RerankResult
+from ...result import Reranked, RerankResult
 from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Dialect, Failure
@@ -106,9 +106,9 @@ def budget_of(request: Request) -> float | None:
     return milliseconds(request.scope, BUDGET_HEADER)
 
 
-def degradation(degraded: Degraded | None) -> dict[str, str]:
+def degradation(degraded: str | None) -> dict[str, str]:
     """The header that tells of it."""
-    return {} if degraded is None else {DEGRADED_HEADER: degraded.text}
+    return {} if degraded is None else {DEGRADED_HEADER: degraded}
 
 
 def logistic(logit: float) -> float:

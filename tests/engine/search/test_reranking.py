@@ -106,8 +106,8 @@ def test_finalists_without_time_keep_the_exits_order(engine: Engine, monkeypatch
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", fitting(engine, lambda: next(fits)))
     result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
     assert (result.reranked, result.finalists) == (30, 2)
-    assert str(result.degraded) == "budget: 2 of 6 finalists were read by all layers in time"
-    assert result.degraded.code == "fewer_finalists"
+    assert result.degraded == "budget: 2 of 6 finalists were read by all layers in time"
+    assert result.degraded_code == "fewer_finalists"
     left = [hit.score for hit in result.hits[2:]]
     assert len(left) == 4
     assert left == sorted(left, reverse=True)
@@ -123,8 +123,8 @@ def test_a_budget_too_small_for_the_exit_reads_what_fits_with_all_layers(
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
     result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
     assert (result.reranked, result.finalists) == (7, 7)
-    assert str(result.degraded) == "budget: 7 of 30 candidates were reranked in time"
-    assert result.degraded.code == "fewer_candidates"
+    assert result.degraded == "budget: 7 of 30 candidates were reranked in time"
+    assert result.degraded_code == "fewer_candidates"
 
 
 def fitting(engine: Engine, whole: Any) -> Any:

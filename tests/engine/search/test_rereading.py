@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tandem.engine import Engine
-from tandem.engine.result import Degraded, Hit, SearchResult
+from tandem.engine.result import Hit, SearchResult
 from tandem.engine.scheduling.batcher import Batcher
 from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.scheduling.job import Job, Served
@@ -112,9 +112,8 @@ def test_time_for_the_windows_is_put_by(engine: Engine, monkeypatch: pytest.Monk
     put_by = LONGER * 6 * window_counts(lengths, 128).mean()
     assert once.reranked == 59
     assert twice.reranked == int(59.9 - put_by) < 55
-    assert twice.degraded == Degraded(
-        "fewer_candidates", f"budget: {twice.reranked} of 60 candidates were reranked in time"
-    )
+    assert twice.degraded == f"budget: {twice.reranked} of 60 candidates were reranked in time"
+    assert twice.degraded_code == "fewer_candidates"
     assert twice.reread == 6
 
 
@@ -154,7 +153,10 @@ def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: py
 def check_first(result: SearchResult, fits: int, once: SearchResult, every: SearchResult) -> None:
     """The best `fits` of `once` stand first, as read again in `every`; the others follow as they were."""
     assert result.reread == fits
-    assert result.degraded == Degraded("fewer_reread", f"budget: {fits} of the 6 best were read again in time")
+    assert (result.degraded_code, result.degraded) == (
+        "fewer_reread",
+        f"budget: {fits} of the 6 best were read again in time",
+    )
     first = {hit.id for hit in once.hits[:fits]}
     assert key(result)[:fits] == [pair for pair in key(every) if pair[0] in first]
     assert key(result)[fits:] == key(once)[fits:]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
-from tandem.engine.result import Degraded, Embedded, Reranked, RerankResult, SearchResult, Timings
+from tandem.engine.result import Embedded, Reranked, RerankResult, SearchResult, Timings
 from tandem.engine.server import codec
 from tandem.engine.server.backend import WorkerFault
 from tandem.engine.server.rpc_calls import Decode, Embed, Rerank, SearchCall, Tokenize
@@ -81,9 +81,9 @@ def test_a_call_survives(call):
 
 
 ANSWERS = [
-    (CALLS[0], SearchResponse(b'{"hits":[]}', TIMINGS, Degraded("late", "10 ms late"))),
+    (CALLS[0], SearchResponse(b'{"hits":[]}', TIMINGS, "late")),
     (CALLS[1], RerankResult([Reranked(1, 2.5), Reranked(0, -1.0, truncated=True)], 12, TIMINGS, None)),
-    (CALLS[2], RerankResult([Reranked(0, 2.5, "text", "1")], 12, TIMINGS, Degraded("cut_short", "1 of 2"))),
+    (CALLS[2], RerankResult([Reranked(0, 2.5, "text", "1")], 12, TIMINGS, "1 of 2", "cut_short")),
     (CALLS[4], [[{"id": 1}]]),
     (CALLS[5], ["a"]),
 ]
@@ -110,8 +110,8 @@ def test_an_answer_that_cannot_be_read_is_one_calls_fault():
         remote = Remote(None, None)
         futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
         remote._waiting = {number: (CALLS[0], future) for number, future in enumerate(futures)}
-        remote._answered({"id": 0, "answer": {"degraded": None}}, b"")
-        remote._answered({"id": 1, "answer": {"timings": {}, "degraded": None}}, b"{}")
+        remote._answered({"id": 0, "answer": {"degraded_code": None}}, b"")
+        remote._answered({"id": 1, "answer": {"timings": {}, "degraded_code": None}}, b"{}")
         return futures[0].exception(), futures[1].result(), remote.ended.is_set()
 
     fault, other, ended = asyncio.run(answered())
@@ -128,7 +128,7 @@ def test_an_answer_is_written_as_it_is(engine: Engine):
         **plain, "timings": None, "hits": [{"rank": n, **hit} for n, hit in enumerate(plain["hits"], start=1)]
     }  # fmt: skip
     assert read["timings"] == {stage: round(value, 3) for stage, value in plain["timings"].items()}
-    assert (written.timings, written.degraded) == (result.timings, result.degraded)
+    assert (written.timings, written.degraded_code) == (result.timings, result.degraded_code)
     without = json.loads(found(result, return_text=False).body)
     assert without["hits"] == [
         {name: value for name, value in hit.items() if name != "text"} for hit in read["hits"]

@@ -7,7 +7,6 @@ import pytest
 
 from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
-from tandem.engine.result import Degraded
 from tandem.engine.scoring.maxp import window_counts, window_pair
 from tandem.engine.server import ServerSettings, Service
 from tandem.engine.server.metrics import Metrics
@@ -50,5 +49,5 @@ def test_the_windows_are_reserved_too(long_engine: Engine):
 
 def test_too_little_time_for_it_is_counted():
     metrics = Metrics()
-    metrics.degrade(Degraded("fewer_reread", "2 of the 3 best were read again"))
+    metrics.degrade("fewer_reread")
     assert 'tandem_degraded_total{reason="fewer_reread"} 1.0' in metrics.text().decode()
