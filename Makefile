@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := cpu,export,serve,bench,dev,clients
-NO_WHEEL := sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python. Another Python may have one: make PYTHON=python3.13/p"
+# The pin that has no wheel for this Python, as a sentence: asked of the index alone, nothing is installed.
+NO_WHEEL = $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --use-feature=fast-deps \
+  --only-binary=:all: --requirement constraints.txt 2>&1 | sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python; try make PYTHON=python3.11/p"
 
 .PHONY: help install demo test check docs micro bench accuracy rivals soak clients offline clean
 help:  ## List the targets.
@@ -18,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt --editable '.[$(EXTRAS)]' \
-	  2>$(VENV)/pip.log || { cat $(VENV)/pip.log; $(NO_WHEEL) $(VENV)/pip.log; exit 1; } >&2
+	  || { $(NO_WHEEL) >&2; exit 1; }
 	@touch $@
 
 demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, answer questions in two stages.
