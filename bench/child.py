@@ -82,11 +82,11 @@ class Child:
         until = time.monotonic() + seconds
         while True:
             try:
-                line = self._lines.get(timeout=LOOK_SECONDS)
+                line = self._lines.get(timeout=min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
             except queue.Empty:
                 if not self.running() and self._lines.empty():
                     line = None  # something it started keeps its side open
-                elif time.monotonic() > until:
+                elif time.monotonic() >= until:
                     raise ChildSilentError(f"nothing was heard for {seconds:.0f} s") from None
                 else:
                     continue
