@@ -60,7 +60,9 @@ class Child:
             start_new_session=True,
         )  # fmt: skip
         self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._orders: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._write, daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -71,11 +73,8 @@ class Child:
         return self._process.poll() is None
 
     def tell(self, message: Message) -> None:
-        """Send a message; a child that has died does not read it, and `hear` says so."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+        """Send a message without waiting for the child to read it; whether it does, `hear` finds out."""
+        self._orders.put(json.dumps(message).encode() + b"\n")
 
     def hear(self, seconds: float) -> Message:
         """What it tells next. Raises ChildSilentError after `seconds` without a word, ChildEndedError at its end."""
@@ -117,15 +116,20 @@ class Child:
                     self._process.wait(self._grace)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # compilers that outlived it
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._orders.put(None)
 
     def __enter__(self) -> Child:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as orders:  # one that died does not read
+            while (order := self._orders.get()) is not None:
+                orders.write(order)
+                orders.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -20,7 +20,8 @@ def with_options(
 ) -> Callable[[Command], Command]:
     """Give a command an option for each field of `model`; it gets those that were given, by name, as `given`.
 
-    What was not given is left to the model, and so is whether a value is allowed; `none` is its None. Several models
+    What was not given is left to the model, and so is whether a value is allowed. `none` is its None, and so is 0
+    where the default is a limit, as of a budget. Several models
     may be stacked, each with a `panel` of the help.
     """
     fields = {name: field for name, field in model.model_fields.items() if name not in set(leave_out)}
@@ -79,8 +80,8 @@ def _read(text: Any, field: FieldInfo) -> Any:
     """The value that a text stands for; what is none is left to the model to refuse."""
     if not isinstance(text, str):
         return text
-    if text == "none" and NoneType in get_args(field.annotation):
-        return None
+    if NoneType in get_args(field.annotation) and (text == "none" or (text == "0" and field.default is not None)):
+        return None  # 0 is no limit where the default is one
     for kind in (int, float):
         if kind in _kinds(field):
             try:

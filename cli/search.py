@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ..engine.collection import Place
-from ..engine.config import EngineOptions, SearchOptions
+from ..engine.config import EngineOptions, SearchOptions, SearchSettings
 from ..engine.errors import InputError
 from ..engine.result import SearchResult
 from .console import WIDTH, note, out, print_json, show, waiting
@@ -43,10 +43,11 @@ def command(
 
     settings = {name: given.pop(name) for name in EngineOptions.model_fields if name in given}
     wanted = {"$and": [parsed_filter(text) for text in filters]} if filters else None
+    asked = SearchSettings(**given, filters=wanted).model_dump()  # what is wrong is told before anything is opened
     with waiting("opening the collection and its models"):
         opened = Engine.open(collection, encoder=encoder, reranker=reranker, **settings)
     with opened as engine:
-        result = engine.search(query, filters=wanted, **given)
+        result = engine.search(query, **asked)
         places = places_of(engine.collection, result.hits)
     if json_output:
         print_json(_document(result, places))

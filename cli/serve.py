@@ -48,8 +48,8 @@ def command(
     except ImportError as error:
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
-        config, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise, encoder=encoder, reranker=reranker, **given,
+        config, given, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
+        supervise=supervise, encoder=encoder, reranker=reranker,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .collection.filters import Filter, parse
 from .errors import InputError
@@ -27,9 +27,9 @@ class SearchOptions(BaseModel):
     """What one search may be asked for."""
 
     top_k: int = Field(default=10, ge=1, le=MAX_CANDIDATES, description="Passages that are returned")
-    candidates: int = Field(
-        default=CANDIDATES, ge=1, le=MAX_CANDIDATES,
-        description="Passages that recall gives to the reranker; 100, or top_k where that is more",
+    candidates: int | None = Field(
+        default=None, ge=1, le=MAX_CANDIDATES,
+        description=f"Passages that recall gives to the reranker; none: {CANDIDATES}, or top_k where that is more",
     )  # fmt: skip
     budget_ms: float | None = Field(
         default=250.0, gt=0, allow_inf_nan=False,
@@ -61,22 +61,12 @@ class SearchOptions(BaseModel):
         "$gt $gte $lt $lte $in $nin $exists, and $and, $or, $not around them",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _enough_candidates(cls, given: Any) -> Any:
-        """Without `candidates` given: CANDIDATES, or `top_k` where that is more."""
-        if isinstance(given, dict) and given.get("candidates") is None:
-            top_k = given.get("top_k")
-            more = top_k if isinstance(top_k, int) and CANDIDATES < top_k <= MAX_CANDIDATES else CANDIDATES
-            return {**given, "candidates": more}
-        return given
-
 
 class EngineOptions(BaseModel):
     """How an engine may run."""
 
     device: str = Field(default="auto", description="auto, cpu or cuda")
-    threads: int | None = Field(default=None, description="CPU threads of each model; none: one a core")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of each model; none: one a core")
     encoder_precision: Precision | Literal["auto"] = Field(
         default="auto", description="auto: FP16 on a GPU, FP32 on a CPU"
     )
@@ -151,16 +141,19 @@ class SearchSettings(_Settings, SearchOptions):
 
     def model_post_init(self, context: Any, /) -> None:
         """Raises InputError when more hits are asked for than candidates recalled."""
-        if self.top_k > self.candidates:
-            raise InputError(
-                f"top_k {self.top_k} exceeds candidates {self.candidates}; raise candidates or lower top_k"
-            )
+        if self.top_k > self.recalled:
+            raise InputError(f"top_k {self.top_k} exceeds candidates {self.recalled}; raise candidates or lower top_k")
         _ = self.filter
+
+    @property
+    def recalled(self) -> int:
+        """Candidates that recall is to give."""
+        return max(CANDIDATES, self.top_k) if self.candidates is None else self.candidates
 
     @property
     def read(self) -> int:
         """Candidates that the cross-encoder is to read."""
-        return min(self.candidates, self.rerank_count or self.candidates)
+        return min(self.recalled, self.rerank_count or self.recalled)
 
     @property
     def read_whole(self) -> int | None:

@@ -103,7 +103,7 @@ class Engine:
         for model in filter(None, (self.encoder, self.reranker)):
             model.warm_up()
         if self.placed.pipeline is not None:
-            self.placed.pipeline.warm_up(SearchSettings().candidates)
+            self.placed.pipeline.warm_up(SearchSettings().recalled)
 
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
@@ -124,8 +124,10 @@ class Engine:
     ) -> SearchResult:
         """`search`, awaited: any number may be in flight, without a thread each. Clients take turns at the device.
 
-        Asked by `settings`, or by `options` as `search` is.
+        Asked by `settings`, or by `options` as `search` is; both are an InputError.
         """
+        if settings is not None and options:
+            raise InputError(f"settings were given, and {', '.join(options)} besides; put them into the settings")
         asked = SearchSettings(**options) if settings is None else settings
         return await drive_async(self._two_stage.search(query, asked, client), self._steps)
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+# Answers hold what is declared and nothing else: it is what /openapi.json says.
+_EXACT = ConfigDict(extra="forbid")
 DegradedCode = Literal["no_reranker", "fewer_candidates", "cut_short", "fewer_finalists", "fewer_reread", "late"]
 
 
@@ -41,6 +43,8 @@ class Hit:
     lexical_score: see `lexical.Lexicon.scores`
     """
 
+    __pydantic_config__ = _EXACT
+
     rank: Annotated[int, Field(description="Place in the answer, from 1")]
     id: Annotated[str, Field(description="The passage's id")]
     document: Annotated[str, Field(description="Id of the document that the passage is, or is a chunk of")]
@@ -61,18 +65,22 @@ class Hit:
 class Timings:
     """Milliseconds. A search that is resident on a GPU is one piece of work there, which counts as `rerank`."""
 
-    tokenize: float = 0.0
-    encode: float = 0.0
-    recall: float = 0.0
-    fetch: float = 0.0
-    queue: Annotated[float, Field(description="Waiting for the device")] = 0.0
-    rerank: float = 0.0
-    total: Annotated[float, Field(description="From the call to the answer")] = 0.0
+    __pydantic_config__ = _EXACT
+
+    tokenize: float
+    encode: float
+    recall: float
+    fetch: float
+    queue: Annotated[float, Field(description="Waiting for the device")]
+    rerank: float
+    total: Annotated[float, Field(description="From the call to the answer")]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """The hits of one query, best first, and how they came about."""
+
+    __pydantic_config__ = _EXACT
 
     query: str
     hits: list[Hit]

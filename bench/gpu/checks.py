@@ -54,8 +54,8 @@ def tested(file: str, settings: Settings) -> Iterator[Row]:
     arguments = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     code = pytest.main([*arguments, "-m", "not gpu" if settings.dry else "gpu", str(path)], plugins=[found])
     yield from found.rows.values()
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not found.rows:
-        nothing = code == pytest.ExitCode.NO_TESTS_COLLECTED
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        nothing = code == pytest.ExitCode.NO_TESTS_COLLECTED and not found.rows
         yield {
             "passed": None if nothing else False,
             "error": f"not run: pytest ended with {pytest.ExitCode(code).name}",
@@ -79,8 +79,7 @@ class _Rows:
         row["tests"] += report.when == "call" or report.skipped
         row.update(report.user_properties)
         if report.failed:
-            row["passed"] = False
-            row.setdefault("error", _reason(report))
+            row |= {"passed": False, "error": _reason(report)}
         elif report.skipped:
             row.setdefault("error", f"not run: {_reason(report)}")
         elif row["passed"] is None:
@@ -90,9 +89,10 @@ class _Rows:
         if report.failed:
             reason = _reason(report)
             # A library that a test wants and this machine lacks: no proof, no failure.
-            missing = "ModuleNotFoundError" in reason
+            missing = "ModuleNotFoundError" in reason and "'tandem" not in reason
             self.rows[report.nodeid] = {
-                "check": "its tests can be read", "passed": None if missing else False, "error": reason,
+                "check": "its tests can be read", "passed": None if missing else False,
+                "error": f"not run: {reason}" if missing else reason,
             }  # fmt: skip
 
 

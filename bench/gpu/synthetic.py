@@ -77,7 +77,7 @@ def pairs(count: int, tokens: int, shape: ModelShape, random: np.random.Generato
 
 
 def flops(lengths: Any, shape: ModelShape, *, first_only: bool) -> float:
-    """Of the matrix products of sequences of `lengths` tokens (see `bench.latency.floor`).
+    """Of the matrix products of sequences of `lengths` tokens (see `latency.floor`).
 
     `first_only`: of the last layer only [CLS] is needed after keys and values.
     """

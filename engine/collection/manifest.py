@@ -26,7 +26,7 @@ class IndexSettings(_Record):
     """How a corpus becomes passages; part of a collection's identity. Raises InputError on a wrong setting."""
 
     chunk_tokens: int | None = Field(default=None, ge=0)
-    """Longest passage in tokens; None: as much as both models read (`chunking.Room`); 0: documents are never split."""
+    """Longest passage in tokens; None: as much as both models read (see `chunking`); 0: documents are never split."""
     overlap: int = Field(default=32, ge=0)
     """Tokens that neighbouring passages of one document may share, in whole sentences."""
     encode_title: bool = True

@@ -28,11 +28,11 @@ class Searches:
         """Whether a search can be served here in time: every candidate is read once, and none is left out."""
         if (
             not settings.rerank
-            or settings.read < settings.candidates
+            or settings.read < settings.recalled
             or settings.reread
             or settings.per_document
             or settings.filter is not None
-            or not self._pipeline.takes(settings.candidates)
+            or not self._pipeline.takes(settings.recalled)
         ):
             return False
         seconds = self._model(settings).cost.seconds(1, 1) * (1 + self._batcher.waiting_jobs)
@@ -53,4 +53,4 @@ class Searches:
 
     def _model(self, settings: SearchSettings) -> GpuSearch:
         """The batcher's model for such searches: one for all that can share a micro-batch."""
-        return self._search(settings.candidates, self._pipeline.kept(settings.candidates, settings.top_k))
+        return self._search(settings.recalled, self._pipeline.kept(settings.recalled, settings.top_k))

@@ -101,7 +101,11 @@ class Job:
     def __await__(self) -> Generator[Future[Served], None, Served]:
         """Wait, inside a request that is driven (see `request_steps`), for what the device thread makes of the job."""
         if not self.future.done():
-            yield self.future
+            try:
+                yield self.future
+            except GeneratorExit:  # the request is dropped, and its job with it
+                self.future.cancel()
+                raise
         return self.future.result()
 
     @property
@@ -115,7 +119,7 @@ class Job:
         return self.seconds * self.waiting / max(1, len(self.order))
 
     def skip_answered(self) -> None:
-        """Move the cursor past sequences whose results came from their twins."""
+        """Move the cursor past sequences that another job was served already."""
         while self.waiting and self.results[self.order[self.cursor]] is not None:
             self.cursor += 1
 

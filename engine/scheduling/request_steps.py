@@ -97,6 +97,8 @@ async def drive_async(request: Request[T], steps: ThreadPoolExecutor) -> T:
 
 async def _step(request: Request[T], steps: ThreadPoolExecutor) -> Future[Any] | T:
     """Resume a request on `steps`: the future that it waits for next, or its result."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         step = steps.submit(advance, request)
     except RuntimeError as error:  # it is shut down
@@ -104,7 +106,7 @@ async def _step(request: Request[T], steps: ThreadPoolExecutor) -> Future[Any] |
     try:
         return await asyncio.wrap_future(step)
     except asyncio.CancelledError:
-        if (task := asyncio.current_task()) is not None and not task.cancelling():
+        if task is not None and task.cancelling() == before:
             raise EngineClosed(UNSERVED) from None  # not this request was cancelled, but all that waits for `steps`
         step.add_done_callback(_drop)
         raise

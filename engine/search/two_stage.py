@@ -103,7 +103,7 @@ class TwoStage:
         found = await self._on_gpu.search(single, query.reranker_ids, asked, clock, client)
         if found is None:
             return None
-        recalled, lexical, ranking = found.by_place(min(asked.candidates, len(self._collection)))
+        recalled, lexical, ranking = found.by_place(min(asked.recalled, len(self._collection)))
         count = len(recalled.rows)
         return self._result(
             query, self._hits(recalled, lexical, ranking, asked, clock), clock,
@@ -125,7 +125,7 @@ class TwoStage:
         clock.mark()
         allowed = None if asked.filter is None else self._collection.allowed(asked.filter)
         clock.lap("recall")
-        stage = self._stages(min(asked.candidates, len(self._collection)), allowed)
+        stage = self._stages(min(asked.recalled, len(self._collection)), allowed)
         batch = self._encoder.tokenizer.single(pack([query.encoder_ids]))
         served = await self._batcher.run(Job(stage, batch, urgent=True, client=client))
         recalled: Recalled = served.results[0]

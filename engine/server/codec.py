@@ -1,7 +1,7 @@
 """Frames between the HTTP process and its worker, over a socket pair: JSON and, behind it, bytes. No pickle anywhere.
 
 8 bytes     lengths of both parts, uint32 little-endian
-JSON        {"id": 7, "call": "Search", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
+JSON        {"id": 7, "call": "SearchCall", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
             {"cancel": 7}   {"beat": {…}}
 bytes       vectors: float32, row by row; a search's answer, as the client gets it
 """

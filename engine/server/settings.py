@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,12 +86,13 @@ class ServerSettings(EngineOptions, BaseSettings):
     reranker: Path | None = None
 
     @classmethod
-    def load(cls, config: Path | None = None, **flags: Any) -> ServerSettings:
-        """The settings of a TOML file, the environment and `flags` (None: not given); raises InputError."""
+    def load(cls, config: Path | None = None, given: Mapping[str, Any] | None = None, **flags: Any) -> ServerSettings:
+        """The settings of a TOML file, the environment and flags: those in `given` whatever they are, and those of
+        `flags` that are not None. Raises InputError."""
         try:
             environment = _environment(cls)
-            given = {name: value for name, value in flags.items() if value is not None}
-            return cls(**{**_toml(config), **environment, **given})
+            told = {name: value for name, value in flags.items() if value is not None} | dict(given or {})
+            return cls(**{**_toml(config), **environment, **told})
         except SettingsError as error:
             raise InputError(f"a TANDEM_ variable cannot be read: {error}") from error
         except ValidationError as error:
@@ -114,7 +116,7 @@ class ServerSettings(EngineOptions, BaseSettings):
     def _split(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("admin_port", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value  # TOML and variables have no null

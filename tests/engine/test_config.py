@@ -33,3 +33,10 @@ def test_unknown_engine_settings_are_errors():
 def test_whole_numbers_and_none_are_budgets():
     assert SearchSettings(budget_ms=20).budget_ms == 20.0
     assert SearchSettings(budget_ms=None).budget_ms is None
+
+
+def test_candidates_are_as_many_as_are_returned_where_they_are_left_out():
+    assert (SearchSettings().recalled, SearchSettings(top_k=200).recalled) == (100, 200)
+    assert SearchSettings(top_k=5, candidates=7).recalled == 7
+    with pytest.raises(InputError, match="top_k 200 exceeds candidates 100"):
+        SearchSettings(top_k=200, candidates=100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ...config import SearchOptions, SearchSettings
 from ...result import SearchResult
@@ -18,6 +20,12 @@ from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router,
 router = new_router("tandem", "tandem")
 
 
+def _in_json(schema: dict[str, Any]) -> None:
+    """What the options' words call none is null in JSON."""
+    for field in schema["properties"].values():
+        field["description"] = field.get("description", "").replace("none:", "null:")
+
+
 class SearchBody(Body, SearchOptions):
     """One `query`, or `queries`, and the options of a search."""
 
@@ -25,6 +33,8 @@ class SearchBody(Body, SearchOptions):
     queries: Texts | None = None
     collection: str | None = Field(default=None, description="The served collection's name; may be left out")
     return_text: bool = Field(default=True, description="Whether hits have their texts")
+
+    model_config = ConfigDict(json_schema_extra=_in_json)
 
 
 @router.post("/v1/search", response_model=SearchResult | SearchAnswers)

@@ -263,7 +263,8 @@ async def _score_pairs(
     results = await service.rerank_all(
         lease, groups, truncate=body.cut(), remaining=remaining(request), client=client_of(request)
     )
-    scores, tokens, timings = [0.0] * len(pairs), 0, Timings()
+    scores, tokens = [0.0] * len(pairs), 0
+    timings = Timings(**dict.fromkeys(Timings.__slots__, 0.0))
     for rows, result in zip(places.values(), results, strict=True):
         for passage in result.passages:
             scores[rows[passage.index]] = score(passage, body.raw_scores)

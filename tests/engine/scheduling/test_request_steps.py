@@ -10,8 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tandem.engine import EngineClosed, InputError
-from tandem.engine.scheduling.job import Served
+from tandem.engine.scheduling.cost_model import CostModel
+from tandem.engine.scheduling.job import Job, Served
 from tandem.engine.scheduling.request_steps import Request, drive, drive_async, drive_together
+from tandem.engine.text.tokens import TokenBatch, pack
 
 
 @pytest.fixture
@@ -144,6 +146,27 @@ def test_requests_are_driven_together_job_by_job():
 
     assert drive_together([request("a", 2), request("b", 1), request("c", 0)]) == ["a", "b", "c"]
     assert begun == ["a0", "b0", "a1"]
+
+
+def test_a_request_that_is_dropped_drops_the_job_it_waits_for():
+    class Model:
+        cost = CostModel(call=0.0, token=0.0, square=0.0, tokens=512)
+
+        def run(self, batch: TokenBatch) -> list[int]:
+            return [0] * len(batch)
+
+    waiting = Job(Model(), pack([[1]]))
+
+    async def waits() -> Served:
+        return await waiting
+
+    async def fails() -> Served:
+        await Waiting(done(1))
+        raise InputError("wrong")
+
+    with pytest.raises(InputError, match="wrong"):
+        drive_together([fails(), waits()])
+    assert waiting.future.cancelled()
 
 
 def test_the_first_error_of_requests_together_ends_the_others():

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tandem.engine.server.errors import dialect_of
 from tandem.engine.server.response_schemas import _FAILURES
@@ -90,3 +90,17 @@ def test_the_description_names_every_dialects_failures(server: Running):
         if path in paths:
             schema = paths[path]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
             assert schema["$ref"].endswith(f"/{_FAILURES[dialect_of(path)].__name__}"), path
+
+
+@pytest.mark.parametrize("more", [{"undeclared": 1}, {"timings": {}}, {"hits": [{"id": "1"}]}])
+def test_what_is_not_declared_does_not_conform(server: Running, more: dict[str, Any]):
+    answer = server.client.post("/v1/search", json={"query": QUERY}).json()
+    TypeAdapter(MODELS["/v1/search"]).validate_python(answer)
+    with pytest.raises(ValidationError):
+        TypeAdapter(MODELS["/v1/search"]).validate_python({**answer, **more})
+
+
+def test_what_the_command_line_calls_none_is_null_here(server: Running):
+    schema = server.client.get("/openapi.json").json()["components"]["schemas"]["SearchBody"]["properties"]
+    assert "null: no limit" in schema["budget_ms"]["description"]
+    assert {"type": "null"} in schema["candidates"]["anyOf"]

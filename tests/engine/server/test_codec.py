@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import socket
@@ -111,12 +112,12 @@ def test_an_answer_that_cannot_be_read_is_one_calls_fault():
         futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
         remote._waiting = {number: (CALLS[0], future) for number, future in enumerate(futures)}
         remote._answered({"id": 0, "answer": {"degraded_code": None}}, b"")
-        remote._answered({"id": 1, "answer": {"timings": {}, "degraded_code": None}}, b"{}")
+        remote._answered({"id": 1, "answer": {"timings": dataclasses.asdict(TIMINGS), "degraded_code": None}}, b"{}")
         return futures[0].exception(), futures[1].result(), remote.ended.is_set()
 
     fault, other, ended = asyncio.run(answered())
     assert isinstance(fault, WorkerFault)
-    assert (other, ended) == (SearchResponse(b"{}", Timings(), None), False)
+    assert (other, ended) == (SearchResponse(b"{}", TIMINGS, None), False)
 
 
 def test_an_answer_is_written_as_it_is(engine: Engine):

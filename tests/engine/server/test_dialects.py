@@ -233,7 +233,9 @@ def test_search(server: Running, engine: Engine):
     many = post(server, "/v1/search", queries=[QUERY, "locks"], budget_ms=None, top_k=5, return_text=False)["results"]
     assert [hit["id"] for hit in many[0]["hits"]] == [hit.id for hit in expected.hits]
     assert "text" not in many[0]["hits"][0]
+    lenient = post(server, "/v1/search", query=QUERY, rerank=False, top_k="200", candidates=None)
     recall = post(server, "/v1/search", query=QUERY, rerank=False, top_k=200)
+    assert [hit["id"] for hit in lenient["hits"]] == [hit["id"] for hit in recall["hits"]]
     assert [hit["recall_rank"] for hit in recall["hits"]] == list(range(1, len(recall["hits"]) + 1))
     none = post(server, "/v1/search", query=QUERY, filters={"year": 2020})
     assert (none["hits"], none["candidates"]) == ([], 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tandem.engine import InputError
+from tandem.engine.config import EngineOptions
 
 settings = pytest.importorskip(
     "tandem.engine.server.settings", reason="the [serve] extra is not installed", exc_type=ImportError
@@ -115,3 +116,17 @@ def test_answers_are_not_held_back_for_an_acknowledgement():
 def test_loopback():
     assert all(map(settings.loopback, ("127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost")))
     assert not any(map(settings.loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.evil.example")))
+
+
+def test_none_is_a_setting_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "server.toml").write_text('threads = 4\ngpu_memory_gib = "none"\n')
+    monkeypatch.setenv("TANDEM_RECALL_WEIGHT", "none")
+    assert settings.ServerSettings.load(tmp_path / "server.toml").threads == 4
+    loaded = settings.ServerSettings.load(tmp_path / "server.toml", {"threads": None}, port=None)
+    assert (loaded.threads, loaded.gpu_memory_gib, loaded.recall_weight, loaded.port) == (None, None, None, 8080)
+
+
+def test_every_setting_of_the_engine_is_one_of_the_server():
+    for name, field in EngineOptions.model_fields.items():
+        assert settings.ServerSettings.model_fields[name].annotation == field.annotation
+        assert name in settings.ServerSettings().engine_settings()
