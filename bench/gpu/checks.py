@@ -54,8 +54,9 @@ def tested(file: str, settings: Settings) -> Iterator[Row]:
     arguments = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     code = pytest.main([*arguments, "-m", "not gpu" if settings.dry else "gpu", str(path)], plugins=[found])
     yield from found.rows.values()
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        nothing = code == pytest.ExitCode.NO_TESTS_COLLECTED and not found.rows
+    # A file that cannot be read has its row, and ends pytest as an interruption.
+    if code == pytest.ExitCode.INTERNAL_ERROR or (code > pytest.ExitCode.TESTS_FAILED and not found.rows):
+        nothing = code == pytest.ExitCode.NO_TESTS_COLLECTED
         yield {
             "passed": None if nothing else False,
             "error": f"not run: pytest ended with {pytest.ExitCode(code).name}",

@@ -9,6 +9,7 @@ import pytest
 
 from tandem.cli import main
 from tandem.engine import Engine
+from tandem.export.parity import samples
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,9 @@ def demo(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str
 ) -> tuple[str, str]:
     corpus = ("--corpus", "python:json,shutil,zipfile,tempfile")
+    # Fewer texts prove the exports in the third of the time; tests/export proves them as they are.
+    few = samples.docstrings()[:24]
+    monkeypatch.setattr(samples, "docstrings", lambda: few)
     monkeypatch.setattr(sys, "argv", ["tandem", "demo", *corpus, "--folder", str(folder), *more])
     try:
         main()
