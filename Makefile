@@ -27,8 +27,8 @@ demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, 
 	$(BIN)/tandem demo
 	@test -e .demo || ln -s "$${XDG_CACHE_HOME:-$$HOME/.cache}/tandem" .demo  # where its models and collection are
 
-WORKERS ?= 3
-test: $(INSTALLED)  ## Run the tests in WORKERS=3 processes (some of them wait more than they compute), each file in one of them.
+WORKERS ?= 2
+test: $(INSTALLED)  ## Run the tests in WORKERS=2 processes, each file in one of them.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(INSTALLED)  ## Lint, format check and types.

@@ -128,4 +128,6 @@ def log_to_stderr(form: str = "%(message)s") -> None:
     """Warnings of the engine as notes, each written as `form` (see `logging.Formatter`)."""
     handler = _Notes()
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    # A library may set its own logger to debug (bm25s does), which the root's level does not hold back.
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("tandem"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+
+from tandem.cli.console import log_to_stderr
 
 EVIL = "red \x1b[31m and title \x1b]0;owned\x07 end \x9b2J \u202eback [red]markup[/red] :warning:"
 ROWS = [
@@ -97,3 +100,20 @@ def test_an_encoding_that_lacks_characters_refuses_nothing(collection: Path, enc
         assert done.returncode == 0, done.stderr
         if more:
             assert json.loads(done.stdout)["hits"][0]["id"]
+
+
+def test_what_a_library_logs_for_itself_is_not_told(capsys: pytest.CaptureFixture[str]):
+    log_to_stderr()
+    talkative = logging.getLogger("some.library")
+    talkative.setLevel(logging.DEBUG)
+    try:
+        talkative.debug("chatter")
+        talkative.warning("a warning")
+        logging.getLogger("tandem.test").warning("ours")
+    finally:
+        logging.basicConfig(force=True)
+        talkative.setLevel(logging.NOTSET)
+    said = capsys.readouterr().err
+    assert "chatter" not in said
+    assert "a warning" in said
+    assert "ours" in said
