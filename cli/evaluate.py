@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.table import Table
 
+from ..engine.config import CANDIDATES, EngineOptions, SearchOptions, SearchSettings
 from .benching import RESULTS_FOLDER, SAVE, typed
 from .console import note, out, print_json, progress_bar
+from .options import with_options
 
 if TYPE_CHECKING:
     from ..bench.quality.evaluate import Quality
@@ -20,34 +22,27 @@ EXAMPLES = (
     "tandem eval collection beir-folder",
     "tandem eval collection beir-folder --sample 200 --budget-ms 250",
 )
-CANDIDATES = 100
+# Of the options of an engine and of a search, the ones that an evaluation takes.
+_ENGINE = frozenset({"device", "threads", "recall_weight", "lexical_weight"})
+_SEARCH = frozenset({"candidates", "rerank", "rerank_count", "reread"})
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
+@with_options(EngineOptions, leave_out=EngineOptions.model_fields.keys() - _ENGINE)
+@with_options(SearchOptions, leave_out=SearchOptions.model_fields.keys() - _SEARCH)
 def command(
+    given: dict[str, Any],
     collection: Path = typer.Argument(help="The collection's folder."),
     beir: Path = typer.Argument(help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
-    candidates: int = typer.Option(CANDIDATES, help="Passages that recall hands to the cross-encoder."),
     budget_ms: float = typer.Option(0.0, help="Milliseconds a search may take; 0: no limit."),
-    rerank: bool = typer.Option(True, help="Measure reranking too, or recall alone."),
-    rerank_count: int | None = typer.Option(
-        None, min=1, help="Candidates that the cross-encoder reads, those with the best evidence (default: all)."
-    ),
-    reread: int | None = typer.Option(
-        None, min=1, help="Candidates, the best so far, that are read again window by window (default: none)."
-    ),
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Seed of the sample; the same seed asks the same questions."),
-    recall_weight: float | None = typer.Option(None, help="Weight of the first stage's evidence in the fused order."),
-    lexical_weight: float | None = typer.Option(None, help="Weight of the lexical score beside the cosine in it."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
     runs: Path | None = typer.Option(None, help="Write TREC run files, one an order, into this folder."),
     hits: Path | None = typer.Option(None, help="Write every candidate with its scores as JSON lines into this file."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     keep: bool = SAVE,
     results: Path = RESULTS_FOLDER,
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
@@ -63,23 +58,24 @@ def command(
     from ..engine.build.beir import read_judged
 
     begin()
+    settings = {name: given.pop(name) for name in _ENGINE & given.keys()}
+    asked = SearchSettings(top_k=1, budget_ms=budget_ms or None, **given)
     judged = read_judged(beir, split)
     with (
         Engine.open(
-            collection, encoder=encoder, reranker=reranker, device=device, threads=threads,
-            reranker_precision=precision, recall_weight=recall_weight,
-            lexical_weight=lexical_weight,
+            collection, encoder=encoder, reranker=reranker, reranker_precision=precision, **settings,
         ) as engine,
         progress_bar() as progress,
         nullcontext() if hits is None else hits_file(hits, judged.qrels) as found,
     ):  # fmt: skip
         quality = evaluate(
-            engine, judged, candidates=candidates, budget_ms=budget_ms or None, rerank=rerank,
-            rerank_count=rerank_count, reread=reread, sample=sample, seed=seed, found=found, progress=progress,
+            engine, judged, candidates=asked.recalled, budget_ms=asked.budget_ms, rerank=asked.rerank,
+            rerank_count=asked.rerank_count, reread=asked.reread, sample=sample, seed=seed, found=found,
+            progress=progress,
         )  # fmt: skip
         if keep:
             document = evaluation(quality, engine, name=beir.resolve().name, seed=seed)
-            differs = _differs(split, candidates, budget_ms, rerank, rerank_count, reread, precision)
+            differs = _differs(split, asked, precision)
             note(f"kept in {save({**document, 'command': typed()}, results, beir.resolve().name, *differs)}")
     if json_output:
         print_json(quality.to_dict())
@@ -91,23 +87,15 @@ def command(
             write_trec_run(runs / f"{order}.trec", run, f"tandem-{order}")
 
 
-def _differs(
-    split: str | None,
-    candidates: int,
-    budget_ms: float,
-    rerank: bool,
-    rerank_count: int | None,
-    reread: int | None,
-    precision: Wanted,
-) -> list[str]:
+def _differs(split: str | None, asked: SearchSettings, precision: Wanted) -> list[str]:
     """Parts of a saved result's name: in what it is another measurement, and not the same on more questions."""
     parts = [
         (split or "", split is not None),
-        (f"{candidates}-candidates", candidates != CANDIDATES),
-        (f"{budget_ms:g}-ms", budget_ms > 0),
-        ("recall", not rerank),
-        (f"{rerank_count}-read", rerank_count is not None),
-        (f"{reread}-again", reread is not None),
+        (f"{asked.recalled}-candidates", asked.recalled != CANDIDATES),
+        (f"{asked.budget_ms or 0:g}-ms", asked.budget_ms is not None),
+        ("recall", not asked.rerank),
+        (f"{asked.rerank_count}-read", asked.rerank_count is not None),
+        (f"{asked.reread}-again", asked.reread is not None),
         (precision, precision != "auto"),
     ]
     return [part for part, wanted in parts if wanted]

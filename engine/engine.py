@@ -108,12 +108,9 @@ class Engine:
     def search(self, query: str, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
 
-        `settings` are those of `SearchSettings`: top_k=10, candidates=100, budget_ms=250 (None: no limit), rerank=True,
-        rerank_count=None (candidates that are reranked, those with the best evidence; None: all), finalists=20 (read by
-        all layers of a reranker with an early exit), reread=None (candidates that are read again, window by window),
-        filters=None (on metadata, as {"year": {"$gte": 2020}}; see `filters`). Within the budget as many candidates as
-        fit are reranked, in the order of the first stage's evidence; `result.degraded` tells when that was not all that
-        was asked for.
+        `settings` are those of `SearchSettings`; `config.SearchOptions` says what each is (docs/options.md). Within the
+        budget as many candidates as fit are reranked, in the order of the first stage's evidence; `result.degraded`
+        tells when that was not all that was asked for.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """

@@ -181,9 +181,13 @@ class Collection:
     def places(self, rows: npt.ArrayLike) -> list[Place]:
         """Where the passages were in their documents."""
         rows = np.asarray(rows, dtype=np.int64)
+        return self._placed(self.ids(rows), rows)
+
+    def _placed(self, ids: list[str], rows: npt.NDArray[np.int64]) -> list[Place]:
+        """`places` of rows whose ids are known."""
         return [
             Place(name.removesuffix(f"#{chunk}") if chunk else name, chunk, start, end)
-            for name, (chunk, start, end) in zip(self.ids(rows), self._places[rows].tolist(), strict=True)
+            for name, (chunk, start, end) in zip(ids, self._places[rows].tolist(), strict=True)
         ]
 
     def metadata(self, rows: npt.ArrayLike) -> list[dict[str, Any]]:
@@ -193,7 +197,9 @@ class Collection:
     def passages(self, rows: npt.ArrayLike) -> list[StoredPassage]:
         """The passages `rows` (int [m]) with all that is told of them."""
         rows = np.asarray(rows, dtype=np.int64)
-        columns = (self.ids(rows), self.documents(rows), self.texts(rows), self.titles(rows), self.metadata(rows))
+        ids = self.ids(rows)
+        documents = [place.document for place in self._placed(ids, rows)]
+        columns = (ids, documents, self.texts(rows), self.titles(rows), self.metadata(rows))
         return [StoredPassage(*fields) for fields in zip(*columns, strict=True)]
 
     def row_of(self, identity: str) -> int:
