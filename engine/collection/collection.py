@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from ..errors import CollectionError, InputError
 from ..platform.durable_io import sha256
 from ..platform.npy import Array, open_array
-from ..recall import Index, RowMask
+from ..recall import Index
 from ..scoring.fusion import Fusion
 from ..scoring.lexical import Lexicon
 from ..text.tokens import TokenBatch, cumulative
 from . import fitted_weights, versions
+from .filtered_rows import FilteredRows
 from .manifest import MANIFEST, CollectionManifest
 from .metadata_index import MetadataIndex
 from .ragged import Ragged
@@ -31,8 +32,6 @@ PLACES = "places.npy"
 ORDER = "ids.order.npy"
 HASHED_BY_DEFAULT = 256_000_000
 """Bytes up to which opening also hashes every file: a fifth of a second."""
-FILTERS = 128
-"""Filters whose passages are remembered: 16 MB for a million passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,10 @@ class Collection:
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
         self._check_counts()
-        # Neither holds this object, which would keep a closed version in memory until the collector comes.
-        facets = self._facets = cache(partial(MetadataIndex.open, folder, self._metadata))
-        self.allowed = lru_cache(FILTERS)(lambda filters: RowMask(filters.mask(facets())))
-        """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
+        self.facets = MetadataIndex.open(folder, self._metadata)
+        """The values of the passages' metadata."""
+        self.filtered = FilteredRows(self.facets)
+        """Which passages a parsed filter leaves (see `filters.parse`)."""
 
     @classmethod
     def open(
@@ -124,11 +123,6 @@ class Collection:
     def fusion(self) -> Fusion | None:
         """The collection's own weight of the recall score (see `fitted_weights`), None where its models have none."""
         return fitted_weights.read(self.path, self.manifest)
-
-    @property
-    def facets(self) -> MetadataIndex:
-        """The values of the passages' metadata."""
-        return self._facets()
 
     def __len__(self) -> int:
         return self.manifest.counts.passages
