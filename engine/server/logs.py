@@ -24,7 +24,8 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = getattr(record.exc_info[0], "__name__", "error")
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # In ASCII, and DEL written out: no character of a foreign name reaches a terminal as a command.
+        return json.dumps(line, default=str).replace("\x7f", "\\u007f")
 
 
 def set_up(level: int = logging.INFO) -> None:
