@@ -9,6 +9,7 @@ from typing import cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,9 +21,10 @@ from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
 from .hot import Handler, Hot
 from .json_response import Json, failure_reply
+from .paths import Paths, nearest
 from .routes import ROUTERS, admin, probes
 from .service import Service
-from .settings import loopback
+from .settings import ServerSettings, loopback
 
 log = logging.getLogger(__name__)
 _KINDS: dict[int, Kind] = {404: "not_found", 405: "method", 400: "validation"}
@@ -31,7 +33,8 @@ _KINDS: dict[int, Kind] = {404: "not_found", 405: "method", 400: "validation"}
 def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
     """The whole server as one ASGI application; `routes` when they are there already."""
     bodies = Bodies(routes or create_routes(service), service.settings)
-    return Access(Auth(Deadlines(bodies, service), service.settings), service)
+    guarded = Auth(Deadlines(bodies, service), service.settings)
+    return Paths(Access(_cors(guarded, service.settings), service))
 
 
 def create_routes(service: Service) -> Hot:
@@ -61,7 +64,17 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
         inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all
         await inner(scope, receive, send)
 
-    return Access(dispatch, service)
+    return Paths(Access(dispatch, service))
+
+
+def _cors(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
+    """Lets pages of the allowed origins in. Around `Auth`: a preflight brings no key, and pages read errors too."""
+    if not settings.cors_allow_origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=settings.cors_allow_origins, allow_methods=["GET", "POST"], allow_headers=["*"],
+        expose_headers=["x-request-id", "x-degraded", "retry-after"],
+    )  # fmt: skip
 
 
 def _application(title: str) -> FastAPI:
@@ -101,7 +114,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = cast(HTTPException, error).status_code
-    messages = {404: "there is no such route", 405: "this route has no such method", 400: "the body cannot be read"}
+    near = nearest(request.url.path, {getattr(route, "path", "") for route in request.app.routes})
+    messages = {
+        404: "there is no such route" + (f"; did you mean {near}?" if near else ""),
+        405: "this route has no such method",
+        400: "the body cannot be read",
+    }
     kind = _KINDS.get(status, "internal")
     failure = Failure(kind, messages.get(status, "the request was refused"), status_override=status)
     reply = failure_reply(failure, request.scope)

@@ -15,7 +15,7 @@ from ..json_response import Json, Written
 from ..response_schemas import Collections, SearchAnswers
 from ..search_response import together
 from ..service import Service
-from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router, remaining
+from .shared import DEGRADED_HEADER, OwnBody, Served, Texts, client_of, new_router, remaining
 
 router = new_router("tandem", "tandem")
 
@@ -26,7 +26,7 @@ def _in_json(schema: dict[str, Any]) -> None:
         field["description"] = field.get("description", "").replace("none:", "null:")
 
 
-class SearchBody(Body, SearchOptions):
+class SearchBody(OwnBody, SearchOptions):
     """One `query`, or `queries`, and the options of a search."""
 
     query: str | None = None

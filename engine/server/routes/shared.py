@@ -1,4 +1,4 @@
-"""What the dialects share: lenient bodies, documents, scores, the service behind a request."""
+"""What the dialects share: bodies, types of their fields, scores, and what a request brings besides its body."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
-from ...result import Reranked, RerankResult
-from ...text.tokens import Truncate
-from ..deadline import milliseconds
+from ...config import shortened as quoted
+from ...models.encoder import TextKind
 from ..errors import Dialect, Failure
 from ..response_schemas import failures
 from ..service import Service
@@ -57,9 +58,43 @@ def new_router(tag: str, dialect: Dialect | None = None) -> APIRouter:
 
 
 class Body(BaseModel):
-    """A request body: unknown fields are ignored, as clients send each other's."""
+    """A request body of another server's form: as those servers do, it ignores unknown fields, and null is no value."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _told(cls, fields: Any) -> Any:
+        return (
+            {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        )
+
+
+class OwnBody(BaseModel):
+    """A request body of our own form. Raises Failure for an unknown field: a filter that is misspelt is no filter."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in cls.model_fields:
+                near = get_close_matches(name, cls.model_fields, 1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(cls.model_fields)}"
+                raise Failure("validation", f"field {quoted(name)} is unknown; {hint}", param=name[:60])
+        return fields
+
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def parsed(model: type[Parsed], fields: dict[str, Any]) -> Parsed:
+    """`fields` as `model`, where a route chose it by what they are; raises what FastAPI raises for a declared body."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_input=False, include_url=False)) from None
 
 
 async def service_of(request: Request) -> Service:
@@ -80,6 +115,21 @@ TextRows = TypeAliasType("TextRows", Annotated[list[Texts], FailFast()])
 Documents = Annotated[
     list[Document], FailFast(), Field(description="Texts, {text}, or {id} of passages of the collection")
 ]
+# What clients call the two kinds of text that models have prompts for; other uses have none.
+KINDS: dict[str, TextKind | None] = {
+    **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
+    **dict.fromkeys(("passage", "document", "search_document", "retrieval.passage"), "passage"),
+    **dict.fromkeys(("classification", "clustering", "separation", "text-matching"), None),
+}
+
+
+def kind_of(name: str | None, field: str) -> TextKind | None:
+    """The kind of text that a client calls `name`; raises Failure for a name of no client."""
+    if name is None:
+        return None
+    if name not in KINDS:
+        raise Failure("validation", f"{field} is unknown; known are {', '.join(KINDS)}", param=field)
+    return KINDS[name]
 
 
 def remaining(request: Request) -> float:
@@ -101,11 +151,6 @@ def client_of(request: Request) -> str:
     return str(getattr(request.state, "client", ""))
 
 
-def budget_of(request: Request) -> float | None:
-    """Milliseconds after which a client of a compatible route would rather have fewer passages scored; None: all."""
-    return milliseconds(request.scope, BUDGET_HEADER)
-
-
 def degradation(degraded: str | None) -> dict[str, str]:
     """The header that tells of it."""
     return {} if degraded is None else {DEGRADED_HEADER: degraded}
@@ -119,56 +164,11 @@ def logistic(logit: float) -> float:
     return small / (1.0 + small)
 
 
-def score(passage: Reranked, raw: bool) -> float:
-    """A passage's score: its logit, or the logistic of it, in [0, 1]."""
-    return passage.score if raw else logistic(passage.score)
+def scaled(logit: float, raw: bool) -> float:
+    """A score as it is told: the logit itself, or the logistic of it, in [0, 1]."""
+    return logit if raw else logistic(logit)
 
 
-async def rerank_documents(
-    service: Service,
-    request: Request,
-    query: str,
-    documents: list[Document],
-    *,
-    fields: list[str] | None = None,
-    truncate: Truncate = "right",
-    passage_tokens: int | None = None,
-) -> tuple[RerankResult, list[str]]:
-    """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
-    if not documents:
-        raise Failure("empty", "documents is empty; give at least one", param="documents")
-    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document, fields)]
-    if ids and len(ids) != len(documents):
-        raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
-    texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
-    result = await rerank_request(
-        service, request, query, texts, ids=ids or None, truncate=truncate, passage_tokens=passage_tokens
-    )
-    if texts is not None:
-        return result, texts
-    by_place = {passage.index: passage.text or "" for passage in result.passages}
-    return result, [by_place[place] for place in range(len(documents))]
-
-
-async def rerank_request(
-    service: Service, request: Request, query: str, texts: list[str] | None, **more: Any
-) -> RerankResult:
-    """`Service.rerank` for a request: its time, its client, its budget."""
-    told = {"remaining": remaining(request), "client": client_of(request), "budget_ms": budget_of(request), **more}
-    with service.lease() as lease:
-        return await service.rerank(lease, query, texts, **told)
-
-
-def _is_stored(document: dict[str, Any], fields: list[str] | None) -> bool:
-    """Whether a document names a stored passage: it has an id and none of the fields that would be read."""
-    return isinstance(document.get("id"), str) and not any(name in document for name in [*(fields or ()), "text"])
-
-
-def _text(document: Document, place: int, fields: list[str] | None) -> str:
-    if isinstance(document, str):
-        return document
-    values = [document.get(name) for name in fields or ["text"]]
-    if not values or not all(isinstance(value, str) for value in values):
-        wanted = " and ".join(fields or ["text"])
-        raise Failure("validation", f"document {place} needs {wanted} as text", param="documents")
-    return "\n".join(value for value in values if isinstance(value, str))
+def usage(tokens: int) -> dict[str, int]:
+    """Tokens that the model read, as OpenAI and its like count them."""
+    return {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+from fastapi import Body as FromBody
 from fastapi import Request
 from pydantic import Field
 
-from ...models.encoder import TextKind
 from ...result import Timings
 from ...text.tokens import Truncate
 from ..admission import CHARACTERS_A_TOKEN
 from ..errors import Failure
 from ..json_response import Json
-from ..response_schemas import TeiInfo, TeiPrediction, TeiToken
+from ..response_schemas import TeiInfo, TeiPrediction, TeiRank, TeiToken
 from ..rpc_calls import Decode, Tokenize
 from ..service import Service
-from ..supervisor import Lease
-from .shared import Body, IdRows, Ids, Served, TextRows, Texts, client_of, listed, new_router, remaining, score
+from .calls import embed_request, first_dimensions, rerank_request, score_pairs
+from .shared import (
+    Body,
+    IdRows,
+    Ids,
+    Served,
+    TextRows,
+    Texts,
+    client_of,
+    degradation,
+    kind_of,
+    listed,
+    new_router,
+    parsed,
+    remaining,
+    scaled,
+)
 
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
@@ -48,7 +60,7 @@ class EmbedBody(Truncation):
 
     inputs: str | Texts | Ids | IdRows
     prompt_name: str | None = None
-    normalize: bool = True
+    normalize: bool = Field(default=True, description="false: the model's own vectors, which may be of unit length too")
     dimensions: int | None = Field(default=None, ge=1)
 
 
@@ -57,6 +69,15 @@ class PredictBody(Truncation):
 
     inputs: str | Texts | TextRows
     raw_scores: bool = False
+
+
+class RerankBody(Truncation):
+    """`query` and `texts`."""
+
+    query: str
+    texts: Texts
+    raw_scores: bool = False
+    return_text: bool = False
 
 
 class TokenizeBody(Body):
@@ -90,9 +111,8 @@ class SimilarityBody(Body):
 class Watch:
     """TEI's timing headers."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._request = request
 
     def headers(self, service: Service, timings: Timings, tokens: int, characters: int) -> dict[str, str]:
         """Milliseconds of each part, and what was computed."""
@@ -114,31 +134,56 @@ class Watch:
         }
 
 
+@router.post("/", response_model=list[list[float]] | list[float] | list[TeiRank])
+@router.post("/invocations", include_in_schema=False)
+async def task(
+    fields: Annotated[dict[str, Any], FromBody(description="As /embed, /similarity or /rerank has it")],
+    request: Request,
+    service: Served,
+) -> Json:
+    """What the fields tell: `query` and `texts` are ranked, an object of `inputs` compared, other `inputs` embedded."""
+    if "texts" in fields:
+        return await rank_texts(parsed(RerankBody, fields), request, service)
+    if isinstance(fields.get("inputs"), dict):
+        return await similarity(parsed(SimilarityBody, fields), request, service)
+    return await embed(parsed(EmbedBody, fields), request, service)
+
+
 @router.post("/embed", response_model=list[list[float]])
 async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
-    """Unit vectors of texts: a list of lists."""
-    watch = Watch(request)
+    """Vectors of texts: a list of lists."""
+    watch = Watch()
     inputs = listed(request, body.inputs)
     if not inputs:
         raise Failure("empty", "`inputs` cannot be empty", param="inputs")
     texts = [text for text in inputs if isinstance(text, str)]
     if len(texts) != len(inputs):
         raise Failure("validation", "token ids are not accepted as inputs; send texts", param="inputs")
-    kind = _kind(body.prompt_name)
-    with service.lease() as lease:
-        if not body.normalize and lease.facts.encoder.normalize:
-            raise Failure("validation", "this model gives unit vectors only; leave normalize out", param="normalize")
-        result = await service.embed(
-            lease, texts, kind, truncate=body.cut(), remaining=remaining(request), client=client_of(request)
-        )
-    vectors = shortened(result.vectors, body.dimensions)
+    result = await embed_request(service, request, texts, kind_of(body.prompt_name, "prompt_name"), body.cut())
+    vectors = first_dimensions(result.vectors, body.dimensions)
     return Json(vectors, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
+
+
+async def rank_texts(body: RerankBody, request: Request, service: Service) -> Json:
+    """The answer to a request with `texts`, whichever route it came by: best first."""
+    watch = Watch()
+    if not body.texts:
+        raise Failure("empty", "`texts` cannot be empty", param="texts")
+    result = await rerank_request(service, request, body.query, body.texts, truncate=body.cut())
+    ranked = [
+        {"index": passage.index, "score": scaled(passage.score, body.raw_scores)}
+        | ({"text": body.texts[passage.index]} if body.return_text else {})
+        for passage in result.passages
+    ]
+    characters = len(body.query) + sum(map(len, body.texts))
+    headers = watch.headers(service, result.timings, result.tokens, characters)
+    return Json(ranked, headers=headers | degradation(result.degraded))
 
 
 @router.post("/predict", response_model=list[TeiPrediction] | list[list[TeiPrediction]])
 async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     """The cross-encoder as a classifier of pairs, with one label."""
-    watch = Watch(request)
+    watch = Watch()
     single = isinstance(body.inputs, list) and len(body.inputs) > 0 and isinstance(body.inputs[0], str)
     pairs = [body.inputs] if single else body.inputs
     request.state.single = single
@@ -149,9 +194,8 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
             "validation", "the model reads pairs of texts: [first, second], or a list of those", param="inputs"
         )
     texts = [(str(pair[0]), str(pair[1])) for pair in pairs]
-    with service.lease() as lease:
-        scores, tokens, timings = await _score_pairs(service, lease, request, texts, body)
-    answer = [[{"score": value, "label": "LABEL_0"}] for value in scores]
+    logits, tokens, timings = await score_pairs(service, request, texts, body.cut())
+    answer = [[{"score": scaled(logit, body.raw_scores), "label": "LABEL_0"}] for logit in logits]
     characters = sum(len(first) + len(second) for first, second in texts)
     return Json(answer[0] if single else answer, headers=watch.headers(service, timings, tokens, characters))
 
@@ -162,7 +206,7 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Jso
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     if not texts:
         raise Failure("empty", "`inputs` cannot be empty", param="inputs")
-    kind = _kind(body.prompt_name)
+    kind = kind_of(body.prompt_name, "prompt_name")
     with service.lease() as lease:
         service.check_inputs(texts, min(lease.facts.encoder.characters, service.settings.max_text_characters))
         characters = sum(map(len, texts))
@@ -199,12 +243,11 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
 @router.post("/similarity", response_model=list[float])
 async def similarity(body: SimilarityBody, request: Request, service: Served) -> Json:
     """Cosines of a sentence with others."""
-    watch = Watch(request)
+    watch = Watch()
     if not body.inputs.sentences:
         raise Failure("empty", "`sentences` cannot be empty", param="inputs")
     texts = [body.inputs.source_sentence, *body.inputs.sentences]
-    with service.lease() as lease:
-        result = await service.embed(lease, texts, remaining=remaining(request), client=client_of(request))
+    result = await embed_request(service, request, texts)
     cosines = result.vectors[1:] @ result.vectors[0]
     return Json(cosines, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
 
@@ -233,42 +276,3 @@ async def info(service: Served) -> Json:
         "sha": None,
         "docker_label": None,
     })  # fmt: skip
-
-
-def shortened(vectors: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
-    """The first `dimensions` of each vector, of unit length again (None: as they are); raises Failure for too many."""
-    if dimensions is None or dimensions == vectors.shape[1]:
-        return vectors
-    if dimensions > vectors.shape[1]:
-        raise Failure("validation", f"dimensions exceed the model's {vectors.shape[1]}", param="dimensions")
-    first = vectors[:, :dimensions]
-    return np.ascontiguousarray(first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12))
-
-
-def _kind(prompt_name: str | None) -> TextKind | None:
-    if prompt_name is None or prompt_name == "query" or prompt_name == "passage":
-        return prompt_name  # type: ignore[return-value]
-    raise Failure("validation", "prompt_name is unknown; choose query or passage, or leave it out", param="prompt_name")
-
-
-async def _score_pairs(
-    service: Service, lease: Lease, request: Request, pairs: list[tuple[str, str]], body: PredictBody
-) -> tuple[list[float], int, Timings]:
-    """Scores of pairs in their order: those with the same first text are one job."""
-    service.check_inputs([first for first, _ in pairs], service.settings.max_text_characters)
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, (first, _) in enumerate(pairs):
-        places[first].append(place)
-    groups = [(first, [pairs[row][1] for row in rows]) for first, rows in places.items()]
-    results = await service.rerank_all(
-        lease, groups, truncate=body.cut(), remaining=remaining(request), client=client_of(request)
-    )
-    scores, tokens = [0.0] * len(pairs), 0
-    timings = Timings(**dict.fromkeys(Timings.__slots__, 0.0))
-    for rows, result in zip(places.values(), results, strict=True):
-        for passage in result.passages:
-            scores[rows[passage.index]] = score(passage, body.raw_scores)
-        tokens += result.tokens
-        sums = {name: getattr(timings, name) + getattr(result.timings, name) for name in Timings.__slots__}
-        timings = Timings(**sums)
-    return scores, tokens, timings

@@ -208,7 +208,7 @@ def test_an_unexpected_error_is_one_500_in_the_dialect(server: Running, monkeypa
     monkeypatch.setattr(Engine, "arerank", broken)
     answer = server.client.post("/v2/rerank", json=BODIES["/v2/rerank"])
     assert answer.status_code == 500
-    assert set(json.loads(answer.text)) == {"message", "id"}
+    assert set(json.loads(answer.text)) == {"error", "error_type", "message", "detail", "id"}
     assert "hunter2" not in answer.text
 
 
