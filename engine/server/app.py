@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -39,10 +39,7 @@ def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
 
 def create_routes(service: Service) -> Hot:
     """The routes alone, without the layers that guard them."""
-    app = _application("Tandem")
-    app.state.service = service
-    for router in ROUTERS:
-        app.include_router(router)
+    app = _application("Tandem", service, ROUTERS)
     return Hot(app, [route for router in ROUTERS for route in router.routes], service, _HANDLERS)
 
 
@@ -51,11 +48,8 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
 
     `stop` begins the going down.
     """
-    app = _application("Tandem: operation")
-    app.state.service = service
+    app = _application("Tandem: operation", service, (probes.router, admin.router))
     app.state.stop = stop
-    for router in (probes.router, admin.router):
-        app.include_router(router)
     settings = service.settings
     open_to_all = Auth(app, settings, keyless=True, any_host=not loopback(settings.admin_host))
     guarded = Auth(Bodies(app, settings), settings)
@@ -77,12 +71,17 @@ def _cors(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
     )  # fmt: skip
 
 
-def _application(title: str) -> FastAPI:
-    return FastAPI(
+def _application(title: str, service: Service, routers: Sequence[APIRouter]) -> FastAPI:
+    app = FastAPI(
         title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
         docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Json,
         exception_handlers={**cast(dict[int | type[Exception], Handler], _HANDLERS), Exception: _failure},
     )  # fmt: skip
+    app.state.service = service
+    app.state.paths = sorted({getattr(route, "path", "") for router in routers for route in router.routes})
+    for router in routers:
+        app.include_router(router)
+    return app
 
 
 async def _failure(request: Request, failure: Exception) -> Response:
@@ -114,7 +113,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = cast(HTTPException, error).status_code
-    near = nearest(request.url.path, {getattr(route, "path", "") for route in request.app.routes})
+    near = nearest(request.url.path, request.app.state.paths)
     messages = {
         404: "there is no such route" + (f"; did you mean {near}?" if near else ""),
         405: "this route has no such method",
