@@ -63,15 +63,15 @@ class Auth:
         origin = headers.get(b"origin")
         # A browser sends a page's requests here with the user's rights: only our own page may, and those let in.
         if origin is not None and not self._is_ours(origin.decode("latin-1"), host):
-            return Failure("forbidden", "requests of other web pages are refused; see cors_allow_origins", close=True)
+            return Failure("forbidden", "requests of other web pages are refused; see cors_allow_origins")
         if not self._digests:
             # Without a key, a page could still rebind its own name to 127.0.0.1 and read the answers.
             if self._any_host or self._known(host):
                 return None
-            return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts", close=True)
+            return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts")
         if self._key(headers.get(b"authorization", b"")) is not None:
             return None
-        return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY", close=True)
+        return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY")
 
     def _is_ours(self, origin: str, host: str) -> bool:
         return origin.partition("://")[2] == host or origin in self._origins or "*" in self._origins

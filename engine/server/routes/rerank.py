@@ -17,10 +17,12 @@ from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, fail
 from ..service import Service, needed_reranker
 from . import nim
 from .calls import rerank_documents
-from .shared import Body, Documents, Served, Texts, degradation, logistic, new_router, parsed, scaled, usage
+from .shared import Body, Documents, Served, Texts, as_body, degradation, logistic, new_router, scaled, usage
 from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")
+# Fields to read of a document.
+MAX_FIELDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class DocumentsBody(Body):
     top_n: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("top_n", "top_k"))
     """Results wanted; 0, as vLLM has it, and null mean all."""
     return_documents: bool | None = None
-    rank_fields: Texts | None = None
+    rank_fields: Texts | None = Field(default=None, max_length=MAX_FIELDS)
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     raw_scores: bool = False
     use_activation: bool | None = Field(default=None, description="vLLM: false for logits")
@@ -68,10 +70,10 @@ async def rerank(
     if len(markers) != 1:
         raise Failure("validation", "give exactly one of texts, documents and passages", param="documents")
     if markers == ["texts"]:
-        return await rank_texts(parsed(RerankBody, fields), request, service)
+        return await rank_texts(as_body(RerankBody, fields), request, service)
     if markers == ["passages"]:
-        return await nim.rank(parsed(nim.RankingBody, fields), request, service)
-    body = parsed(DocumentsBody, fields)
+        return await nim.rank(as_body(nim.RankingBody, fields), request, service)
+    body = as_body(DocumentsBody, fields)
     if "property" in fields:
         return await _sidecar(body, fields["property"], request, service)
     return await _ranked(body, request, service, INFINITY if "raw_scores" in fields else VLLM)

@@ -26,12 +26,12 @@ from .shared import (
     Served,
     TextRows,
     Texts,
+    as_body,
     client_of,
     degradation,
     kind_of,
     listed,
     new_router,
-    parsed,
     remaining,
     scaled,
 )
@@ -39,6 +39,8 @@ from .shared import (
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
 MAX_TOKENIZED = 262_144
+# Token ids of a request to /decode, in all.
+MAX_IDS = 65_536
 Direction = Literal["Right", "Left", "right", "left"]
 
 
@@ -143,10 +145,10 @@ async def task(
 ) -> Json:
     """What the fields tell: `query` and `texts` are ranked, an object of `inputs` compared, other `inputs` embedded."""
     if "texts" in fields:
-        return await rank_texts(parsed(RerankBody, fields), request, service)
+        return await rank_texts(as_body(RerankBody, fields), request, service)
     if isinstance(fields.get("inputs"), dict):
-        return await similarity(parsed(SimilarityBody, fields), request, service)
-    return await embed(parsed(EmbedBody, fields), request, service)
+        return await similarity(as_body(SimilarityBody, fields), request, service)
+    return await embed(as_body(EmbedBody, fields), request, service)
 
 
 @router.post("/embed", response_model=list[list[float]])
@@ -230,7 +232,8 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
         rows = [[token for row in rows for token in row]]
     if not rows:
         raise Failure("empty", "`ids` cannot be empty", param="ids")
-    service.check_inputs([""] * len(rows), 1)
+    service.check_count(len(rows), service.settings.max_inputs, "ids")
+    service.check_count(sum(map(len, rows)), MAX_IDS, "ids")
     with service.lease() as lease:
         size = lease.facts.encoder.vocab_size
         if not all(0 <= token < size for row in rows for token in row):
