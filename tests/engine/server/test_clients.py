@@ -27,7 +27,9 @@ Call = Callable[[str], Any]
 
 @pytest.fixture(autouse=True)
 def _their_warnings_are_theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # LiteLLM would ask another server
+    for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "True")
+    monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
