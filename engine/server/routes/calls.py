@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Failure
 from ..service import Service
-from .shared import BUDGET_HEADER, Document, client_of, remaining
+from .shared import BUDGET_HEADER, Document, client_of, filled, remaining
 
 
 async def embed_request(
@@ -60,9 +60,8 @@ async def rerank_documents(
     passage_tokens: int | None = None,
 ) -> tuple[RerankResult, list[str]]:
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
-    if not documents:
-        raise Failure("empty", "documents is empty; give at least one", param="documents")
-    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document, fields)]
+    stored = [document for document in filled(documents, "documents") if _is_stored(document, fields)]
+    ids = [str(document["id"]) for document in stored]
     if ids and len(ids) != len(documents):
         raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
     texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
@@ -91,12 +90,15 @@ async def score_pairs(
         for passage in result.passages:
             logits[rows[passage.index]] = passage.score
     spent = {name: sum(getattr(result.timings, name) for result in results) for name in Timings.__slots__}
+    spent["total"] = max(result.timings.total for result in results)  # they run together
     return logits, sum(result.tokens for result in results), Timings(**spent)
 
 
-def _is_stored(document: dict[str, Any], fields: list[str] | None) -> bool:
+def _is_stored(document: Document, fields: list[str] | None) -> TypeGuard[dict[str, Any]]:
     """Whether a document names a stored passage: it has an id and none of the fields that would be read."""
-    return isinstance(document.get("id"), str) and not any(name in document for name in [*(fields or ()), "text"])
+    if isinstance(document, str) or not isinstance(document.get("id"), str):
+        return False
+    return not any(name in document for name in [*(fields or ()), "text"])
 
 
 def _text(document: Document, place: int, fields: list[str] | None) -> str:

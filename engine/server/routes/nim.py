@@ -8,12 +8,11 @@ from fastapi import Request
 from pydantic import Field
 
 from ...text.tokens import Truncate
-from ..errors import Failure
 from ..json_response import Json
 from ..response_schemas import NimRankings
 from ..service import Service
 from .calls import rerank_request
-from .shared import Body, Served, degradation, new_router, usage
+from .shared import Body, Served, degradation, filled, new_router, usage
 
 router = new_router("NIM", "nim")
 
@@ -42,9 +41,7 @@ async def ranking(body: RankingBody, request: Request, service: Served) -> Json:
 
 async def rank(body: RankingBody, request: Request, service: Service) -> Json:
     """The answer to a ranking request, whichever route it came by."""
-    if not body.passages:
-        raise Failure("empty", "passages is empty; give at least one", param="passages")
-    texts = [passage.text for passage in body.passages]
+    texts = [passage.text for passage in filled(body.passages, "passages")]
     truncate: Truncate = "right" if body.truncate == "END" else "never"
     result = await rerank_request(service, request, body.query.text, texts, truncate=truncate)
     best = result.passages[: body.top_k]

@@ -15,7 +15,7 @@ from ..json_response import Json
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
 from .calls import embed_request, first_dimensions
-from .shared import Body, IdRows, Ids, Served, Texts, kind_of, listed, new_router, usage
+from .shared import Body, IdRows, Ids, Served, Texts, kind_of, new_router, texts_of, usage
 
 router = new_router("OpenAI", "openai")
 
@@ -25,7 +25,9 @@ class EmbeddingsBody(Body):
 
     input: str | Texts | Ids | IdRows
     dimensions: int | None = Field(default=None, ge=0, description="null and, as Infinity has it, 0: all")
-    encoding_format: Literal["float", "base64"] | None = None
+    encoding_format: Literal["float", "base64"] = Field(
+        default="float", validation_alias=AliasChoices("encoding_format", "embedding_type")
+    )
     input_type: str | None = Field(
         default=None, validation_alias=AliasChoices("input_type", "task"),
         description="query or passage (Jina: task): the model's prompt for it",
@@ -37,24 +39,12 @@ class EmbeddingsBody(Body):
 @router.post("/infinity/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Unit vectors, in the request's order."""
-    inputs = listed(request, body.input)
-    if not inputs:
-        raise Failure("empty", "input is empty; give at least one text", param="input")
-    texts = [text for text in inputs if isinstance(text, str)]
-    if len(texts) != len(inputs):
-        raise Failure(
-            "validation",
-            "input holds token ids; they are of another tokenizer than this model's, so send texts "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
-            param="input",
-            status_override=400,
-        )
+    texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
     result = await embed_request(service, request, texts, kind_of(body.input_type, "input_type"))
     data = [
-        {"object": "embedding", "index": index, "embedding": encoded(vector, body.encoding_format or "float")}
+        {"object": "embedding", "index": index, "embedding": encoded(vector, body.encoding_format)}
         for index, vector in enumerate(first_dimensions(result.vectors, body.dimensions))
     ]
-    name = service.facts.encoder.name
     return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
 
 

@@ -99,6 +99,7 @@ async def infinity(body: DocumentsBody, request: Request, service: Served) -> Js
 
 async def _ranked(body: DocumentsBody, request: Request, service: Service, form: Form) -> Json:
     """One answer with the fields of all families, best first; only its documents differ."""
+    model = needed_reranker(service.facts).name
     result, texts = await _read(body, request, service)
     echoed = form.echoed if body.return_documents is None else body.return_documents
     raw = body.raw_scores or body.use_activation is False
@@ -111,7 +112,7 @@ async def _ranked(body: DocumentsBody, request: Request, service: Service, form:
         "object": "rerank",
         "id": request.state.request_id,
         "created": int(time.time()),
-        "model": needed_reranker(service.facts).name,
+        "model": model,
         "usage": usage(result.tokens),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
         "results": results,

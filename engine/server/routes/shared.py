@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -76,9 +76,9 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _told(cls, fields: Any) -> Any:
-        return (
-            {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
-        )
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class OwnBody(BaseModel):
@@ -143,18 +143,36 @@ def kind_of(name: str | None, field: str) -> TextKind | None:
     return KINDS[name]
 
 
+Many = TypeVar("Many", bound=Sequence[Any])
+
+
+def filled(values: Many, field: str) -> Many:
+    """`values`; raises Failure where there are none."""
+    if not values:
+        raise Failure("empty", f"{field} is empty; give at least one", param=field)
+    return values
+
+
+def texts_of(request: Request, given: str | list[Any], field: str) -> list[str]:
+    """One text or a list of texts, as a list; raises Failure for none and for token ids."""
+    if isinstance(given, str):
+        request.state.single = True  # for the metrics
+        return [given]
+    if not all(isinstance(text, str) for text in filled(given, field)):
+        raise Failure(
+            "validation",
+            f"{field} has token ids; they are of another tokenizer than this model's, so send texts (LangChain: "
+            "OpenAIEmbeddings(check_embedding_ctx_length=False))",
+            param=field,
+            status_override=400,
+        )
+    return given
+
+
 def remaining(request: Request) -> float:
     """Seconds until the request's deadline."""
     deadline: float = request.state.deadline
     return deadline - asyncio.get_running_loop().time()
-
-
-def listed(request: Request, given: str | list[Any]) -> list[Any]:
-    """One text or a list, as a list; which it was is remembered for the metrics."""
-    if isinstance(given, str):
-        request.state.single = True
-        return [given]
-    return given
 
 
 def client_of(request: Request) -> str:

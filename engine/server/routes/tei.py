@@ -1,8 +1,7 @@
-"""Text Embeddings Inference: the routes of its embedding, ranking and tokenising clients."""
+"""Text Embeddings Inference: the routes of its embedding and ranking clients."""
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -12,11 +11,9 @@ from pydantic import Field
 
 from ...result import Timings
 from ...text.tokens import Truncate
-from ..admission import CHARACTERS_A_TOKEN
 from ..errors import Failure
 from ..json_response import Json
-from ..response_schemas import TeiInfo, TeiPrediction, TeiRank, TeiToken
-from ..rpc_calls import Decode, Tokenize
+from ..response_schemas import TeiInfo, TeiPrediction, TeiRank
 from ..service import Service
 from .calls import embed_request, first_dimensions, rerank_request, score_pairs
 from .shared import (
@@ -27,20 +24,15 @@ from .shared import (
     TextRows,
     Texts,
     as_body,
-    client_of,
     degradation,
+    filled,
     kind_of,
-    listed,
     new_router,
-    remaining,
     scaled,
+    texts_of,
 )
 
 router = new_router("TEI", "tei")
-# Characters of a request to /tokenize, in all.
-MAX_TOKENIZED = 262_144
-# Token ids of a request to /decode, in all.
-MAX_IDS = 65_536
 Direction = Literal["Right", "Left", "right", "left"]
 
 
@@ -82,21 +74,6 @@ class RerankBody(Truncation):
     return_text: bool = False
 
 
-class TokenizeBody(Body):
-    """`inputs`: a text or texts."""
-
-    inputs: str | Texts
-    add_special_tokens: bool = True
-    prompt_name: str | None = None
-
-
-class DecodeBody(Body):
-    """`ids` of one text or of several."""
-
-    ids: Ids | IdRows
-    skip_special_tokens: bool = True
-
-
 class Sentences(Body):
     """One sentence and those it is compared with."""
 
@@ -110,30 +87,23 @@ class SimilarityBody(Body):
     inputs: Sentences
 
 
-class Watch:
-    """TEI's timing headers."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    def headers(self, service: Service, timings: Timings, tokens: int, characters: int) -> dict[str, str]:
-        """Milliseconds of each part, and what was computed."""
-        inference = timings.encode + timings.rerank
-        milliseconds = {
-            "x-compute-time": timings.tokenize + timings.queue + inference,
-            "x-total-time": (time.perf_counter() - self._start) * 1e3,
-            "x-tokenization-time": timings.tokenize,
-            "x-queue-time": timings.queue,
-            "x-inference-time": inference,
-        }
-        current = service.host.current
-        kind = "gpu" if current is not None and current.facts.device == "cuda" else "cpu"
-        return {
-            "x-compute-type": kind,
-            "x-compute-characters": str(characters),
-            "x-compute-tokens": str(tokens),
-            **{name: str(round(value)) for name, value in milliseconds.items()},
-        }
+def told(service: Service, timings: Timings, tokens: int, characters: int) -> dict[str, str]:
+    """TEI's headers: milliseconds of each part, and what was computed."""
+    inference = timings.encode + timings.rerank
+    current = service.host.current
+    milliseconds = {
+        "x-compute-time": timings.tokenize + timings.queue + inference,
+        "x-total-time": timings.total,
+        "x-tokenization-time": timings.tokenize,
+        "x-queue-time": timings.queue,
+        "x-inference-time": inference,
+    }
+    return {
+        "x-compute-type": "gpu" if current is not None and current.facts.device == "cuda" else "cpu",
+        "x-compute-characters": str(characters),
+        "x-compute-tokens": str(tokens),
+        **{name: str(round(value)) for name, value in milliseconds.items()},
+    }
 
 
 @router.post("/", response_model=list[list[float]] | list[float] | list[TeiRank])
@@ -154,43 +124,32 @@ async def task(
 @router.post("/embed", response_model=list[list[float]])
 async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Vectors of texts: a list of lists."""
-    watch = Watch()
-    inputs = listed(request, body.inputs)
-    if not inputs:
-        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
-    texts = [text for text in inputs if isinstance(text, str)]
-    if len(texts) != len(inputs):
-        raise Failure("validation", "token ids are not accepted as inputs; send texts", param="inputs")
+    texts = texts_of(request, body.inputs, "inputs")
     result = await embed_request(service, request, texts, kind_of(body.prompt_name, "prompt_name"), body.cut())
     vectors = first_dimensions(result.vectors, body.dimensions)
-    return Json(vectors, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
+    return Json(vectors, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
 async def rank_texts(body: RerankBody, request: Request, service: Service) -> Json:
     """The answer to a request with `texts`, whichever route it came by: best first."""
-    watch = Watch()
-    if not body.texts:
-        raise Failure("empty", "`texts` cannot be empty", param="texts")
-    result = await rerank_request(service, request, body.query, body.texts, truncate=body.cut())
+    texts = filled(body.texts, "texts")
+    result = await rerank_request(service, request, body.query, texts, truncate=body.cut())
     ranked = [
         {"index": passage.index, "score": scaled(passage.score, body.raw_scores)}
-        | ({"text": body.texts[passage.index]} if body.return_text else {})
+        | ({"text": texts[passage.index]} if body.return_text else {})
         for passage in result.passages
     ]
-    characters = len(body.query) + sum(map(len, body.texts))
-    headers = watch.headers(service, result.timings, result.tokens, characters)
+    characters = len(body.query) + sum(map(len, texts))
+    headers = told(service, result.timings, result.tokens, characters)
     return Json(ranked, headers=headers | degradation(result.degraded))
 
 
 @router.post("/predict", response_model=list[TeiPrediction] | list[list[TeiPrediction]])
 async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     """The cross-encoder as a classifier of pairs, with one label."""
-    watch = Watch()
     single = isinstance(body.inputs, list) and len(body.inputs) > 0 and isinstance(body.inputs[0], str)
-    pairs = [body.inputs] if single else body.inputs
+    pairs = [body.inputs] if single else filled(body.inputs, "inputs")
     request.state.single = single
-    if not pairs:
-        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
     if isinstance(pairs, str) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise Failure(
             "validation", "the model reads pairs of texts: [first, second], or a list of those", param="inputs"
@@ -199,60 +158,16 @@ async def predict(body: PredictBody, request: Request, service: Served) -> Json:
     logits, tokens, timings = await score_pairs(service, request, texts, body.cut())
     answer = [[{"score": scaled(logit, body.raw_scores), "label": "LABEL_0"}] for logit in logits]
     characters = sum(len(first) + len(second) for first, second in texts)
-    return Json(answer[0] if single else answer, headers=watch.headers(service, timings, tokens, characters))
-
-
-@router.post("/tokenize", response_model=list[list[TeiToken]])
-async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Json:
-    """Token ids with their places in the text, by the encoder's tokenizer."""
-    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    if not texts:
-        raise Failure("empty", "`inputs` cannot be empty", param="inputs")
-    kind = kind_of(body.prompt_name, "prompt_name")
-    with service.lease() as lease:
-        service.check_inputs(texts, min(lease.facts.encoder.characters, service.settings.max_text_characters))
-        characters = sum(map(len, texts))
-        if characters > MAX_TOKENIZED:
-            raise Failure(
-                "validation",
-                f"the texts have {characters} characters; the limit is {MAX_TOKENIZED} a request, since the answer is "
-                "some 30 times as large; split the request",
-                param="inputs",
-            )
-        client = client_of(request)
-        call = Tokenize(client=client, texts=texts, kind=kind, special=body.add_special_tokens)
-        return Json(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
-
-
-@router.post("/decode", response_model=list[str])
-async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
-    """The texts of token ids."""
-    rows = [row if isinstance(row, list) else [row] for row in body.ids]
-    if body.ids and isinstance(body.ids[0], int):
-        rows = [[token for row in rows for token in row]]
-    if not rows:
-        raise Failure("empty", "`ids` cannot be empty", param="ids")
-    service.check_count(len(rows), service.settings.max_inputs, "ids")
-    service.check_count(sum(map(len, rows)), MAX_IDS, "ids")
-    with service.lease() as lease:
-        size = lease.facts.encoder.vocab_size
-        if not all(0 <= token < size for row in rows for token in row):
-            raise Failure("validation", f"a token id is outside [0, {size})", param="ids")
-        client = client_of(request)
-        call = Decode(client=client, rows=rows, skip_special=body.skip_special_tokens)
-        return Json(await service.ask(lease, call, sum(map(len, rows)), remaining(request), client))
+    return Json(answer[0] if single else answer, headers=told(service, timings, tokens, characters))
 
 
 @router.post("/similarity", response_model=list[float])
 async def similarity(body: SimilarityBody, request: Request, service: Served) -> Json:
     """Cosines of a sentence with others."""
-    watch = Watch()
-    if not body.inputs.sentences:
-        raise Failure("empty", "`sentences` cannot be empty", param="inputs")
-    texts = [body.inputs.source_sentence, *body.inputs.sentences]
+    texts = [body.inputs.source_sentence, *filled(body.inputs.sentences, "sentences")]
     result = await embed_request(service, request, texts)
     cosines = result.vectors[1:] @ result.vectors[0]
-    return Json(cosines, headers=watch.headers(service, result.timings, result.tokens, sum(map(len, texts))))
+    return Json(cosines, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
 @router.get("/info", response_model=TeiInfo)

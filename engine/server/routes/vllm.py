@@ -12,7 +12,7 @@ from ..json_response import Json
 from ..response_schemas import Scores
 from ..service import needed_reranker
 from .calls import score_pairs
-from .shared import Body, Served, Texts, listed, new_router, scaled, usage
+from .shared import Body, Served, Texts, new_router, scaled, usage
 
 router = new_router("vLLM", "openai")
 
@@ -29,12 +29,13 @@ class ScoreBody(Body):
 @router.post("/score", include_in_schema=False)
 async def scores(body: ScoreBody, request: Request, service: Served) -> Json:
     """What the cross-encoder says of each pair, in the request's order."""
-    first, second = listed(request, body.text_1), listed(request, body.text_2)
+    first, second = ([given] if isinstance(given, str) else given for given in (body.text_1, body.text_2))
     request.state.single = len(second) == 1
     if len(first) == 1:
         first = first * len(second)
     if not first or len(first) != len(second):
         raise Failure("validation", "text_1 has to be one text, or as many as text_2 and not none", param="text_1")
+    model = needed_reranker(service.facts).name
     logits, tokens, _ = await score_pairs(service, request, list(zip(first, second, strict=True)))
     rows = [
         {"index": place, "object": "score", "score": scaled(logit, body.use_activation is False)}
@@ -44,7 +45,7 @@ async def scores(body: ScoreBody, request: Request, service: Served) -> Json:
         "id": request.state.request_id,
         "object": "list",
         "created": int(time.time()),
-        "model": needed_reranker(service.facts).name,
+        "model": model,
         "data": rows,
         "usage": usage(tokens),
     })  # fmt: skip

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from tandem.engine import Engine
 from tandem.engine.server.routes.openai import EmbeddingsBody
 from tandem.engine.server.routes.rerank import DocumentsBody
-from tandem.engine.server.routes.tei import DecodeBody, EmbedBody, PredictBody
+from tandem.engine.server.routes.tei import EmbedBody, PredictBody
+from tandem.engine.server.routes.tokens import DecodeBody
 
 from .conftest import Running
 
@@ -291,6 +292,9 @@ def test_openai_embeddings(server: Running, engine: Engine):
     assert post(server, "/embeddings", input=texts, dimensions=0)["data"] == plain["data"]  # Infinity's client
     short = post(server, "/v1/embeddings", input=texts[0], dimensions=8)["data"][0]["embedding"]
     np.testing.assert_allclose(short, vectors[0, :8] / np.linalg.norm(vectors[0, :8]), atol=1e-6)
+    jinas = post(server, "/v1/embeddings", input=texts, task="retrieval.passage", embedding_type="base64")
+    assert jinas["data"] == packed["data"]
+    assert server.client.post("/v1/embeddings", json={"input": "x", "embedding_type": "binary"}).status_code == 422
     for wrong in ([1, 2], [[1, 2], [3]]):
         answer = server.client.post("/v1/embeddings", json={"input": wrong, "model": "m"})
         assert answer.status_code == 400
