@@ -14,7 +14,7 @@ from tandem.engine.server.errors import Failure
 from tandem.engine.server.json_body import parsed, values_outside_strings
 
 anything = st.recursive(
-    st.none() | st.integers() | st.text(alphabet='a"\\,[{é\n'),
+    st.none() | st.integers(-9, 9) | st.text(alphabet='a"\\,[{é\n'),
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='b"\\,[', max_size=3), inner, max_size=4)
     ),
