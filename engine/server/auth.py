@@ -15,18 +15,10 @@ from .json_response import send_failure
 from .settings import ServerSettings, loopback
 
 # They say whether the server lives and is ready, nothing else: orchestrators ask without a key.
-PROBES = frozenset(
-    {
-        "/livez",
-        "/readyz",
-        "/health",
-        "/ping",
-        "/v1/health/live",
-        "/v1/health/ready",
-        "/.well-known/live",
-        "/.well-known/ready",
-    }
-)
+PROBES = frozenset({
+    "/livez", "/readyz", "/health", "/ping", "/infinity/health", "/v1/health/live", "/v1/health/ready",
+    "/.well-known/live", "/.well-known/ready",
+})  # fmt: skip
 
 
 class Auth:

@@ -84,7 +84,7 @@ class Body(BaseModel):
 class OwnBody(BaseModel):
     """A request body of our own form. Raises Failure for an unknown field: a filter that is misspelt is no filter."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tandem.engine import Engine
+
 from .conftest import KEY, Running
 
 PAGE = "https://app.example"
@@ -57,6 +59,15 @@ def test_an_allowed_page_reads_answers_and_errors(open_server: Running):
         assert answer.headers[ALLOWED] == PAGE
         assert answer.headers["vary"] == "Origin"
         assert "x-degraded" in answer.headers["access-control-expose-headers"].lower()
+
+
+def test_an_allowed_page_reads_what_failed_unexpectedly(open_server: Running, monkeypatch: pytest.MonkeyPatch):
+    async def broken(self: Engine, *args: object, **settings: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Engine, "arerank", broken)
+    answer = ask(open_server, PAGE, query="q", documents=["a"])
+    assert (answer.status_code, answer.headers[ALLOWED]) == (500, PAGE)
 
 
 def test_others_stay_outside(open_server: Running):

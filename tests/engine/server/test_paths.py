@@ -60,7 +60,7 @@ def test_a_probe_in_front_opens_no_other_route(server: Running, path: str):
 
 
 def test_probes_have_one_spelling_too(server: Running):
-    for odd in ("//livez", "/livez/", "/readyz//", "/v1/v1/health/live"):
+    for odd in ("//livez", "/livez/", "/readyz//", "/v1/v1/health/live", "/infinity/health"):
         assert status(server, "GET", odd, key=False) == 200
 
 
