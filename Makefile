@@ -48,8 +48,19 @@ soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 ope
 	TANDEM_OPERATIONS=5000 TANDEM_STREAMS=5000 $(BIN)/python -m pytest -s tests/engine/server/test_operations.py \
 		tests/engine/server/test_streams.py
 
-clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema fuzz, against it.
-	$(BIN)/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py
+CLIENTS ?= .clients
+# An environment over .venv, whose packages it sees: 130 MB that nothing else here needs.
+$(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
+	$(BIN)/python -m venv $(CLIENTS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  >"$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	$(CLIENTS)/bin/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt \
+	  --requirement tests/engine/server/clients.txt
+	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78
+	@touch $@
+
+clients: $(CLIENTS)/.installed  ## Run the clients the server speaks to, and the schema fuzz, against it.
+	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server
 
 # Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.
 DATA ?= $(wildcard ../shared/data/squad-dev)
@@ -99,4 +110,4 @@ offline:  ## Fill .offline with what a GPU machine without network lacks, for Py
 	  pydantic pydantic-core annotated-types typing-inspection
 
 clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
-	rm -rf $(VENV) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache

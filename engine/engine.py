@@ -155,7 +155,8 @@ class Engine:
     def rerank(
         self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
     ) -> list[Reranked]:
-        """The caller's passages in the cross-encoder's order, best first: `texts`, or `ids` of stored passages.
+        """The caller's passages in the cross-encoder's order, best first: `texts`, or `ids` of stored passages. A blank
+        text comes last, with the score `model_api.BLANK`.
 
         Raises InputError when neither or both are given, or an id is not in the collection.
         """

@@ -19,6 +19,10 @@ from ..scheduling.request_steps import Clock
 from ..text.tokenizer import Tokenizer, checked, checked_all
 from ..text.tokens import CutSide, TokenBatch, Truncate
 
+# The logit of a blank text, whatever the model says of one: models put it before texts that miss the question. It is
+# far below all that they give, and its logistic is 0.
+BLANK = -1000.0
+
 
 class ModelApi:
     """Requests for one model; stored passages may be named instead of sent."""
@@ -88,6 +92,8 @@ class ModelApi:
         served = await self._batcher.run(Job(reranker, pairs, deadline=clock.deadline, client=client))
         clock.spent(queue=served.queued, rerank=served.running)
         logits = _filled(served.results)
+        blank = np.array([not text.strip() for text in texts or ()] or [False] * len(logits))
+        logits[blank] = np.minimum(BLANK, logits.min())
         if ids is not None:
             texts = self._collection.texts([self._collection.row_of(name) for name in ids])
         ranked = [
@@ -98,7 +104,7 @@ class ModelApi:
                 id=ids[row] if ids is not None else None,
                 truncated=bool(long[row]),
             )
-            for row in np.argsort(-logits, kind="stable")
+            for row in np.lexsort((-logits, blank))
         ]
         return RerankResult(ranked, len(pairs.ids), clock.timings(), *_cut_short(served))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,9 +18,10 @@ from .auth import Auth
 from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
 from .json_response import Json, failure_reply
+from .paths import Paths, nearest
 from .routes import ROUTERS, admin, probes
 from .service import Service
-from .settings import loopback
+from .settings import ServerSettings, loopback
 
 log = logging.getLogger(__name__)
 _KINDS: dict[int, tuple[Kind, str]] = {
@@ -30,10 +32,8 @@ _KINDS: dict[int, tuple[Kind, str]] = {
 
 def create_app(service: Service) -> ASGIApp:
     """The whole server as one ASGI application."""
-    routes = _application("Tandem", service)
-    for router in ROUTERS:
-        routes.include_router(router)
-    return Access(Auth(Deadlines(routes, service), service.settings), service)
+    guarded = Auth(Deadlines(_application("Tandem", service, ROUTERS), service), service.settings)
+    return Paths(Access(_cors(guarded, service.settings), service))
 
 
 def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
@@ -41,10 +41,8 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
 
     `stop` begins the going down.
     """
-    routes = _application("Tandem: operation", service)
+    routes = _application("Tandem: operation", service, (probes.router, admin.router))
     routes.state.stop = stop
-    for router in (probes.router, admin.router):
-        routes.include_router(router)
     settings = service.settings
     app = Deadlines(routes, service)
     open_to_all = Auth(app, settings, keyless=True, any_host=not loopback(settings.admin_host))
@@ -54,10 +52,20 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
         inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all
         await inner(scope, receive, send)
 
-    return Access(dispatch, service)
+    return Paths(Access(dispatch, service))
 
 
-def _application(title: str, service: Service) -> FastAPI:
+def _cors(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
+    """Lets pages of the allowed origins in. Around `Auth`: a preflight brings no key, and pages read errors too."""
+    if not settings.cors_allow_origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=settings.cors_allow_origins, allow_methods=["GET", "POST"], allow_headers=["*"],
+        expose_headers=["x-request-id", "x-degraded", "retry-after"],
+    )  # fmt: skip
+
+
+def _application(title: str, service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app = FastAPI(
         title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
         docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Json,
@@ -66,6 +74,9 @@ def _application(title: str, service: Service) -> FastAPI:
         },
     )  # fmt: skip
     app.state.service = service
+    app.state.paths = sorted({getattr(route, "path", "") for router in routers for route in router.routes})
+    for router in routers:
+        app.include_router(router)
     return app
 
 
@@ -88,6 +99,8 @@ async def _engine_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     refused = cast(HTTPException, error)
     kind, message = _KINDS.get(refused.status_code, ("internal", "the request was refused"))
+    if kind == "not_found" and (near := nearest(request.url.path, request.app.state.paths)):
+        message = f"{message}; did you mean {near}?"
     reply = failure_reply(Failure(kind, message, status_override=refused.status_code), request.scope)
     reply.headers.update(refused.headers or {})  # Allow
     return reply

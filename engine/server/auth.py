@@ -15,18 +15,10 @@ from .json_response import send_failure
 from .settings import ServerSettings, loopback
 
 # They say whether the server lives and is ready, nothing else: orchestrators ask without a key.
-PROBES = frozenset(
-    {
-        "/livez",
-        "/readyz",
-        "/health",
-        "/ping",
-        "/v1/health/live",
-        "/v1/health/ready",
-        "/.well-known/live",
-        "/.well-known/ready",
-    }
-)
+PROBES = frozenset({
+    "/livez", "/readyz", "/health", "/ping", "/infinity/health", "/v1/health/live", "/v1/health/ready",
+    "/.well-known/live", "/.well-known/ready",
+})  # fmt: skip
 
 
 class Auth:
@@ -43,6 +35,7 @@ class Auth:
         self._digests = () if keyless else tuple(hashlib.sha256(key).digest() for key in settings.bearer_keys())
         self._any_host = any_host
         self._names = frozenset({"localhost", *settings.allowed_hosts})
+        self._origins = frozenset(settings.cors_allow_origins)
         self._known = lru_cache(maxsize=64)(self._is_known)  # reading an address is a dozen calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,9 +53,9 @@ class Auth:
     def _refused(self, headers: dict[bytes, bytes]) -> Failure | None:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin")
-        # A browser sends a page's requests here with the user's rights: only our own page may.
-        if origin is not None and origin.decode("latin-1").partition("://")[2] != host:
-            return Failure("forbidden", "requests of other web pages are refused")
+        # A browser sends a page's requests here with the user's rights: only our own page may, and those let in.
+        if origin is not None and not self._is_ours(origin.decode("latin-1"), host):
+            return Failure("forbidden", "requests of other web pages are refused; see cors_allow_origins")
         if not self._digests:
             # Without a key, a page could still rebind its own name to 127.0.0.1 and read the answers.
             if self._any_host or self._known(host):
@@ -71,6 +64,9 @@ class Auth:
         if self._key(headers.get(b"authorization", b"")) is not None:
             return None
         return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY")
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        return origin.partition("://")[2] == host or origin in self._origins or "*" in self._origins
 
     def _client(self, headers: dict[bytes, bytes], scope: Scope) -> str:
         """Whose turn a request takes at the device: its key's, without keys its address's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ Kind = Literal[
     "empty", "validation", "unauthorized", "forbidden", "not_found", "method", "too_large", "unsupported",
     "body_timeout", "overloaded", "unavailable", "deadline", "model", "internal",
 ]  # fmt: skip
-Dialect = Literal["tandem", "tei", "rerank", "shared", "cohere", "openai", "nim"]
+Dialect = Literal["tandem", "tei", "flat", "openai", "nim"]
 
 STATUS: dict[Kind, int] = {
     "empty": 422, "validation": 422, "unauthorized": 401, "forbidden": 403, "not_found": 404, "method": 405,
@@ -29,14 +30,14 @@ _OPENAI: dict[Kind, tuple[str, str]] = {
     "deadline": ("server_error", "timeout"),
     "model": ("server_error", "model_error"),
     "internal": ("server_error", "internal_error"),
+    "not_found": ("invalid_request_error", "model_not_found"),
 }
-_DIALECTS: dict[str, Dialect] = {
-    **dict.fromkeys(("/embed", "/predict", "/tokenize", "/decode", "/similarity", "/info", "/health", "/ping"), "tei"),
-    "/rerank": "rerank",
-    "/v1/rerank": "shared",
-    "/v2/rerank": "cohere",
-    **dict.fromkeys(("/v1/embeddings", "/embeddings", "/v1/models"), "openai"),
-    **dict.fromkeys(("/v1/ranking", "/v1/retrieval/nvidia/reranking"), "nim"),
+# Which paths speak which dialect; all others speak our own. "flat" is for Jina, Cohere and Infinity.
+_DIALECTS: dict[Dialect, re.Pattern[str]] = {
+    "tei": re.compile(r"/(invocations|embed|predict|rerank|tokenize|decode|similarity|info|health|ping)?"),
+    "flat": re.compile(r"/(v[12]|infinity)/(rerank|embed)"),
+    "openai": re.compile(r"(/v1|/infinity)?/(embeddings|score|models(/.+)?)"),
+    "nim": re.compile(r"/v1/(ranking|retrieval/.+/reranking)"),
 }
 
 
@@ -60,7 +61,7 @@ class Failure(Exception):
         """The HTTP status."""
         if self.status_override is not None:
             return self.status_override
-        if dialect in ("tei", "rerank") and self.kind in _TEI_STATUS:
+        if dialect == "tei" and self.kind in _TEI_STATUS:
             return _TEI_STATUS[self.kind]
         return STATUS[self.kind]
 
@@ -78,14 +79,15 @@ class Failure(Exception):
     def body(self, dialect: Dialect, request_id: str) -> dict[str, Any]:
         """The JSON body, as this family's clients parse it."""
         status = self.status(dialect)
-        if dialect == "tei":
-            return self._tei()
-        if dialect == "rerank":  # TEI, Weaviate and Haystack read `error`, vLLM `message`, LangChain `detail`
-            return {**self._tei(), "message": self.message, "detail": self.message}
-        if dialect == "shared":  # Jina reads `detail`, Cohere v1 `message`
-            return {"message": self.message, "detail": self.message, "id": request_id}
-        if dialect == "cohere":
-            return {"message": self.message, "id": request_id}
+        if dialect in ("tei", "flat"):  # TEI and Weaviate read `error`, Cohere and vLLM `message`, Jina `detail`
+            kind = _TEI.get(self.kind, "Backend" if self.kind in _BACKEND else "Validation")
+            return {
+                "error": self.message,
+                "error_type": kind,
+                "message": self.message,
+                "detail": self.message,
+                "id": request_id,
+            }
         if dialect == "openai":
             kind, code = _OPENAI.get(self.kind, ("invalid_request_error", self.kind))
             return {"error": {"message": self.message, "type": kind, "param": self.param, "code": code}}
@@ -94,14 +96,10 @@ class Failure(Exception):
             return {"detail": detail if status == 422 else self.message}
         return {"error": {"type": self.kind, "message": self.message, "param": self.param, "request_id": request_id}}
 
-    def _tei(self) -> dict[str, str]:
-        fallback = "Backend" if self.kind in _BACKEND else "Validation"
-        return {"error": self.message, "error_type": _TEI.get(self.kind, fallback)}
-
 
 def dialect_of(path: str) -> Dialect:
     """The family whose clients call `path`; our own for the rest."""
-    return _DIALECTS.get(path.rstrip("/") or "/", "tandem")
+    return next((dialect for dialect, paths in _DIALECTS.items() if paths.fullmatch(path)), "tandem")
 
 
 def failure_of(error: Exception, hide: str = "") -> Failure:

@@ -14,8 +14,9 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _TOKENS = tuple(2**power for power in range(4, 20))
 # What TEI counts as requests: those of the models. Probes, metrics and tokenising are none.
 _TEI_COUNTED = {
-    "/embed", "/predict", "/rerank", "/similarity", "/v1/embeddings", "/embeddings", "/v1/rerank", "/v2/rerank",
-    "/v1/search", "/v1/ranking", "/v1/retrieval/nvidia/reranking",
+    "/embed", "/predict", "/rerank", "/similarity", "/invocations", "/embeddings", "/score", "/infinity/rerank",
+    "/infinity/embeddings", "/v1/embed", "/v1/embeddings", "/v1/ranking", "/v1/rerank", "/v1/score", "/v1/search",
+    "/v1/retrieval/{model:path}/reranking", "/v2/embed", "/v2/rerank",
 }  # fmt: skip
 # TEI's words for our kinds of failure; the others keep their own.
 _TEI_ERRORS = {"empty": "validation", "model": "inference", "internal": "inference", "unavailable": "unhealthy"}

@@ -106,22 +106,11 @@ class DocumentText(Answer):
 
 
 class Ranked(Answer):
-    """Best first; `document` where it was wanted: a text (Infinity) or an object (Jina)."""
+    """Best first; `document` where it comes back: a text (Infinity) or an object (all others)."""
 
     index: int
     relevance_score: float
     document: str | DocumentText = ""
-
-
-class InfinityRanks(Answer):
-    """Infinity and vLLM."""
-
-    object: str
-    id: str
-    created: int
-    model: str
-    usage: TokenUsage
-    results: list[Ranked]
 
 
 class Meta(Answer):
@@ -131,19 +120,45 @@ class Meta(Answer):
     billed_units: dict[str, int]
 
 
-class CohereRanks(Answer):
-    """Cohere."""
+class Ranks(Answer):
+    """Cohere, Jina, vLLM and Infinity: what each of them has."""
 
+    object: str
     id: str
-    results: list[Ranked]
-    meta: Meta
-
-
-class JinaRanks(CohereRanks):
-    """Jina, and Cohere's first version."""
-
+    created: int
     model: str
     usage: TokenUsage
+    meta: Meta
+    results: list[Ranked]
+
+
+class PairScore(Answer):
+    """vLLM: the score of one pair."""
+
+    index: int
+    object: str
+    score: float
+
+
+class Scores(Answer):
+    """vLLM: in the request's order."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    data: list[PairScore]
+    usage: TokenUsage
+
+
+class CohereEmbeddings(Answer):
+    """Cohere: vectors by format."""
+
+    response_type: str
+    id: str
+    embeddings: dict[str, list[list[float] | str]] | list[list[float]]
+    texts: list[str]
+    meta: Meta
 
 
 class WeaviateScore(Answer):
@@ -200,13 +215,24 @@ class Embeddings(Answer):
     usage: TokenUsage
 
 
+class Stats(Answer):
+    """Infinity: what waits, for both models together."""
+
+    queue_fraction: float
+    queue_absolute: int
+    results_pending: int
+    batch_size: int
+
+
 class ModelEntry(Answer):
-    """OpenAI: one of the two models."""
+    """OpenAI and Infinity: one of the two models."""
 
     id: str
     object: str
     created: int
     owned_by: str
+    capabilities: list[str]
+    stats: Stats
 
 
 class ModelList(Answer):
@@ -246,31 +272,14 @@ class OpenAIFailure(Answer):
     error: OpenAISaid
 
 
-class TeiFailure(Answer):
-    """Why there is no answer, and one of TEI's error types."""
+class FlatFailure(Answer):
+    """Why there is no answer, wherever TEI's, Jina's, Cohere's and Weaviate's clients look for it."""
 
     error: str
     error_type: str
-
-
-class RerankFailure(TeiFailure):
-    """Why there is no answer, wherever one of the four families looks for it."""
-
     message: str
     detail: str
-
-
-class CohereFailure(Answer):
-    """Why there is no answer."""
-
-    message: str
     id: str
-
-
-class SharedFailure(CohereFailure):
-    """Why there is no answer; Jina's clients look in `detail`."""
-
-    detail: str
 
 
 class NimFailure(Answer):
@@ -280,8 +289,7 @@ class NimFailure(Answer):
 
 
 _FAILURES: dict[Dialect, type[Answer]] = {
-    "tandem": TandemFailure, "tei": TeiFailure, "rerank": RerankFailure, "shared": SharedFailure,
-    "cohere": CohereFailure, "openai": OpenAIFailure, "nim": NimFailure,
+    "tandem": TandemFailure, "tei": FlatFailure, "flat": FlatFailure, "openai": OpenAIFailure, "nim": NimFailure,
 }  # fmt: skip
 
 

@@ -26,6 +26,8 @@ from ..errors import InputError
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
 # Variables that Kubernetes makes for services of the names "tandem" and "tandem-…".
+# What a browser sends as Origin; a page from a file or a sandboxed frame is "null".
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+")
 _SERVICE_LINK = re.compile(r"TANDEM_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)")
 
 
@@ -45,6 +47,8 @@ class ServerSettings(EngineOptions, BaseSettings):
     """A file with one key a line."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Names (Host headers) that a server without keys answers to, besides localhost."""
+    cors_allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages (https://app.example) that may ask this server, besides its own; "*": all, with keys."""
 
     timeout_ms: float = Field(default=30_000, gt=0, allow_inf_nan=False)
     """Milliseconds from a request's headers to its answer; X-Request-Timeout-Ms may shorten it."""
@@ -97,8 +101,9 @@ class ServerSettings(EngineOptions, BaseSettings):
             raise InputError(f"a TANDEM_ variable cannot be read: {error}") from error
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            name = ".".join(map(str, first["loc"])) or "settings"
-            raise InputError(f"server setting {name}: {first['msg']}") from error
+            name = ".".join(map(str, first["loc"]))
+            said = str(first.get("ctx", {}).get("error", first["msg"]))  # a sentence of ours without pydantic's prefix
+            raise InputError(f"server setting {name}: {said}" if name else said) from error
 
     @classmethod
     def settings_customise_sources(
@@ -111,7 +116,7 @@ class ServerSettings(EngineOptions, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
-    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "cors_allow_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -137,6 +142,17 @@ class ServerSettings(EngineOptions, BaseSettings):
             raise ValueError(
                 f"admin_host {self.admin_host} can be reached from other machines and no API key is set; give "
                 "--api-key-file (or TANDEM_API_KEYS), or leave admin_host at 127.0.0.1"
+            )
+        if not keys and "*" in self.cors_allow_origins:
+            raise ValueError(
+                "cors_allow_origins is * and no API key is set, so any web page that a user opens could search; name "
+                "the pages' origins, or give --api-key-file"
+            )
+        wrong = next((origin for origin in self.cors_allow_origins if not _ORIGIN.fullmatch(origin)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"cors_allow_origins has {wrong}, which is no origin; write it as a browser does, without a path: "
+                "https://app.example or http://localhost:3000"
             )
         return self
 

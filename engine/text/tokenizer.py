@@ -173,7 +173,7 @@ def checked(text: object, what: str, *, blank: bool = False) -> str:
 def checked_all(texts: Sequence[object]) -> list[str]:
     """Each of `texts`, checked; raises InputError with the place of the first bad one, from 0.
 
-    Empty ones are read as they are: one blank chunk among a hundred documents is no reason to score none.
+    Blank ones are right: one blank chunk among a hundred documents is no reason to score none.
     """
     if isinstance(texts, str):
         raise InputError("a list of texts is needed here, not one text")

@@ -13,6 +13,7 @@ import pytest
 
 from tandem.engine import CollectionError, Engine, EngineClosed, InputError
 from tandem.engine.build.indexing import index_corpus
+from tandem.engine.search.model_api import BLANK
 from tandem.engine.search.two_stage import NO_RERANKER
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "a", "thread lock")
@@ -185,12 +186,14 @@ def test_a_text_is_cut_on_the_side_that_was_asked_for(engine: Engine):
             asyncio.run(engine.aembed(["a file"], truncate=wrong))  # type: ignore[arg-type]
 
 
-def test_an_empty_document_is_scored_like_any_other(engine: Engine):
-    with_blanks = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "", " \n", "a file"])}
-    without = {hit.index: hit.score for hit in engine.rerank(QUESTIONS[0], ["sort a list", "a file"])}
-    assert with_blanks[0] == pytest.approx(without[0], abs=1e-5)
-    assert with_blanks[3] == pytest.approx(without[1], abs=1e-5)
-    assert with_blanks[1] == pytest.approx(with_blanks[2], abs=1e-5)
+def test_a_blank_text_comes_last_and_costs_the_others_nothing(engine: Engine):
+    with_blanks = engine.rerank(QUESTIONS[0], ["", "sort a list", " \n", "a file"])
+    without = engine.rerank(QUESTIONS[0], ["sort a list", "a file"])
+    assert [hit.index for hit in with_blanks[2:]] == [0, 2]
+    assert [hit.score for hit in with_blanks[2:]] == [BLANK, BLANK]
+    assert [hit.text for hit in with_blanks[:2]] == [hit.text for hit in without]
+    assert [hit.score for hit in with_blanks[:2]] == pytest.approx([hit.score for hit in without], abs=1e-5)
+    assert [hit.index for hit in engine.rerank(QUESTIONS[0], ["", " "])] == [0, 1]
     vectors = engine.embed(["", "a file"])
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

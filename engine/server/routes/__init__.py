@@ -1,7 +1,7 @@
 """One module a dialect; each has a `router`."""
 
-from . import admin, nim, openai, pages, probes, rerank, search, tei
+from . import admin, cohere, nim, openai, pages, probes, rerank, search, tei, tokens, vllm
 
 __all__ = ["ROUTERS", "admin", "probes"]
 # A request is compared with one route after the other.
-ROUTERS = (search.router, probes.router, tei.router, rerank.router, openai.router, nim.router, pages.router)
+ROUTERS = tuple(each.router for each in (search, probes, tei, tokens, rerank, openai, vllm, cohere, nim, pages))

@@ -1,21 +1,21 @@
-"""OpenAI's embeddings."""
+"""OpenAI's embeddings and list of models, as Infinity, vLLM and NIM have them too."""
 
 from __future__ import annotations
 
 import base64
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import Request
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from ...models.encoder import TextKind
 from ..errors import Failure
 from ..json_response import Json
-from ..response_schemas import Embeddings, ModelList
-from .shared import Body, IdRows, Ids, Served, Texts, client_of, listed, new_router, remaining
-from .tei import shortened
+from ..response_schemas import Embeddings, ModelEntry, ModelList
+from ..service import Service
+from .calls import embed_request, first_dimensions
+from .shared import Body, IdRows, Ids, Served, Texts, kind_of, new_router, texts_of, usage
 
 router = new_router("OpenAI", "openai")
 
@@ -24,52 +24,76 @@ class EmbeddingsBody(Body):
     """`input`: a text or texts; token ids of another tokenizer mean nothing here."""
 
     input: str | Texts | Ids | IdRows
-    dimensions: int | None = Field(default=None, ge=1)
-    encoding_format: Literal["float", "base64"] | None = None
-    input_type: TextKind | None = Field(default=None, description="query or passage: the model's prompt for it")
+    dimensions: int | None = Field(default=None, ge=0, description="null and, as Infinity has it, 0: all")
+    encoding_format: Literal["float", "base64"] = Field(
+        default="float", validation_alias=AliasChoices("encoding_format", "embedding_type")
+    )
+    input_type: str | None = Field(
+        default=None, validation_alias=AliasChoices("input_type", "task"),
+        description="query or passage (Jina: task): the model's prompt for it",
+    )  # fmt: skip
 
 
 @router.post("/v1/embeddings", response_model=Embeddings)
 @router.post("/embeddings", include_in_schema=False)
+@router.post("/infinity/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Unit vectors, in the request's order."""
-    inputs = listed(request, body.input)
-    if not inputs:
-        raise Failure("empty", "input is empty; give at least one text", param="input")
-    texts = [text for text in inputs if isinstance(text, str)]
-    if len(texts) != len(inputs):
-        raise Failure(
-            "validation",
-            "input holds token ids; they are of another tokenizer than this model's, so send texts "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
-            param="input",
-            status_override=400,
-        )
-    with service.lease() as lease:
-        name = lease.facts.encoder.name
-        result = await service.embed(
-            lease, texts, body.input_type, remaining=remaining(request), client=client_of(request)
-        )
-    vectors = shortened(result.vectors, body.dimensions)
+    texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
+    result = await embed_request(service, request, texts, kind_of(body.input_type, "input_type"))
     data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format or "float")}
-        for index, vector in enumerate(vectors)
+        {"object": "embedding", "index": index, "embedding": encoded(vector, body.encoding_format)}
+        for index, vector in enumerate(first_dimensions(result.vectors, body.dimensions))
     ]
-    usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
-    return Json({"object": "list", "data": data, "model": name, "usage": usage})
+    return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
 
 
 @router.get("/v1/models", response_model=ModelList)
 async def models(service: Served) -> Json:
     """The two models."""
-    facts = service.facts
-    names = [model.name for model in (facts.encoder, facts.reranker) if model is not None]
-    return Json({
-        "object": "list",
-        "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tandem"} for name in names],
-    })  # fmt: skip
+    return Json({"object": "list", "data": _entries(service, "tandem")})
 
 
-def _encoded(vector: npt.NDArray[np.float32], form: str) -> npt.NDArray[np.float32] | str:
+@router.get("/models", include_in_schema=False)
+@router.get("/infinity/models", include_in_schema=False)
+async def infinity_models(service: Served) -> Json:
+    """The same for Infinity's client, which takes no other owner."""
+    return Json({"object": "list", "data": _entries(service, "infinity")})
+
+
+@router.get("/v1/models/{model:path}", response_model=ModelEntry)
+@router.get("/models/{model:path}", include_in_schema=False)
+async def retrieve(model: str, service: Served) -> Json:
+    """One of the two, by its name."""
+    entries = {entry["id"]: entry for entry in _entries(service, "tandem")}
+    if model not in entries:
+        raise Failure("not_found", f"no such model is served; there is {' and '.join(entries)}", param="model")
+    return Json(entries[model])
+
+
+def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
+    """What is told of each model; `stats` are of the whole server."""
+    facts, load = service.facts, service.host.load
+    served = {"embed": facts.encoder, "rerank": facts.reranker}
+    return [
+        {
+            "id": model.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": owner,
+            "capabilities": [capability],
+            "stats": {
+                "queue_fraction": load.tokens / service.settings.queue_tokens,
+                "queue_absolute": load.jobs,
+                "results_pending": len(service.in_flight),
+                "batch_size": max(1, model.cost.tokens // model.max_length),
+            },
+        }
+        for capability, model in served.items()
+        if model is not None
+    ]
+
+
+def encoded(vector: npt.NDArray[np.float32], form: str) -> npt.NDArray[np.float32] | str:
     """The vector itself, or base64 of its little-endian float32."""
     return vector if form == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from starlette.responses import Response
 
 from ..errors import Failure
@@ -27,12 +29,13 @@ async def readyz(service: Served) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/health", response_class=Response)
-@router.get("/ping", response_class=Response, include_in_schema=False)
-async def health(service: Served) -> Response:
-    """As TEI has it: 200 and an empty body, or 503."""
+@router.get("/health")
+@router.get("/ping", include_in_schema=False)
+@router.get("/infinity/health", include_in_schema=False)
+async def health(service: Served) -> dict[str, int]:
+    """200 or 503, as TEI has it, and the time, as Infinity has it."""
     _check(service)
-    return Response()
+    return {"unix": int(time.time())}
 
 
 @router.get("/metrics", response_class=Response)

@@ -1,48 +1,43 @@
-"""`POST /rerank`, claimed by four families and told apart by their fields; Jina's and Cohere's routes beside it."""
+"""`POST /rerank`, claimed by five families and told apart by their fields, and the routes of some of them."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import Body as FromBody
 from fastapi import Request
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field
 
 from ...result import Reranked, RerankResult
 from ..errors import Failure
 from ..json_response import Json
-from ..response_schemas import CohereRanks, InfinityRanks, JinaRanks, NimRankings, TeiRank, WeaviateScores, failures
+from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, failures
 from ..service import Service, needed_reranker
 from . import nim
-from .shared import (
-    Body,
-    Documents,
-    Served,
-    Texts,
-    degradation,
-    invalid,
-    logistic,
-    new_router,
-    rerank_documents,
-    rerank_request,
-    score,
-)
-from .tei import Truncation, Watch
+from .calls import rerank_documents
+from .shared import Body, Documents, Served, Texts, as_body, degradation, logistic, new_router, scaled, usage
+from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")
 # Fields to read of a document.
 MAX_FIELDS = 64
-Fields = TypeVar("Fields", bound=Body)
 
 
-class TeiBody(Truncation):
-    """TEI: `texts`."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a family's answer has the documents."""
 
-    query: str
-    texts: Texts
-    raw_scores: bool = False
-    return_text: bool = False
+    echoed: bool
+    """Whether they come back unasked."""
+    plain: bool = False
+    """As a text, not as an object with one."""
+
+
+VLLM = JINA = Form(echoed=True)
+COHERE = Form(echoed=False)
+INFINITY = Form(echoed=False, plain=True)
 
 
 class DocumentsBody(Body):
@@ -56,119 +51,85 @@ class DocumentsBody(Body):
     rank_fields: Texts | None = Field(default=None, max_length=MAX_FIELDS)
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     raw_scores: bool = False
+    use_activation: bool | None = Field(default=None, description="vLLM: false for logits")
 
     def first(self, passages: list[Reranked]) -> list[Reranked]:
         """As many as asked for."""
         return passages[: self.top_n] if self.top_n else passages
 
 
-@router.post(
-    "/rerank", response_model=list[TeiRank] | InfinityRanks | WeaviateScores | NimRankings, responses=failures("rerank")
-)
+@router.post("/rerank", response_model=list[TeiRank] | Ranks | WeaviateScores | NimRankings, responses=failures("tei"))
 async def rerank(
-    fields: Annotated[dict[str, Any], FromBody(description="TEI: texts; Infinity, vLLM: documents; NIM: passages")],
+    fields: Annotated[dict[str, Any], FromBody(description="TEI: texts; vLLM, Infinity: documents; NIM: passages")],
     request: Request,
     service: Served,
 ) -> Json:
-    """By field: `texts` (TEI), `documents` (Infinity, vLLM), with `property` (Weaviate), `passages` (NIM)."""
+    """By field: `texts` (TEI), `documents` (vLLM; with `raw_scores` Infinity, with `property` Weaviate), `passages`
+    (NIM)."""
     markers = [name for name in ("texts", "documents", "passages") if fields.get(name) is not None]
     if len(markers) != 1:
         raise Failure("validation", "give exactly one of texts, documents and passages", param="documents")
     if markers == ["texts"]:
-        return await _tei(_parsed(TeiBody, fields), request, service)
+        return await rank_texts(as_body(RerankBody, fields), request, service)
     if markers == ["passages"]:
-        return await nim.rank(_parsed(nim.RankingBody, fields), request, service)
-    body = _parsed(DocumentsBody, fields)
-    result, texts = await _ranked(body, request, service)
+        return await nim.rank(as_body(nim.RankingBody, fields), request, service)
+    body = as_body(DocumentsBody, fields)
     if "property" in fields:
-        answer = _weaviate(body, fields["property"], result, texts)
-        return Json(answer, headers=degradation(result.degraded))
+        return await _sidecar(body, fields["property"], request, service)
+    return await _ranked(body, request, service, INFINITY if "raw_scores" in fields else VLLM)
+
+
+@router.post("/v1/rerank", response_model=Ranks, responses=failures("flat"))
+async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
+    """Jina, vLLM, and Cohere's first version: documents come back unless `return_documents` is false."""
+    return await _ranked(body, request, service, JINA)
+
+
+@router.post("/v2/rerank", response_model=Ranks, responses=failures("flat"))
+async def cohere(body: DocumentsBody, request: Request, service: Served) -> Json:
+    """Cohere: documents come back where `return_documents` is true."""
+    return await _ranked(body, request, service, COHERE)
+
+
+@router.post("/infinity/rerank", response_model=Ranks, responses=failures("flat"))
+async def infinity(body: DocumentsBody, request: Request, service: Served) -> Json:
+    """Infinity: as /v2/rerank, documents as plain texts."""
+    return await _ranked(body, request, service, INFINITY)
+
+
+async def _ranked(body: DocumentsBody, request: Request, service: Service, form: Form) -> Json:
+    """One answer with the fields of all families, best first; only its documents differ."""
+    model = needed_reranker(service.facts).name
+    result, texts = await _read(body, request, service)
+    echoed = form.echoed if body.return_documents is None else body.return_documents
+    raw = body.raw_scores or body.use_activation is False
+    results: list[dict[str, Any]] = []
+    for passage in body.first(result.passages):
+        text = texts[passage.index]
+        document = {"document": text if form.plain else {"text": text}} if echoed else {}
+        results.append({"index": passage.index, "relevance_score": scaled(passage.score, raw), **document})
     answer = {
         "object": "rerank",
         "id": request.state.request_id,
         "created": int(time.time()),
-        "model": _name(service),
-        "usage": _usage(result),
-        "results": _results(body, result, texts if body.return_documents else None, plain=True),
-    }
-    return Json(answer, headers=degradation(result.degraded))
-
-
-@router.post("/v1/rerank", response_model=JinaRanks, responses=failures("shared"))
-async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
-    """Jina's, and Cohere's first version: one answer with the fields of both."""
-    result, texts = await _ranked(body, request, service)
-    answer = {
-        "id": request.state.request_id,
-        "model": _name(service),
-        "usage": _usage(result),
-        "results": _results(body, result, texts if body.return_documents else None),
-        "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
-    }
-    return Json(answer, headers=degradation(result.degraded))
-
-
-@router.post("/v2/rerank", response_model=CohereRanks, responses=failures("cohere"))
-async def cohere(body: DocumentsBody, request: Request, service: Served) -> Json:
-    """Cohere's: scores in [0, 1], documents never echoed."""
-    result, _ = await _ranked(body, request, service)
-    answer = {
-        "id": request.state.request_id,
-        "results": _results(body, result, None),
+        "model": model,
+        "usage": usage(result.tokens),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+        "results": results,
     }
     return Json(answer, headers=degradation(result.degraded))
 
 
-async def _tei(body: TeiBody, request: Request, service: Service) -> Json:
-    watch = Watch(request)
-    if not body.texts:
-        raise Failure("empty", "`texts` cannot be empty", param="texts")
-    result = await rerank_request(service, request, body.query, body.texts, truncate=body.cut())
-    ranked = [
-        {"index": passage.index, "score": score(passage, body.raw_scores)}
-        | ({"text": body.texts[passage.index]} if body.return_text else {})
-        for passage in result.passages
-    ]
-    characters = len(body.query) + sum(map(len, body.texts))
-    headers = watch.headers(service, result.timings, result.tokens, characters)
-    return Json(ranked, headers=headers | degradation(result.degraded))
+async def _sidecar(body: DocumentsBody, name: Any, request: Request, service: Service) -> Json:
+    """Weaviate's sidecar: in the request's order, since Weaviate reads entry i for document i."""
+    result, texts = await _read(body, request, service)
+    scores = {passage.index: logistic(passage.score) for passage in result.passages}
+    entries = [{"document": text, "score": scores[place]} for place, text in enumerate(texts)]
+    answer = {"query": body.query, "scores": entries, "property": name, "error": None}
+    return Json(answer, headers=degradation(result.degraded))
 
 
-async def _ranked(body: DocumentsBody, request: Request, service: Service) -> tuple[RerankResult, list[str]]:
+async def _read(body: DocumentsBody, request: Request, service: Service) -> tuple[RerankResult, list[str]]:
     return await rerank_documents(
         service, request, body.query, body.documents, fields=body.rank_fields, passage_tokens=body.max_tokens_per_doc
     )
-
-
-def _results(
-    body: DocumentsBody, result: RerankResult, texts: list[str] | None, *, plain: bool = False
-) -> list[dict[str, Any]]:
-    """Best first; with `texts` each has its document: `plain` as Infinity has it, else `{text}`."""
-    return [
-        {"index": passage.index, "relevance_score": score(passage, body.raw_scores)}
-        | ({} if texts is None else {"document": texts[passage.index] if plain else {"text": texts[passage.index]}})
-        for passage in body.first(result.passages)
-    ]
-
-
-def _weaviate(body: DocumentsBody, name: Any, result: RerankResult, texts: list[str]) -> dict[str, Any]:
-    """In the request's order: Weaviate reads entry i for document i."""
-    scores = {passage.index: logistic(passage.score) for passage in result.passages}
-    entries = [{"document": text, "score": scores[place]} for place, text in enumerate(texts)]
-    return {"query": body.query, "scores": entries, "property": name, "error": None}
-
-
-def _parsed(model: type[Fields], fields: dict[str, Any]) -> Fields:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-def _name(service: Service) -> str:
-    return needed_reranker(service.facts).name
-
-
-def _usage(result: RerankResult) -> dict[str, int]:
-    return {"prompt_tokens": result.tokens, "total_tokens": result.tokens}

@@ -15,7 +15,7 @@ from ..json_response import Json, Written
 from ..response_schemas import Collections, SearchAnswers
 from ..search_response import together
 from ..service import Service
-from .shared import DEGRADED_HEADER, Body, Served, Texts, client_of, new_router, remaining
+from .shared import DEGRADED_HEADER, OwnBody, Served, Texts, client_of, filled, new_router, remaining
 
 router = new_router("tandem", "tandem")
 
@@ -26,7 +26,7 @@ def _in_json(schema: dict[str, Any]) -> None:
         field["description"] = field.get("description", "").replace("none:", "null:")
 
 
-class SearchBody(Body, SearchOptions):
+class SearchBody(OwnBody, SearchOptions):
     """One `query`, or `queries`, and the options of a search."""
 
     query: str | None = None
@@ -74,8 +74,6 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
         raise Failure("validation", "give query or queries, one of the two", param="query")
     if body.collection is not None and body.collection != service.facts.name:
         raise Failure("not_found", "no such collection is served here; GET /v1/collections names the one that is")
-    queries = [body.query] if body.query is not None else body.queries or []
-    if not queries:
-        raise Failure("empty", "queries is empty; give at least one", param="queries")
+    queries = [body.query] if body.query is not None else filled(body.queries or [], "queries")
     service.check_queries(queries)
     return [checked(query, "the query" if body.query is not None else f"query {n}") for n, query in enumerate(queries)]

@@ -1,22 +1,22 @@
-"""What the dialects share: lenient bodies, documents, scores, the service behind a request."""
+"""What the dialects share: bodies, types of their fields, scores, and what a request brings besides its body."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Callable, Coroutine, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
-from ...result import Reranked, RerankResult
-from ...text.tokens import Truncate
-from ..deadline import milliseconds
+from ...config import shortened as quoted
+from ...models.encoder import TextKind
 from ..errors import Dialect, Failure
 from ..json_body import parsed
 from ..response_schemas import failures
@@ -69,9 +69,43 @@ def new_router(tag: str, dialect: Dialect | None = None) -> APIRouter:
 
 
 class Body(BaseModel):
-    """A request body: unknown fields are ignored, as clients send each other's."""
+    """A request body of another server's form: as those servers do, it ignores unknown fields, and null is no value."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _told(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class OwnBody(BaseModel):
+    """A request body of our own form. Raises Failure for an unknown field: a filter that is misspelt is no filter."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in cls.model_fields:
+                near = get_close_matches(name, cls.model_fields, 1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(cls.model_fields)}"
+                raise Failure("validation", f"field {quoted(name)} is unknown; {hint}", param=name[:60])
+        return fields
+
+
+Chosen = TypeVar("Chosen", bound=BaseModel)
+
+
+def as_body(model: type[Chosen], fields: dict[str, Any]) -> Chosen:
+    """`fields` as `model`, where a route chose it by what they are. Raises Failure."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 async def service_of(request: Request) -> Service:
@@ -92,6 +126,47 @@ TextRows = TypeAliasType("TextRows", Annotated[list[Texts], FailFast()])
 Documents = Annotated[
     list[Document], FailFast(), Field(description="Texts, {text}, or {id} of passages of the collection")
 ]
+# What clients call the two kinds of text that models have prompts for; other uses have none.
+KINDS: dict[str, TextKind | None] = {
+    **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
+    **dict.fromkeys(("passage", "document", "search_document", "retrieval.passage"), "passage"),
+    **dict.fromkeys(("classification", "clustering", "separation", "text-matching"), None),
+}
+
+
+def kind_of(name: str | None, field: str) -> TextKind | None:
+    """The kind of text that a client calls `name`; raises Failure for a name of no client."""
+    if name is None:
+        return None
+    if name not in KINDS:
+        raise Failure("validation", f"{field} is unknown; known are {', '.join(KINDS)}", param=field)
+    return KINDS[name]
+
+
+Many = TypeVar("Many", bound=Sequence[Any])
+
+
+def filled(values: Many, field: str) -> Many:
+    """`values`; raises Failure where there are none."""
+    if not values:
+        raise Failure("empty", f"{field} is empty; give at least one", param=field)
+    return values
+
+
+def texts_of(request: Request, given: str | list[Any], field: str) -> list[str]:
+    """One text or a list of texts, as a list; raises Failure for none and for token ids."""
+    if isinstance(given, str):
+        request.state.single = True  # for the metrics
+        return [given]
+    if not all(isinstance(text, str) for text in filled(given, field)):
+        raise Failure(
+            "validation",
+            f"{field} has token ids; they are of another tokenizer than this model's, so send texts (LangChain: "
+            "OpenAIEmbeddings(check_embedding_ctx_length=False))",
+            param=field,
+            status_override=400,
+        )
+    return given
 
 
 def remaining(request: Request) -> float:
@@ -100,22 +175,9 @@ def remaining(request: Request) -> float:
     return deadline - asyncio.get_running_loop().time()
 
 
-def listed(request: Request, given: str | list[Any]) -> list[Any]:
-    """One text or a list, as a list; which it was is remembered for the metrics."""
-    if isinstance(given, str):
-        request.state.single = True
-        return [given]
-    return given
-
-
 def client_of(request: Request) -> str:
     """Whose turn a request takes at the device."""
     return str(getattr(request.state, "client", ""))
-
-
-def budget_of(request: Request) -> float | None:
-    """Milliseconds after which a client of a compatible route would rather have fewer passages scored; None: all."""
-    return milliseconds(request.scope, BUDGET_HEADER)
 
 
 def degradation(degraded: str | None) -> dict[str, str]:
@@ -131,56 +193,11 @@ def logistic(logit: float) -> float:
     return small / (1.0 + small)
 
 
-def score(passage: Reranked, raw: bool) -> float:
-    """A passage's score: its logit, or the logistic of it, in [0, 1]."""
-    return passage.score if raw else logistic(passage.score)
+def scaled(logit: float, raw: bool) -> float:
+    """A score as it is told: the logit itself, or the logistic of it, in [0, 1]."""
+    return logit if raw else logistic(logit)
 
 
-async def rerank_documents(
-    service: Service,
-    request: Request,
-    query: str,
-    documents: list[Document],
-    *,
-    fields: list[str] | None = None,
-    truncate: Truncate = "right",
-    passage_tokens: int | None = None,
-) -> tuple[RerankResult, list[str]]:
-    """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
-    if not documents:
-        raise Failure("empty", "documents is empty; give at least one", param="documents")
-    ids = [str(document["id"]) for document in documents if isinstance(document, dict) and _is_stored(document, fields)]
-    if ids and len(ids) != len(documents):
-        raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
-    texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
-    result = await rerank_request(
-        service, request, query, texts, ids=ids or None, truncate=truncate, passage_tokens=passage_tokens
-    )
-    if texts is not None:
-        return result, texts
-    by_place = {passage.index: passage.text or "" for passage in result.passages}
-    return result, [by_place[place] for place in range(len(documents))]
-
-
-async def rerank_request(
-    service: Service, request: Request, query: str, texts: list[str] | None, **more: Any
-) -> RerankResult:
-    """`Service.rerank` for a request: its time, its client, its budget."""
-    told = {"remaining": remaining(request), "client": client_of(request), "budget_ms": budget_of(request), **more}
-    with service.lease() as lease:
-        return await service.rerank(lease, query, texts, **told)
-
-
-def _is_stored(document: dict[str, Any], fields: list[str] | None) -> bool:
-    """Whether a document names a stored passage: it has an id and none of the fields that would be read."""
-    return isinstance(document.get("id"), str) and not any(name in document for name in [*(fields or ()), "text"])
-
-
-def _text(document: Document, place: int, fields: list[str] | None) -> str:
-    if isinstance(document, str):
-        return document
-    values = [document.get(name) for name in fields or ["text"]]
-    if not values or not all(isinstance(value, str) for value in values):
-        wanted = " and ".join(fields or ["text"])
-        raise Failure("validation", f"document {place} needs {wanted} as text", param="documents")
-    return "\n".join(value for value in values if isinstance(value, str))
+def usage(tokens: int) -> dict[str, int]:
+    """Tokens that the model read, as OpenAI and its like count them."""
+    return {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -28,13 +28,17 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("/predict", {"inputs": [[QUERY, TEXTS[0]], [QUERY, TEXTS[1]]]}),
     ("/embed", {"inputs": TEXTS[0]}),
     ("/v1/embeddings", {"input": TEXTS, "encoding_format": "base64"}),
+    ("/", {"query": QUERY, "texts": TEXTS}),
+    ("/", {"inputs": {"source_sentence": QUERY, "sentences": TEXTS}}),
+    ("/v2/embed", {"texts": TEXTS, "embedding_types": ["base64"]}),
+    ("/v1/embed", {"texts": TEXTS}),
 ]
 
 
 def models() -> dict[str, Any]:
-    """The model of each route's answer."""
-    routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
-    return {route.path: route.response_model for route in routes}
+    """The model of each route's answer; "GET /" is a page."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    return {route.path: route.response_model for route in sorted(routes, key=lambda route: "POST" in route.methods)}
 
 
 MODELS = models()
@@ -49,7 +53,7 @@ def conforms(model: Any, answer: httpx.Response) -> None:
 def test_an_answer_is_as_described(server: Running, path: str, body: dict[str, Any]):
     answer = server.client.post(path, json=body)
     assert answer.status_code == 200, answer.text
-    twins = {"/embeddings": "/v1/embeddings", "/v1/retrieval/nvidia/reranking": "/v1/ranking"}
+    twins = {"/embeddings": "/v1/embeddings", "/v1/retrieval/nvidia/reranking": "/v1/ranking", "/v1/embed": "/v2/embed"}
     conforms(MODELS[twins.get(path, path)], answer)
 
 

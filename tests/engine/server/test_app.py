@@ -26,6 +26,7 @@ TEXTS = ["json.loads reads a document", "a lock of threads", "bread and butter"]
 # Each POST route with a body that it answers.
 BODIES = {
     "/v1/search": {"query": QUERY},
+    "/": {"inputs": TEXTS},
     "/embed": {"inputs": TEXTS},
     "/predict": {"inputs": [QUERY, TEXTS[0]]},
     "/tokenize": {"inputs": TEXTS},
@@ -34,6 +35,9 @@ BODIES = {
     "/rerank": {"query": QUERY, "texts": TEXTS},
     "/v1/rerank": {"query": QUERY, "documents": TEXTS},
     "/v2/rerank": {"query": QUERY, "documents": TEXTS},
+    "/infinity/rerank": {"query": QUERY, "documents": TEXTS},
+    "/v2/embed": {"texts": TEXTS},
+    "/v1/score": {"text_1": QUERY, "text_2": TEXTS},
     "/v1/embeddings": {"input": TEXTS},
     "/embeddings": {"input": TEXTS},
     "/v1/ranking": {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS]},
@@ -45,16 +49,12 @@ PROBES = ("/livez", "/readyz", "/health", "/ping", "/v1/health/live", "/v1/healt
 
 def message_of(path: str, body: dict) -> str:
     """Where each family's clients look for the message."""
-    if path in ("/v1/embeddings", "/embeddings", "/v1/search"):
+    if path in ("/v1/embeddings", "/embeddings", "/v1/score", "/v1/search"):
         return body["error"]["message"]
     if path in ("/v1/ranking", "/v1/retrieval/nvidia/reranking"):
         return body["detail"][0]["msg"] if isinstance(body["detail"], list) else body["detail"]
-    if path == "/v1/rerank":
-        assert body["message"] == body["detail"]
-        return body["detail"]
-    if path == "/v2/rerank":
-        return body["message"]
     assert body["error_type"] in ("Validation", "Empty", "Overloaded", "Unhealthy", "Backend")
+    assert body["error"] == body["message"] == body["detail"]
     return body["error"]
 
 
@@ -208,7 +208,7 @@ def test_an_unexpected_error_is_one_500_in_the_dialect(server: Running, monkeypa
     monkeypatch.setattr(Engine, "arerank", broken)
     answer = server.client.post("/v2/rerank", json=BODIES["/v2/rerank"])
     assert answer.status_code == 500
-    assert set(json.loads(answer.text)) == {"message", "id"}
+    assert set(json.loads(answer.text)) == {"error", "error_type", "message", "detail", "id"}
     assert "hunter2" not in answer.text
 
 

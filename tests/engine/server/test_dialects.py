@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from tandem.engine import Engine
 from tandem.engine.server.routes.openai import EmbeddingsBody
 from tandem.engine.server.routes.rerank import DocumentsBody
-from tandem.engine.server.routes.tei import DecodeBody, EmbedBody, PredictBody
+from tandem.engine.server.routes.tei import EmbedBody, PredictBody
+from tandem.engine.server.routes.tokens import DecodeBody
 
 from .conftest import Running
 
@@ -59,24 +60,37 @@ def test_tei_rerank(server: Running, logits: np.ndarray):
     assert all(entry["text"] == HUNDRED[entry["index"]] for entry in entries)
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank", "/infinity/rerank"])
 def test_documents(server: Running, logits: np.ndarray, path: str):
     ordered(post(server, path, query=QUERY, documents=HUNDRED)["results"], "relevance_score", sigmoid(logits))
-    some = post(
-        server, path, query=QUERY, documents=[{"text": text} for text in HUNDRED], top_n=7, rank_fields=["text"]
-    )
+    objects = [{"text": text} for text in HUNDRED]
+    some = post(server, path, query=QUERY, documents=objects, top_n=7, rank_fields=["text"], return_documents=False)
     assert len(some["results"]) == 7
     assert "document" not in some["results"][0]
     assert len(post(server, path, query=QUERY, documents=HUNDRED, top_k=2)["results"]) == 2
     assert len(post(server, path, query=QUERY, documents=HUNDRED, top_n=0)["results"]) == 100
+    for raw in ({"raw_scores": True}, {"use_activation": False}):
+        ordered(post(server, path, query=QUERY, documents=HUNDRED, **raw)["results"], "relevance_score", logits)
 
 
-@pytest.mark.parametrize(("path", "form"), [("/rerank", "plain"), ("/v1/rerank", "object"), ("/v2/rerank", "none")])
-def test_documents_come_back_as_each_family_types_them(server: Running, path: str, form: str):
-    answer = post(server, path, query=QUERY, documents=["a b", "c d"], return_documents=True)
-    for entry in answer["results"]:
-        text = ["a b", "c d"][entry["index"]]
-        assert entry.get("document") == {"plain": text, "object": {"text": text}, "none": None}[form]
+@pytest.mark.parametrize(
+    ("path", "fields", "form", "unasked"),
+    [
+        ("/rerank", {}, "object", True),  # vLLM
+        ("/rerank", {"raw_scores": False}, "plain", False),  # Infinity's client sends it always, vLLM has none
+        ("/infinity/rerank", {}, "plain", False),
+        ("/v1/rerank", {}, "object", True),
+        ("/v2/rerank", {}, "object", False),
+    ],
+)
+def test_documents_come_back_as_each_family_types_them(
+    server: Running, path: str, fields: dict, form: str, unasked: bool
+):
+    for asked, expected in (({}, unasked), ({"return_documents": True}, True), ({"return_documents": False}, False)):
+        answer = post(server, path, query=QUERY, documents=["a b", "c d"], **fields, **asked)
+        for entry in answer["results"]:
+            text = ["a b", "c d"][entry["index"]]
+            assert entry.get("document") == ({"plain": text, "object": {"text": text}}[form] if expected else None)
 
 
 def test_weaviates_sidecar_gets_the_requests_order(server: Running, logits: np.ndarray):
@@ -86,10 +100,73 @@ def test_weaviates_sidecar_gets_the_requests_order(server: Running, logits: np.n
     assert (answer["query"], answer["property"]) == (QUERY, "")
 
 
-@pytest.mark.parametrize("path", ["/v1/ranking", "/v1/retrieval/nvidia/reranking", "/rerank"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/ranking",
+        "/rerank",
+        "/v1/retrieval/nvidia/reranking",
+        "/v1/retrieval/nvidia/a-model/reranking",
+        "/v1/retrieval/a-model/reranking",
+    ],
+)
 def test_nim(server: Running, logits: np.ndarray, path: str):
-    passages = [{"text": text} for text in HUNDRED]
-    ordered(post(server, path, query={"text": QUERY}, passages=passages)["rankings"], "logit", logits)
+    asked = {"query": {"text": QUERY}, "passages": [{"text": text} for text in HUNDRED]}
+    ordered(post(server, path, **asked)["rankings"], "logit", logits)
+    assert len(post(server, path, **asked, top_k=3)["rankings"]) == 3
+    assert "detail" in server.client.post(path, json={**asked, "passages": []}).json()
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+def test_vllm_scores_pairs(server: Running, logits: np.ndarray, path: str):
+    answer = post(server, path, model="m", text_1=QUERY, text_2=HUNDRED)
+    assert [(row["index"], row["object"]) for row in answer["data"]] == [(i, "score") for i in range(100)]
+    np.testing.assert_allclose([row["score"] for row in answer["data"]], sigmoid(logits), atol=1e-5)
+    pairs = post(server, path, data_1=["other", QUERY], data_2=HUNDRED[:2], use_activation=False)["data"]
+    assert pairs[1]["score"] == pytest.approx(float(logits[1]), abs=1e-5)
+    assert len(post(server, path, queries=[QUERY], documents=HUNDRED[0])["data"]) == 1
+    for wrong in ({"text_1": ["a", "b"], "text_2": ["c", "d", "e"]}, {"text_1": [], "text_2": []}, {"text_1": "a"}):
+        refused = server.client.post(path, json=wrong)
+        assert refused.status_code == 422
+        assert "text_" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/invocations"])
+def test_tei_answers_its_models_task_at_the_root(server: Running, path: str):
+    texts = HUNDRED[:3]
+    for inputs in (texts[0], texts):
+        assert post(server, path, inputs=inputs) == post(server, "/embed", inputs=inputs)
+    ranked = post(server, path, query=QUERY, texts=texts)
+    assert ranked == post(server, "/rerank", query=QUERY, texts=texts)
+    compared = {"source_sentence": QUERY, "sentences": texts}
+    assert post(server, path, inputs=compared, parameters={}) == post(server, "/similarity", inputs=compared)
+    assert server.client.post(path, json={"inputs": []}).json()["error_type"] == "Empty"
+
+
+def test_cohere_embeds(server: Running, engine: Engine):
+    vectors = engine.embed(HUNDRED[:2])
+    asked = {"texts": HUNDRED[:2], "input_type": "search_query"}
+    told = post(server, "/v2/embed", **asked, embedding_types=["float", "base64"])["embeddings"]
+    np.testing.assert_allclose(told["float"], vectors, atol=1e-6)
+    decoded = np.frombuffer(base64.b64decode(told["base64"][1]), "<f4")
+    np.testing.assert_array_equal(decoded, np.float32(told["float"][1]))
+    np.testing.assert_allclose(post(server, "/v1/embed", **asked)["embeddings"], vectors, atol=1e-6)
+    assert len(post(server, "/v2/embed", **asked, output_dimension=8)["embeddings"]["float"][0]) == 8
+    for wrong in ({"embedding_types": ["int8"]}, {"input_type": "image"}, {"texts": []}, {"texts": None, "images": []}):
+        assert server.client.post("/v2/embed", json={**asked, **wrong}).status_code == 422
+
+
+def test_clients_names_for_kinds_of_texts(server: Running):
+    def vector(path: str, **fields: object) -> object:
+        answer = post(server, path, **fields)
+        return answer["data"][0]["embedding"] if path == "/v1/embeddings" else answer[0]
+
+    for name, field in (("retrieval.query", "task"), ("passage", "input_type"), ("classification", "task")):
+        assert vector("/v1/embeddings", input="a", **{field: name}) == vector("/v1/embeddings", input="a")
+    assert vector("/embed", inputs="a", prompt_name="query") == vector("/embed", inputs="a")
+    for path, field, text in (("/v1/embeddings", "input_type", "input"), ("/embed", "prompt_name", "inputs")):
+        refused = server.client.post(path, json={text: "a", field: "nonsense"})
+        assert (refused.status_code, field in refused.text) == (422, True)
 
 
 def test_rerank_is_told_apart_by_one_field(server: Running):
@@ -212,8 +289,12 @@ def test_openai_embeddings(server: Running, engine: Engine):
     np.testing.assert_array_equal(vectors, decoded)
     np.testing.assert_allclose(vectors, engine.embed(texts), atol=1e-6)
     assert plain["usage"]["prompt_tokens"] == plain["usage"]["total_tokens"] > 0
+    assert post(server, "/embeddings", input=texts, dimensions=0)["data"] == plain["data"]  # Infinity's client
     short = post(server, "/v1/embeddings", input=texts[0], dimensions=8)["data"][0]["embedding"]
     np.testing.assert_allclose(short, vectors[0, :8] / np.linalg.norm(vectors[0, :8]), atol=1e-6)
+    jinas = post(server, "/v1/embeddings", input=texts, task="retrieval.passage", embedding_type="base64")
+    assert jinas["data"] == packed["data"]
+    assert server.client.post("/v1/embeddings", json={"input": "x", "embedding_type": "binary"}).status_code == 422
     for wrong in ([1, 2], [[1, 2], [3]]):
         answer = server.client.post("/v1/embeddings", json={"input": wrong, "model": "m"})
         assert answer.status_code == 400
@@ -260,6 +341,10 @@ def test_search(server: Running, engine: Engine):
         ({"query": " "}, 422, "empty"),
         ({"queries": []}, 422, "empty"),
         ({"query": "a", "collection": "other"}, 404, "collection"),
+        ({"query": "a", "filter": {"year": 2020}}, 422, "field 'filter' is unknown; did you mean filters?"),
+        ({"query": "a", "topk": 1}, 422, "field 'topk' is unknown; did you mean top_k?"),
+        ({"query": "a", "model": "m"}, 422, "known are "),
+        ({"query": "a", "x" * 1000: 1}, 422, "x…"),
     ],
 )
 def test_search_refuses(server: Running, fields: dict, status: int, message: str):
@@ -275,12 +360,46 @@ def test_collections(server: Running, engine: Engine):
     assert "/" not in entry["name"]
 
 
-def test_one_empty_document_costs_the_others_nothing(server: Running):
-    scored = post(server, "/rerank", query=QUERY, texts=["sort a list", "", "a file"])
-    assert sorted(entry["index"] for entry in scored) == [0, 1, 2]
-    assert len(post(server, "/v2/rerank", query=QUERY, documents=["sort a list", " "])["results"]) == 2
+BLANK = ["", " \n\t", "sort a list", "bread and butter"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/", {"texts": BLANK}),
+        ("/rerank", {"texts": BLANK}),
+        ("/rerank", {"texts": BLANK, "raw_scores": True, "truncation_direction": "Left"}),
+        ("/rerank", {"documents": BLANK}),
+        ("/rerank", {"documents": BLANK, "raw_scores": True}),
+        ("/rerank", {"documents": BLANK, "property": ""}),
+        ("/rerank", {"documents": [*BLANK[:1], " " * 50_000, *BLANK[2:]]}),
+        ("/v1/rerank", {"documents": BLANK, "top_n": 4}),
+        ("/v2/rerank", {"documents": [{"text": text} for text in BLANK]}),
+        ("/infinity/rerank", {"documents": BLANK}),
+        ("/v1/ranking", {"passages": [{"text": text} for text in BLANK]}),
+    ],
+)
+def test_a_blank_text_comes_last(server: Running, path: str, fields: dict):
+    query = {"text": QUERY} if "passages" in fields else QUERY
+    answer = post(server, path, query=query, **fields)
+    rows = answer if isinstance(answer, list) else next(answer[name] for name in KEYS if name in answer)
+    scores = [next(row[name] for name in ("score", "relevance_score", "logit") if name in row) for row in rows]
+    if "property" in fields:
+        assert max(scores[:2]) < min(scores[2:])
+    else:
+        assert [row["index"] for row in rows][2:] == [0, 1]
+        assert max(scores[2:]) < min(scores[:2])
+    assert np.isfinite(scores).all()
+
+
+KEYS = ("results", "scores", "rankings")
+
+
+def test_blank_texts_have_vectors_and_scores_too(server: Running):
     assert len(post(server, "/embed", inputs=["a", ""])) == 2
     assert len(post(server, "/v1/embeddings", input=["", "a"])["data"]) == 2
+    blank, other = post(server, "/predict", inputs=[[QUERY, " "], [QUERY, "a"]])
+    assert blank[0]["score"] < other[0]["score"]
 
 
 @pytest.mark.parametrize(

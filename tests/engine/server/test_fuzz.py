@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from .conftest import Running
 from .test_app import BODIES
 
+pytestmark = pytest.mark.clients
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")

@@ -183,7 +183,7 @@ def test_at_the_end_of_a_drain_what_is_left_gets_503(start: Callable[..., Runnin
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
         _on_loop(server.service)
         answer = first.result()
-        assert (answer.status_code, set(answer.json())) == (503, {"message", "id"})
+        assert (answer.status_code, "going down" in answer.json()["message"]) == (503, True)
         held.set()
 
 

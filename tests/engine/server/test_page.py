@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from urllib.parse import urljoin
 
 import pytest
 
@@ -22,6 +23,19 @@ def test_a_page_asks_no_other_server(server: Running, path: str):
     outside = re.findall(r"(?:src|href)=[\"']?(https?:|//)", answer.text)
     assert not outside
     assert "innerHTML" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_pages_addresses_stay_behind_a_proxys_prefix(server: Running, path: str):
+    """A proxy that serves this under /tandem/ strips that again: what a page asks for has to begin with it."""
+    text = server.client.get(path).text
+    addresses = re.findall(r"""(?:href=|fetch\()["']([^"']+)["']""", text)
+    asked = [urljoin(f"{server.url}/tandem{path}", address) for address in addresses if not address.startswith("data:")]
+    assert asked
+    for address in asked:
+        assert address.startswith(f"{server.url}/tandem/"), address
+        status = server.client.get(address.replace("/tandem/", "/")).status_code
+        assert status in (200, 405), address  # /v1/search is asked by POST
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Debian's chromium is not installed")

@@ -23,9 +23,11 @@ def test_a_flag_wins_over_a_variable_over_the_file(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TANDEM_PORT", "4")
     monkeypatch.setenv("TANDEM_TIMEOUT_MS", "5")
     monkeypatch.setenv("TANDEM_ALLOWED_HOSTS", "a.example, b.example")
+    monkeypatch.setenv("TANDEM_CORS_ALLOW_ORIGINS", "https://a.example,http://localhost:3000")
     loaded = settings.ServerSettings.load(file, port=6, host=None)
     assert (loaded.port, loaded.timeout_ms, loaded.max_documents, loaded.host) == (6, 5.0, 2, "127.0.0.1")
     assert loaded.allowed_hosts == ("a.example", "b.example")
+    assert loaded.cors_allow_origins == ("https://a.example", "http://localhost:3000")
     assert loaded.bearer_keys() == (KEY.encode(),)
     assert KEY not in repr(loaded)
     assert settings.ServerSettings().port == 8080  # made directly, it reads no variable
@@ -67,12 +69,17 @@ def test_variables_that_set_nothing_are_named(monkeypatch: pytest.MonkeyPatch):
         ({"api_key_file": Path("/nowhere/key")}, "cannot be read"),
         ({"timeout_ms": 0}, "timeout_ms"),
         ({"admin_port": "all"}, "admin_port"),
+        ({"cors_allow_origins": "*"}, "no API key is set"),
+        ({"cors_allow_origins": "https://a.example, https://b.example/page"}, "b.example/page, which is no origin"),
+        ({"cors_allow_origins": "a.example"}, "is no origin"),
     ],
 )
 def test_wrong_settings_are_one_sentence(flags: dict, message: str):
     with pytest.raises(InputError, match=message) as caught:
         settings.ServerSettings.load(**flags)
     assert "short" not in str(caught.value).replace("shorter", "")
+    assert "Value error" not in str(caught.value)
+    assert "settings:" not in str(caught.value)
 
 
 def test_files(tmp_path: Path):

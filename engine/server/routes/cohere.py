@@ -1,0 +1,47 @@
+"""Cohere's embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import Request
+from pydantic import Field
+
+from ...text.tokens import Truncate
+from ..json_response import Json
+from ..response_schemas import CohereEmbeddings
+from .calls import embed_request, first_dimensions
+from .openai import encoded
+from .shared import Body, Served, Texts, filled, kind_of, new_router
+
+router = new_router("Cohere", "flat")
+_CUTS: dict[str, Truncate] = {"NONE": "never", "START": "left", "END": "right"}
+
+
+class EmbedTextsBody(Body):
+    """`texts`; of Cohere's number formats those that lose nothing."""
+
+    texts: Texts
+    input_type: str | None = None
+    embedding_types: list[Literal["float", "base64"]] | None = None
+    truncate: Literal["NONE", "START", "END"] = "END"
+    output_dimension: int | None = Field(default=None, ge=1)
+
+
+@router.post("/v2/embed", response_model=CohereEmbeddings)
+@router.post("/v1/embed", include_in_schema=False)
+async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json:
+    """Unit vectors by format; the first version has a bare list where no format is asked for."""
+    texts, kind = filled(body.texts, "texts"), kind_of(body.input_type, "input_type")
+    result = await embed_request(service, request, texts, kind, _CUTS[body.truncate])
+    vectors = first_dimensions(result.vectors, body.output_dimension)
+    forms = {form: [encoded(vector, form) for vector in vectors] for form in body.embedding_types or ["float"]}
+    bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
+    told: dict[str, Any] = {
+        "response_type": "embeddings_floats" if bare else "embeddings_by_type",
+        "id": request.state.request_id,
+        "embeddings": vectors if bare else forms,
+        "texts": texts,
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": result.tokens}},
+    }
+    return Json(told)
