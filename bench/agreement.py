@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from ..engine.models.cross_encoder import CrossEncoder
 from .document import Document, Table, document
-from .rivals import RIVALS, Unavailable
+from .rivals import RIVALS, check_known
 from .setup import Setup
+from .turns import Unavailable
 from .workloads import reranked_texts, said
 
 MEASURES = "whether each rival's scores order the same pairs as Tandem's FP32 scores do, and which rivals run here"
@@ -39,18 +40,20 @@ def agreement(
     passages = [[texts[row] for row in some] for some in asked.rows]
     pairs = list(zip(asked.questions, passages, strict=True))
     ours = [reranker.score(*pair) for pair in pairs]
+    check_known(setup.rivals)
     reasons = dict(absent or {})
     found: dict[str, dict[str, Any]] = {}
-    there = [name for name in setup.rivals if name not in reasons]
-    with replace(setup, rivals=there).running() as (started, missing):
-        reasons |= missing
-        for rival in started:
-            try:
-                theirs = [rival.rerank(*pair).values for pair in pairs]
-            except Unavailable as reason:
-                reasons[rival.name] = str(reason)
-            else:
-                found[rival.name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
+    for name in [name for name in setup.rivals if name not in reasons]:
+        # One after the other: eleven at once would take each other's memory for nothing.
+        with replace(setup, rivals=[name]).running() as (started, missing):
+            reasons |= missing
+            for rival in started:
+                try:
+                    theirs = [rival.rerank(*pair).values for pair in pairs]
+                except Unavailable as reason:
+                    reasons[name] = str(reason)
+                else:
+                    found[name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
     description = setup.described(asked.questions, asked.lengths, candidates=asked.candidates)
     table = _table(description, found, reasons)
     return document("rivals", MEASURES, workload=description, tables=[table], rivals=found, absent=reasons)

@@ -7,24 +7,24 @@ matrix products of the work that was done, at the rates this machine reaches (se
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.collection.report import Progress
 from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
 from . import roofline
 from .document import Document, Table, document
-from .rivals import RIVALS, Rival, Unavailable
+from .rivals import RIVALS, Rival
 from .setup import Asked, Setup
 from .stats import Spread, ratios, shown, significant, spread
+from .turns import in_turns, ms_of
 from .workloads import reads_twice, reranked_texts, said
 
 MEASURES = (
@@ -64,8 +64,12 @@ def latency(
         if plain is not None:
             systems[FP32] = Ours(plain)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
-        taken, failed = _turns(systems, asked, setup.seed, setup.progress)
+        stages, failed = in_turns(
+            {name: partial(_answer, system, asked) for name, system in systems.items()}, len(asked.questions),
+            seed=setup.seed, settle=SETTLE, progress=setup.progress, what="questions",
+        )  # fmt: skip
     absent.update(failed)
+    taken = {name: {stage: [one[stage] for one in each] for stage in each[0]} for name, each in stages.items()}
     within = _within_budget(engine, asked.questions, candidates, budget_ms)
     measured, compared = _summaries(taken, started)
     least = floor(engine, setup.reranker, asked, rates)
@@ -108,16 +112,16 @@ class Theirs:
         stages = {}
         if "encode" in self._rival.spec.abilities:
             encoded = self._rival.encode([self._prompted(question, "query")])
-            start = time.perf_counter()
-            scores = self._vectors @ encoded.values[0]
-            if len(rows) < len(scores):
-                nearest = np.argpartition(-scores, len(rows))[: len(rows)]
-                nearest[np.argsort(-scores[nearest])]
-            stages["recall"] = encoded.ms + (time.perf_counter() - start) * 1e3
+            stages["recall"] = encoded.ms + ms_of(lambda: self._nearest(encoded.values[0], len(rows)))
         stages["rerank"] = self._rival.rerank(question, [self._texts[row] for row in rows]).ms
         if "recall" in stages:
             stages["total"] = sum(stages.values())
         return stages
+
+    def _nearest(self, query: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+        scores = self._vectors @ query
+        nearest = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(k)
+        return np.asarray(nearest[np.argsort(-scores[nearest])])
 
     def answer_together(self, questions: Sequence[str], rows: Sequence[npt.NDArray[np.int64]]) -> float:
         """Milliseconds of reranking all `questions` asked at once, by a rival with the ability `together`."""
@@ -177,27 +181,8 @@ def _summaries(
     return measured, compared
 
 
-def _turns(
-    systems: dict[str, Ours | Theirs], asked: Asked, seed: int, progress: Progress
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
-    """System → stage → milliseconds a question; and the reason of each rival that failed on the way."""
-    taken: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
-    failed: dict[str, str] = {}
-    shuffle = random.Random(seed)
-    for done in range(-1, len(asked.questions)):  # the first round warms up and is not counted
-        for name in shuffle.sample(list(systems), len(systems)):
-            if name in failed:
-                continue
-            time.sleep(SETTLE)
-            try:
-                stages = systems[name].answer(asked.questions[max(done, 0)], asked.rows[max(done, 0)])
-            except Unavailable as reason:
-                failed[name] = str(reason)
-                continue
-            for stage, ms in stages.items() if done >= 0 else ():
-                taken[name].setdefault(stage, []).append(ms)
-        progress(done + 1, len(asked.questions), "questions")
-    return {name: each for name, each in taken.items() if name not in failed}, failed
+def _answer(system: Ours | Theirs, asked: Asked, turn: int) -> dict[str, float]:
+    return system.answer(asked.questions[max(turn, 0)], asked.rows[max(turn, 0)])
 
 
 def _within_budget(engine: Engine, questions: Sequence[str], candidates: int, budget_ms: float) -> dict[str, Any]:

@@ -77,10 +77,9 @@ def gpu(
     from dataclasses import replace
 
     from ..bench.gpu.run import run
-    from ..bench.gpu.settings import Settings
-    from ..bench.gpu.settings import dry_run as dry
+    from ..bench.gpu.settings import DRY_RUN, Settings
 
-    settings = replace(dry() if dry_run else Settings(), seed=seed, minutes=minutes)
+    settings = replace(DRY_RUN if dry_run else Settings(), seed=seed, minutes=minutes)
     wanted = None if sections is None else [name.strip() for name in sections.split(",")]
     document = run(settings, output, collection=collection, sections=wanted, progress=note)
     for name, section in document["sections"].items():

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..child import OFFLINE, Child, ChildEndedError, ChildSilentError
-from .case import Row, Task
+from ..document import Row
+from .plan import Task
 from .worker import OVER, Tell
 
 WORKER = (sys.executable, "-m", "tandem.bench.gpu.worker")

@@ -19,13 +19,16 @@ from ...engine.errors import DeviceError
 from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.platform.device import Device
 from ...engine.text.tokens import TokenBatch
-from . import synthetic
-from .case import Case, Row, Task, Turn
-from .clock import wall_ms
-from .memory import let_go
-from .random_models import made, texts
-from .roofline import rates
-from .settings import ModelShape, Settings
+from .. import roofline
+from ..document import Row
+from ..random_models.artifacts import made, texts
+from ..random_models.shapes import ModelShape
+from ..random_models.workload import PAIR_SPECIAL
+from ..stats import percentiles
+from ..turns import in_turns, ms_of
+from .device import let_go
+from .plan import Case, Task, Turn
+from .settings import Settings
 
 OURS, FROM_TEXTS, OURS_ONNX = "tandem packed", "tandem packed, from texts", "tandem ONNX Runtime"
 THEIRS, FLASH = "sentence-transformers FP16", "sentence-transformers FP16, FlashAttention"
@@ -37,6 +40,8 @@ THEIR_BATCHES = (128, 512)
 LARGER = 1024
 """Pairs at once of the models that are not the smallest."""
 SECONDS = 8.0
+WARM_UP = 5
+"""torch.compile with CUDA graphs compiles at the first call, warms up at the second, records at the third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def _lot(shape: ModelShape, count: int, task: Task) -> Lot:
     graphs: tuple[Any, ...] = ("fp32",) if settings.dry else ("fp16",)
     artifact = made(folder, shape, "cross-encoder", seed=settings.seed, graphs=graphs)
     random = np.random.default_rng(settings.seed)
-    mean = max(2, settings.base_tokens - synthetic.PAIR_SPECIAL - settings.query_tokens)
+    mean = max(2, settings.base_tokens - PAIR_SPECIAL - settings.query_tokens)
     passages = texts(shape, random.integers(mean * 3 // 4, mean * 5 // 4 + 1, count).tolist(), random)
     (query,) = texts(shape, [settings.query_tokens], random)
     tokenizer = artifact.tokenizer()
@@ -103,14 +108,20 @@ def _timed(make: Callable[[], Lot], who: str, shape: ModelShape, task: Task) -> 
     count = len(lot.batch)
     ways = WAYS[who](lot)
     repeats = max(3, task.settings.repeats // (10 if count > LARGER else 3))
-    times = {name: wall_ms(run, repeats, SECONDS / len(ways)) for name, run in ways.items()}
-    best = min(times, key=lambda name: times[name]["p50 ms"] or 0.0)
+    turns = {name: partial(_turn_of, run) for name, run in ways.items()}
+    taken, _ = in_turns(turns, repeats, warm_up=WARM_UP, seconds=SECONDS)
+    times = {name: percentiles(each) for name, each in taken.items()}
+    best = min(times, key=lambda name: times[name]["p50 ms"])
     row: Row = {"tokens": float(lot.batch.lengths.mean()), "way": best or None, **times[best]}
     row["pairs/s"] = count / row["p50 ms"] * 1e3
-    if (measured := rates(task.floors)) is not None:
-        done = synthetic.flops(lot.batch.lengths, shape, first_only=True) / (row["p50 ms"] / 1e3)
-        row["share of matmul rate"] = done / measured[1]
+    if task.rates is not None:
+        flops = float(roofline.model_flops(shape, lot.batch.lengths, first_token=True).sum())
+        row["share of matmul rate"] = (roofline.floor_ms(flops, task.rates, "fp16") or 0.0) / row["p50 ms"]
     yield row
+
+
+def _turn_of(run: Callable[[], Any], turn: int) -> float:
+    return ms_of(run)
 
 
 def _ours(lot: Lot, runtime: Any) -> CrossEncoder:

@@ -16,10 +16,13 @@ from typing import Any
 from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
 from ...engine.platform.durable_io import storage
+from ..document import Document, Row
 from ..environment import card
-from .case import PLAN, Row, Task, chosen
+from ..roofline import Rates
+from .kernels import rates
 from .parts import WORKER, work_apart
-from .result_file import ResultFile
+from .plan import PLAN, Task, chosen
+from .record import RunRecord
 from .settings import Settings
 from .worker import OVER, Tell, work
 
@@ -33,7 +36,7 @@ def run(
     progress: Callable[[str], None] = lambda line: None,
     apart: bool = True,
     command: Sequence[str] = WORKER,
-) -> dict[str, Any]:
+) -> Document:
     """Measure, keep `gpu-<card>.md` and `.json` in the folder `out` up to date, and return the document.
 
     collection: one with its own models, for the section `engine`; without it that section says so
@@ -50,7 +53,7 @@ def run(
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
     environment = card()
     # The driver's name for the card; nvidia-smi's line has the driver's version too.
-    record = ResultFile(
+    record = RunRecord(
         base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"], **_torch()}
     )
     if record.note is not None:
@@ -68,7 +71,7 @@ def run(
         for section, turn in PLAN:
             if section not in wanted:
                 continue
-            task = Task(section, turn, settings, Path(scratch), collection, _floors(record))
+            task = Task(section, turn, settings, Path(scratch), collection, _rates(record, settings))
             if time.monotonic() > end:
                 record.left_out(section, OVER)
                 continue
@@ -78,7 +81,7 @@ def run(
 
 
 def _measure(
-    task: Task, record: ResultFile, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
+    task: Task, record: RunRecord, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
 ) -> None:
     """One part: its rows into the record, and how it ended, however it ended."""
     start = time.monotonic()
@@ -137,9 +140,8 @@ def _card(settings: Settings) -> str:
     return found.name
 
 
-def _floors(record: ResultFile) -> list[Row] | None:
-    rows: list[Row] | None = record.sections.get("floors", {}).get("rows")
-    return rows
+def _rates(record: RunRecord, settings: Settings) -> Rates | None:
+    return rates(record.sections.get("floors", {}).get("rows", []), dry=settings.dry)
 
 
 def _torch() -> dict[str, Any]:

@@ -6,7 +6,7 @@ candidates of 128 tokens on average: lengths are spread evenly between half and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -53,25 +53,45 @@ TEMPLATE = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (
 """BERT's pair: [CLS] query [SEP] passage [SEP]."""
 
 
-def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[KernelCase]:
-    """Every case, made when it is reached; who has let go of the one before has its memory free.
+def groups(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Iterator[KernelCase]]]:
+    """The cases by what they share: sizes that do not fit cost their own group.
 
-    On `meta` the tensors have shapes and no values, which is enough to record the launches.
+    A case is made when it is reached; who has let go of the one before has its memory free. On `meta` the tensors have
+    shapes and no values, which is enough to record the launches.
     """
-    where = _layout(sizes, device)
+    return {
+        "pairs": partial(_pairs, sizes, device),
+        **{name: partial(_model, name, sizes, device, dtype) for name in sizes.models},
+        **{f"scan {count:,}": partial(_scans, count, sizes, device) for count in sizes.vectors},
+    }
+
+
+def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[KernelCase]:
+    """Every case of every group."""
+    for group in groups(sizes, device, dtype).values():
+        yield from group()
+
+
+def _pairs(sizes: Sizes, device: torch.device) -> Iterator[KernelCase]:
+    """What a search does whatever its models are."""
     yield _pack(sizes, device)
-    yield _laid_out(where)
-    for model, (width, heads, wide) in sizes.models.items():
-        yield _embed_norm(model, where, width, device, dtype)
-        yield from _attention(model, where, width, heads, device, dtype)
-        yield _add_norm(model, where.capacity, width, device, dtype)
-        for rows in (where.capacity, where.sequences):
-            yield _linear_gelu(model, rows, width, wide, device, dtype)
-        yield _pool(model, where, width, device, dtype)
+    yield _laid_out(_layout(sizes, device))
     yield _topk(sizes, device)
-    for n in sizes.vectors:
-        for queries in (1, 16, 64):
-            yield _scan(n, min(sizes.models.values())[0], queries, device)
+
+
+def _model(model: str, sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[KernelCase]:
+    where, (width, heads, wide) = _layout(sizes, device), sizes.models[model]
+    yield _embed_norm(model, where, width, device, dtype)
+    yield from _attention(model, where, width, heads, device, dtype)
+    yield _add_norm(model, where.capacity, width, device, dtype)
+    for rows in (where.capacity, where.sequences):
+        yield _linear_gelu(model, rows, width, wide, device, dtype)
+    yield _pool(model, where, width, device, dtype)
+
+
+def _scans(count: int, sizes: Sizes, device: torch.device) -> Iterator[KernelCase]:
+    for queries in (1, 16, 64):
+        yield _scan(count, min(sizes.models.values())[0], queries, device)
 
 
 def _random(*shape: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def test_a_kernel_that_fails_costs_its_own_row(
 
 @needs_triton
 def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "seconds", lambda rival, device: rival.call() is None or 1.0)
+    monkeypatch.setattr(timing, "clock", lambda rival, device: lambda turn: rival.call() is None or 1.0)
     meta = torch.device("meta")
     for case in benchmark.cases(benchmark.TINY, meta, torch.float16):
         with recording() as launches:
@@ -119,14 +119,19 @@ def test_tuning_launches_every_candidate(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_launch_rule_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter([None, RuntimeError("out of resource"), *[None] * 100])
+    failing = iter([None, RuntimeError("out of resource"), *[None] * 100])
 
-    def call(rival: Contestant, device: torch.device) -> float:
-        if error := next(calls):
-            raise error
-        return 1.0
+    def clock(rival: Contestant, device: torch.device) -> Callable[[int], float]:
+        error = next(failing)
 
-    monkeypatch.setattr(timing, "seconds", call)
+        def turn(number: int) -> float:
+            if error:
+                raise error
+            return 1.0
+
+        return turn
+
+    monkeypatch.setattr(timing, "clock", clock)
     times = tuning.tried(KernelCase("attention", lambda: None, {}, moved=1), torch.device("cpu"))
     assert [took is None for took in times.values()] == [number == 1 for number in range(len(times))]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench.rivals import RIVALS, Rival, Unavailable, running
+from tandem.bench.rivals import RIVALS, Rival, running
 from tandem.bench.rivals.environments import install
 from tandem.bench.rivals.staging import stage
+from tandem.bench.turns import Unavailable
 from tandem.engine.errors import InputError
 from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.cross_encoder import CrossEncoder

@@ -21,17 +21,15 @@ from ...engine.models.artifact import (
     Variant,
 )
 from ...engine.platform.durable_io import sha256
-from .onnx_graph import write_graph
-from .settings import ModelShape
+from .shapes import MAX_LENGTH, ModelShape
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MAX_LENGTH = 512
 
 
 def make(
     folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
 ) -> Artifact:
-    """An artifact with random weights; needs PyTorch and safetensors. Its graphs were proven on nothing."""
+    """An artifact with random weights, proven on nothing; needs PyTorch, safetensors, and onnx for `graphs`."""
     import torch
     from safetensors.torch import save_file
 
@@ -45,7 +43,10 @@ def make(
     unproven = Parity(samples=0, max_error=0.0, mean_error=0.0, top10_overlap=1.0, kendall_tau=1.0)
     variants: dict[Precision, Variant] = {}
     for precision in graphs:
-        write_graph(folder / names[precision], tensors, shape, kind, half=precision == "fp16")
+        from .onnx_graph import random_graph
+
+        graph = random_graph(tensors, shape, kind, half=precision == "fp16")
+        (folder / names[precision]).write_bytes(graph.SerializeToString())
         variants[precision] = Variant(file=names[precision], parity=unproven)
     files = {
         file.relative_to(folder).as_posix(): FileRecord(sha256=sha256(file), size=file.stat().st_size)
@@ -143,11 +144,7 @@ def _write_tokenizer(folder: Path, shape: ModelShape) -> None:
 
 
 def _config(shape: ModelShape, kind: Kind) -> dict[str, Any]:
-    config = {
-        "model_type": "bert", "hidden_act": "gelu", "hidden_size": shape.width, "intermediate_size": shape.wide,
-        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "vocab_size": shape.vocabulary,
-        "max_position_embeddings": MAX_LENGTH, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
-        "position_embedding_type": "absolute", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-        "architectures": ["BertModel" if kind == "bi-encoder" else "BertForSequenceClassification"],
-    }  # fmt: skip
-    return config if kind == "bi-encoder" else {**config, "id2label": {"0": "score"}, "label2id": {"score": 0}}
+    if kind == "bi-encoder":
+        return {**shape.architecture(), "architectures": ["BertModel"]}
+    one_label = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
+    return {**shape.architecture(), "architectures": ["BertForSequenceClassification"], **one_label}
