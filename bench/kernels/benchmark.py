@@ -12,12 +12,13 @@ to show that everything is in place, and the document says `dry_run`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 
 from ...engine.collection.report import Progress, silent
-from ...engine.errors import DeviceError
+from ...engine.errors import DeviceError, InputError
 from ..document import Document, Row, Table, document, grid
 from ..environment import card
 from ..roofline import Rates
@@ -40,8 +41,10 @@ def kernels(
     only: str = "",
     tune: bool = False,
     progress: Progress = silent,
-) -> Document:
+) -> Iterator[Document]:
     """Measure the cases whose name contains `only`; `tune` tries each launch rule's candidates too.
+
+    Gives the document anew after each case; `passed` says whether none of our own kernels failed.
 
     Raises DeviceError when a GPU is asked for, or needed to tune, and is missing.
     """
@@ -52,19 +55,23 @@ def kernels(
         raise DeviceError("launch rules are tuned on a GPU, and PyTorch here finds none; leave out --tune")
     where = torch.device("cuda" if cuda else "cpu")
     rates = measured_rates(where)
-    results = []
+    name = torch.cuda.get_device_name(where) if cuda else None
+    environment = card() | {"gpu": name}
+    peaks = {"gb_s": _rounded(rates.copy / 1e9), "tflop_s": _rounded(max(rates.gemm.values()) / 1e12)}
+    results: list[dict[str, Any]] = []
     made = cases(WHOLE if cuda else TINY, where, dtype_on(where))
     while (case := next(made, None)) is not None:
         if only in case.name:
             results.append(measured(case, rates, where, tune=tune))
             progress(len(results), None, case.name)
+            yield document(
+                "kernels", MEASURES, workload={"name": name or "dry run"}, environment=environment,
+                tables=_tables(results, peaks, dry=not cuda), dry_run=not cuda, peaks=peaks, cases=results,
+                passed=all(each["us"] is not None for each in results),
+            )  # fmt: skip
         del case  # and its tensors, before the next are made
-    name = torch.cuda.get_device_name(where) if cuda else None
-    peaks = {"gb_s": _rounded(rates.copy / 1e9), "tflop_s": _rounded(max(rates.gemm.values()) / 1e12)}
-    return document(
-        "kernels", MEASURES, workload={"name": name or "dry run"}, tables=_tables(results, peaks, dry=not cuda),
-        environment=card() | {"gpu": name}, dry_run=not cuda, peaks=peaks, cases=results,
-    )  # fmt: skip
+    if not results:
+        raise InputError(f"no kernel's case is called {only!r}; without --only all are measured")
 
 
 def compile_report(only: str = "") -> Document:

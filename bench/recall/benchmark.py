@@ -10,12 +10,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...engine.collection.report import Progress
 from ...engine.recall import Index, IndexPlan, build, plan
@@ -25,15 +26,31 @@ from .. import roofline
 from ..document import Document, Table, document
 from ..setup import Setup
 from ..stats import shown, spread
+from ..turns import ms_of
 from ..workloads import said
-from .other_indexes import GRAPHS, RECALL_RIVALS, OtherIndex
+from .other_indexes import GRAPHS, RECALL_RIVALS, Floats, OtherIndex, Rows
 from .synthetic_vectors import spread_around
 
 MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall against exact search, seconds to build"
 DEPTH = 100
 TUNING = 128
 """Questions that indexes are tuned on, not measured on."""
-Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What indexes are built over, and the 100 nearest of each query, of those to measure and those to tune on."""
+
+    vectors: Floats
+    queries: Floats
+    truth: Rows
+    tuning: Floats
+    tuned: Rows
+
+    @classmethod
+    def of(cls, vectors: Floats, queries: Floats, tuning: Floats) -> Vectors:
+        depth = min(DEPTH, len(vectors))
+        return cls(vectors, queries, exact(vectors, queries, depth)[1], tuning, exact(vectors, tuning, depth)[1])
 
 
 def recall(
@@ -44,16 +61,19 @@ def recall(
     rivals: Sequence[str] = tuple(RECALL_RIVALS),
     graphs_up_to: int = 200_000,
     scratch: Path | None = None,
-) -> Document:
+) -> Iterator[Document]:
     """Each of `sizes` vectors: Tandem's planned index and the rivals; graphs only up to `graphs_up_to` vectors.
 
+    Gives the document anew after each index: building one of millions takes minutes. Not in turns, since not all of
+    them fit the memory at once.
     `scratch`: where vectors and indexes are written, some 2 kB a vector. A size that does not fit is left out, said so.
     """
-    engine, threads, progress = setup.engine, setup.threads, setup.progress
+    engine, threads = setup.engine, setup.threads
     asked = setup.workload.questions(sample + TUNING, setup.seed)
     embedded = engine.embed(asked)
     queries, tuning = embedded[:sample], embedded[sample:] if len(embedded) > sample else embedded
     rates = roofline.measure(threads)
+    description = setup.described(asked[:sample], [], depth=DEPTH)
     found: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     for size in sizes:
@@ -62,77 +82,77 @@ def recall(
             if reason := _no_room(size, engine.collection.index.dimension, folder):
                 absent[f"{size:,} vectors"] = reason
                 continue
-            progress(0, None, f"{size:,} vectors")
+            setup.progress(0, None, f"{size:,} vectors")
             vectors = spread_around(engine.collection.index.vectors, size, folder, setup.seed)
-            truth = exact(vectors, queries, min(DEPTH, size))[1]
-            tuned = exact(vectors, tuning, min(DEPTH, size))[1]
-            measured = {"tandem": _ours(folder, vectors, queries, truth, tuning, threads, rates, progress)}
-            for rival in rivals:
-                progress(0, None, f"{size:,} vectors: {rival}")
-                if rival in GRAPHS and size > graphs_up_to:
-                    absent[f"{rival}, {size:,} vectors"] = f"a graph is built up to {graphs_up_to:,} (--graphs-up-to)"
+            given, measured = Vectors.of(vectors, queries, tuning), found.setdefault(str(size), {})
+            for index in ("tandem", *rivals):
+                setup.progress(0, None, f"{size:,} vectors: {index}")
+                if index in GRAPHS and size > graphs_up_to:
+                    absent[f"{index}, {size:,} vectors"] = f"a graph is built up to {graphs_up_to:,} (--graphs-up-to)"
                     continue
                 try:
-                    measured[rival] = _theirs(rival, vectors, queries, truth, tuning, tuned, threads, rates)
+                    start = time.perf_counter()
+                    made = (
+                        RECALL_RIVALS[index](vectors, threads) if index in RECALL_RIVALS
+                        else _ours(folder, given, threads, setup.progress)
+                    )  # fmt: skip
+                    measured[index] = _measured(made, time.perf_counter() - start, given, rates)
                 except ImportError as error:
-                    absent[rival] = str(error)
-            found[str(size)] = measured
-    description = setup.described(asked[:sample], [], depth=DEPTH)
+                    absent[index] = str(error)
+                yield _document(description, found, rates, absent)
+    if not found:
+        yield _document(description, found, rates, absent)
+
+
+def _document(
+    description: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
+) -> Document:
     return document(
         "recall", MEASURES, workload=description, tables=[_table(description, found, rates, absent)],
         rates=rates.to_dict(), sizes=found, absent=absent,
     )  # fmt: skip
 
 
-def _ours(
-    folder: Path, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, threads: int, rates: roofline.Rates,
-    progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    start = time.perf_counter()
-    built = build(folder, plan(*vectors.shape), tuning, threads=threads, progress=progress)
-    seconds = time.perf_counter() - start
+def _ours(folder: Path, given: Vectors, threads: int, progress: Progress) -> OtherIndex:
+    """The index that Tandem plans for so many vectors."""
+    built = build(folder, plan(*given.vectors.shape), given.tuning, threads=threads, progress=progress)
     index = Index.open(folder, built, threads=threads)
-    found = _measure(lambda query, k: index.search(query[None], k)[1][0], queries, truth)
-    extra = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".faiss")
+    beside = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".faiss")
+    return OtherIndex(
+        lambda query, k: index.search(query[None], k)[1][0], None, _plan(built), read=_read(built, given.vectors),
+        beside=beside,
+    )  # fmt: skip
+
+
+def _measured(index: OtherIndex, build_seconds: float, given: Vectors, rates: roofline.Rates) -> dict[str, Any]:
+    settings = index.settings
+    if index.widen is not None:
+        settings = f"{settings}, search breadth {_widened(index, given)}"
+    depth = given.truth.shape[1]
+    index.search(given.queries[0], depth)
+    rows: list[Rows] = []
+
+    def ask(query: Floats) -> None:
+        rows.append(index.search(query, depth))
+
+    taken = [ms_of(partial(ask, query)) for query in given.queries]
     return {
-        **found, "build_seconds": round(seconds, 2), "bytes_beside_vectors": extra, "settings": _plan(built),
-        "floor_ms": round(_read(built, vectors) / rates.copy * 1e3, 3),
+        "ms": spread(taken), "recall": round(_share(rows, given.truth), 4), "build_seconds": round(build_seconds, 2),
+        "settings": settings,
+        **({} if index.beside is None else {"bytes_beside_vectors": index.beside}),
+        **({} if index.read is None else {"floor_ms": round(index.read / rates.copy * 1e3, 3)}),
     }  # fmt: skip
 
 
-def _theirs(
-    name: str, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, tuned: Any, threads: int,
-    rates: roofline.Rates,
-) -> dict[str, Any]:  # fmt: skip
-    start = time.perf_counter()
-    finder = RECALL_RIVALS[name](vectors, threads)
-    seconds = time.perf_counter() - start
-    settings = finder.settings
-    if finder.widen is not None:
-        settings = f"{settings}, search breadth {_widened(finder, tuning, tuned)}"
-    found = _measure(finder.search, queries, truth)
-    least = {} if finder.read is None else {"floor_ms": round(finder.read / rates.copy * 1e3, 3)}
-    return {**found, "build_seconds": round(seconds, 2), "settings": settings, **least}
-
-
-def _widened(finder: OtherIndex, tuning: Floats, tuned: Any) -> int:
-    """The least of the finder's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
-    assert finder.widen is not None
-    for breadth in finder.breadths:
-        finder.widen(breadth)
-        if _share([finder.search(query, tuned.shape[1]) for query in tuning], tuned) >= TARGET_RECALL:
+def _widened(index: OtherIndex, given: Vectors) -> int:
+    """The least of the index's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
+    assert index.widen is not None
+    for breadth in index.breadths:
+        index.widen(breadth)
+        found = [index.search(query, given.tuned.shape[1]) for query in given.tuning]
+        if _share(found, given.tuned) >= TARGET_RECALL:
             break
     return breadth
-
-
-def _measure(search: Callable[[Floats, int], Any], queries: Floats, truth: Any) -> dict[str, Any]:
-    rows, taken = [], []
-    search(queries[0], truth.shape[1])
-    for query in queries:
-        start = time.perf_counter()
-        rows.append(search(query, truth.shape[1]))
-        taken.append((time.perf_counter() - start) * 1e3)
-    return {"ms": spread(taken), "recall": round(_share(rows, truth), 4)}
 
 
 def _share(found: Sequence[Any], truth: Any) -> float:

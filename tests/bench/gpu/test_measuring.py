@@ -1,4 +1,4 @@
-"""How `tandem bench gpu` measures and checks: clock, callers, contestants' turns, and what a check's row says."""
+"""How `tandem bench gpu` measures and checks: callers, the order of cases, the card, and what a check's row says."""
 
 from __future__ import annotations
 
