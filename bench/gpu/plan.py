@@ -20,7 +20,7 @@ Turn = Literal["first", "then", "last"]
 
 SECTIONS: dict[str, str] = {
     "checks": ".checks:checks", "floors": ".kernels:floors", "kernels": ".kernels:kernels",
-    "latency": ".search:latency", "throughput": ".search:throughput", "engine": ".search:collection",
+    "latency": ".search:latency", "throughput": ".search:throughput", "engine": ".checks:engine",
     "rivals": ".rivals:rivals", "tests": ".checks:tests",
 }  # fmt: skip
 """Where the function is that gives a section's cases; imported when its turn comes."""

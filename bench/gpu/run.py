@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,10 @@ from .parts import WORKER, work_apart
 from .plan import PLAN, Task, chosen
 from .record import RunRecord
 from .settings import Settings
-from .worker import OVER, Tell, work
+from .worker import OVER, work
+
+Do = Callable[..., None]
+"""`worker.work`, or the same in other processes."""
 
 
 def run(
@@ -34,14 +38,13 @@ def run(
     collection: Path | None = None,
     sections: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
-    apart: bool = True,
-    command: Sequence[str] = WORKER,
+    command: Sequence[str] | None = WORKER,
 ) -> Document:
     """Measure, keep `gpu-<card>.md` and `.json` in the folder `out` up to date, and return the document.
 
     collection: one with its own models, for the section `engine`; without it that section says so
     sections:   those to measure (None: all); others of a file of the same card and commit stay
-    apart:      in child processes that `command` starts (see `children`), or all in this one, as a test has it
+    command:    starts the processes that measure (see `parts`); None: all is measured in this one, as a test has it
 
     SIGTERM ends it as SystemExit, Ctrl-C as KeyboardInterrupt: the files then have what was measured until then.
     Raises DeviceError when there is no GPU and this is not a dry run, InputError for an unknown section.
@@ -60,11 +63,7 @@ def run(
         progress(record.note)
     log, end = base.with_suffix(".log"), time.monotonic() + settings.minutes * 60
 
-    def do(task: Task, tell: Tell, seconds: float) -> None:
-        if apart:
-            work_apart(task, tell, seconds=seconds, log=log, command=command)
-        else:
-            work(task, tell, seconds=seconds)
+    do: Do = work if command is None else partial(work_apart, log=log, command=command)
 
     # Without care for what stays: a process that hangs in the driver may still write there.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _terminable():
@@ -80,9 +79,7 @@ def run(
     return record.document()
 
 
-def _measure(
-    task: Task, record: RunRecord, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
-) -> None:
+def _measure(task: Task, record: RunRecord, end: float, do: Do, progress: Callable[[str], None]) -> None:
     """One part: its rows into the record, and how it ended, however it ended."""
     start = time.monotonic()
     error: str | None = "interrupted"
@@ -99,7 +96,7 @@ def _measure(
             error = message["end"]
 
     try:
-        do(task, tell, end - start)
+        do(task, tell, seconds=end - start)
     finally:
         record.end(task.section, time.monotonic() - start, error)
 

@@ -1,4 +1,4 @@
-"""Latency of a lone query, throughput of many, and a real collection end to end."""
+"""Latency of a lone query, and throughput of many."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from itertools import cycle, takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...engine import Engine, EngineError
+from ...engine import EngineError
 from ...engine.scheduling.batcher import Batcher
 from ...engine.scheduling.job import Job
 from ...engine.text.tokens import TokenBatch, concatenate
@@ -22,7 +21,6 @@ from ..stats import percentiles
 from ..turns import at_once, in_turns, ms_of
 from .device import let_go
 from .plan import Case, Task, Turn
-from .settings import Settings
 
 if TYPE_CHECKING:
     from ...engine.gpu_search.search_model import GpuSearch
@@ -34,11 +32,6 @@ WARM_UP = 10
 LONE_QUERIES = 64
 QUERIES_EACH = 64
 """Of a caller: queries that wait together are different, since the batcher scores once what is the same."""
-QUERIES, WORDS = 200, 10
-"""Asked of a real collection, and of how many of its words."""
-WANTED = 0.995
-"""Of the top ten hits: what `passed` takes for the same as on the CPU."""
-NO_COLLECTION = "not run: no collection was given; --collection FOLDER measures one with its own models"
 
 
 def latency(task: Task) -> Iterator[Case]:
@@ -121,43 +114,3 @@ def _answered(batcher: Batcher, search: GpuSearch, job: TokenBatch) -> float:
     if isinstance(result, Exception) or result is None:
         raise result or EngineError("a search gave no answer")
     return (time.perf_counter() - start) * 1e3
-
-
-def collection(task: Task) -> Iterator[Case]:
-    """Top-10 overlap with FP32 on the CPU over runs of words of the passages; latency with tokenising and texts."""
-    if task.collection is None:
-        yield Case({"collection": None}, lambda: [{"passed": None, "error": NO_COLLECTION}])
-    else:  # by its last part: a saved result must not tell where somebody's files lie
-        yield Case({"collection": task.collection.name}, partial(_end_to_end, task.settings, task.collection))
-
-
-def _end_to_end(settings: Settings, folder: Path) -> Iterator[Row]:
-    ours: dict[str, Any] = {"device": "cuda"}
-    if settings.dry:
-        ours = {"device": "cpu", "runtime": "packed", "pipeline": "resident"}
-    with Engine.open(folder, **ours) as tested:
-        queries = _queries(tested, min(QUERIES, settings.repeats), settings.seed)
-        found = [[hit.id for hit in result.hits] for result in tested.search_many(queries)]
-
-        def ask(turn: int) -> float:
-            return ms_of(lambda: tested.search(queries[turn % len(queries)], budget_ms=None))
-
-        taken, _ = in_turns({"tandem": ask}, settings.repeats, warm_up=WARM_UP, seconds=SECONDS)
-        pipeline, fusion = tested.choices["pipeline"], tested.fusion
-    weights: dict[str, Any] = {"recall_weight": fusion.recall_weight, "lexical_weight": fusion.lexical_weight}
-    with Engine.open(folder, device="cpu", encoder_precision="fp32", reranker_precision="fp32", **weights) as oracle:
-        expected = [[hit.id for hit in result.hits] for result in oracle.search_many(queries)]
-    overlap = float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)]))
-    yield {
-        "queries": len(queries), "passed": overlap >= WANTED, "overlap@10": overlap, "wanted": WANTED,
-        "same first": float(np.mean([a[0] == b[0] for a, b in zip(found, expected, strict=True)])),
-        **percentiles(taken["tandem"]), "pipeline": pipeline,
-    }  # fmt: skip
-
-
-def _queries(engine: Engine, count: int, seed: int) -> list[str]:
-    """Runs of words of random passages."""
-    random = np.random.default_rng(seed)
-    words = [text.split() for text in engine.collection.texts(random.integers(0, len(engine.collection), count))]
-    starts = [int(random.integers(0, max(1, len(some) - WORDS))) for some in words]
-    return [" ".join(some[start : start + WORDS]) or "a" for some, start in zip(words, starts, strict=True)]

@@ -17,10 +17,11 @@ pytest.importorskip("safetensors")
 
 from tandem.bench.gpu import checks as checking  # noqa: E402
 from tandem.bench.gpu import device as card  # noqa: E402
+from tandem.bench.gpu import rivals as contestants  # noqa: E402
 from tandem.bench.gpu import search as searches  # noqa: E402
 from tandem.bench.gpu.kernels import kernels, rates  # noqa: E402
 from tandem.bench.gpu.plan import PLAN, SECTIONS, Task, cases  # noqa: E402
-from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
+from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS, OURS_ONNX, PLAIN_ONNX  # noqa: E402
 from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
 from tandem.bench.random_models.artifacts import made  # noqa: E402
 from tandem.bench.random_models.shapes import BERT_BASE, TINY, XLMR_LARGE  # noqa: E402
@@ -72,7 +73,7 @@ def test_only_on_a_gpu():
     raise AssertionError
 
 def test_settings_of_the_run(request):
-    assert request.config.pluginmanager.get_plugin("tandem-bench-gpu").settings.seed == 7
+    assert request.config.pluginmanager.get_plugin("tandem-bench-gpu").task.settings.seed == 7
 """
 
 
@@ -89,7 +90,10 @@ def tests_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_test_is_a_row_of_what_it_recorded_or_why_it_failed(tests_of: Path):
     (tests_of / "test_all_kinds.py").write_text(CHECKED)
-    found = {row["check"]: row for row in checking.tested("test_all_kinds.py", replace(DRY_RUN, seed=7))}
+    found = {
+        row["check"]: row
+        for row in checking.tested("test_all_kinds.py", task("tests", "last", replace(DRY_RUN, seed=7)))
+    }
     assert found["scan against numpy"] == {
         "check": "scan against numpy", "passed": True, "tests": 3, "found": 0.25, "allowed": 0.5,
     }  # fmt: skip
@@ -119,7 +123,7 @@ def test_a_file_without_tests_that_run_says_why(tests_of: Path, words: str | Non
     name = f"test_{tests_of.parent.name}.py"  # pytest imports a name once
     if words is not None:
         (tests_of / name).write_text(words)
-    (row,) = checking.tested(name, DRY_RUN)
+    (row,) = checking.tested(name, task("tests", "last"))
     assert row["passed"] is passed
     assert error in row["error"]
 
@@ -137,7 +141,7 @@ def test_the_tests_of_kernels_and_engine_are_parts_of_the_run():
 
 
 def test_without_a_collection_that_section_says_so_and_fails_nothing():
-    (case,) = searches.collection(task("engine", "then"))
+    (case,) = cases(task("engine", "then"))
     (row,) = case.run()
     assert row["passed"] is None
     assert "--collection" in row["error"]
@@ -216,6 +220,19 @@ def test_kernels_that_cannot_be_made_cost_their_group(monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError, match="out of memory"):
         list(failed.run())
     assert [case.about["case"].split()[0] for case in kernels(task("kernels", "first"))] == ["scan"] * 3
+
+
+def test_without_the_onnx_package_those_are_missing_who_want_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contestants, "find_spec", lambda name: None)
+    small = replace(DRY_RUN, throughput_pairs=4, candidates=4, repeats=3)
+    graphs = {OURS_ONNX, PLAIN_ONNX}
+    for case in cases(task("rivals", "first", small, tmp_path)):
+        if case.about["who"] in graphs:
+            with pytest.raises(ImportError, match="the package onnx is missing"):
+                list(case.run())
+        elif case.about["who"] == OURS:
+            (row,) = case.run()
+            assert row["pairs/s"] > 0
 
 
 def test_floors_that_are_not_all_there_are_none():

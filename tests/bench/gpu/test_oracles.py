@@ -42,7 +42,7 @@ ORACLE = Device("cpu", "the oracle", 4)
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Of a dry run on the CPU, or of a GPU, where there is one."""
     run = request.config.pluginmanager.get_plugin(PLUGIN)  # of `tandem bench gpu`, which has a seed
-    seed = 0 if run is None else run.settings.seed
+    seed = 0 if run is None else run.task.settings.seed
     if request.param == "cpu":
         return replace(DRY_RUN, seed=seed)
     if (problem := cuda_driver.torch_problem()) is not None:

@@ -201,7 +201,7 @@ def test_an_error_does_not_tell_where_files_lie(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(working, "cases", cases)
     collection = tmp_path / "somebody" / "c"
-    document = run(DRY_RUN, tmp_path, collection=collection, sections=["kernels"], apart=False)
+    document = run(DRY_RUN, tmp_path, collection=collection, sections=["kernels"], command=None)
     assert document["sections"]["kernels"]["rows"][0]["error"] == "ValueError: rivals-tiny and c do not fit"
 
 
