@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,37 +19,21 @@ import numpy as np
 
 from ...engine.collection.report import Progress
 from ...engine.recall import Index, IndexPlan, build, plan
-from ...engine.recall.exact import search as exact
+from ...engine.recall.neighbour_sample import DEPTH, NeighbourSample
 from ...engine.recall.planning import TARGET_RECALL
+from ...engine.recall.tuning import recall as share_found
 from .. import roofline
 from ..document import Document, Table, document
 from ..setup import Setup
 from ..stats import shown, spread
 from ..turns import ms_of
 from ..workloads import said
-from .other_indexes import GRAPHS, RECALL_RIVALS, Floats, OtherIndex, Rows
+from .other_indexes import GRAPHS, RECALL_RIVALS, Floats, OtherIndex
 from .synthetic_vectors import spread_around
 
 MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall against exact search, seconds to build"
-DEPTH = 100
 TUNING = 128
 """Questions that indexes are tuned on, not measured on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """What indexes are built over, and the 100 nearest of each query, of those to measure and those to tune on."""
-
-    vectors: Floats
-    queries: Floats
-    truth: Rows
-    tuning: Floats
-    tuned: Rows
-
-    @classmethod
-    def of(cls, vectors: Floats, queries: Floats, tuning: Floats) -> Vectors:
-        depth = min(DEPTH, len(vectors))
-        return cls(vectors, queries, exact(vectors, queries, depth)[1], tuning, exact(vectors, tuning, depth)[1])
 
 
 def recall(
@@ -84,7 +67,8 @@ def recall(
                 continue
             setup.progress(0, None, f"{size:,} vectors")
             vectors = spread_around(engine.collection.index.vectors, size, folder, setup.seed)
-            given, measured = Vectors.of(vectors, queries, tuning), found.setdefault(str(size), {})
+            asked_of, tuned_on = (NeighbourSample.of(vectors, some) for some in (queries, tuning))
+            measured = found.setdefault(str(size), {})
             for index in ("tandem", *rivals):
                 setup.progress(0, None, f"{size:,} vectors: {index}")
                 if index in GRAPHS and size > graphs_up_to:
@@ -94,9 +78,10 @@ def recall(
                     start = time.perf_counter()
                     made = (
                         RECALL_RIVALS[index](vectors, threads) if index in RECALL_RIVALS
-                        else _ours(folder, given, threads, setup.progress)
+                        else _ours(folder, vectors, tuning, threads, setup.progress)
                     )  # fmt: skip
-                    measured[index] = _measured(made, time.perf_counter() - start, given, rates)
+                    seconds = time.perf_counter() - start
+                    measured[index] = _measured(made, seconds, asked_of, tuned_on, rates)
                 except ImportError as error:
                     absent[index] = str(error)
                 yield _document(description, found, rates, absent)
@@ -113,50 +98,52 @@ def _document(
     )  # fmt: skip
 
 
-def _ours(folder: Path, given: Vectors, threads: int, progress: Progress) -> OtherIndex:
+def _ours(folder: Path, vectors: Floats, tuning: Floats, threads: int, progress: Progress) -> OtherIndex:
     """The index that Tandem plans for so many vectors."""
-    built = build(folder, plan(*given.vectors.shape), given.tuning, threads=threads, progress=progress)
+    built = build(folder, plan(*vectors.shape), tuning, threads=threads, progress=progress)
     index = Index.open(folder, built, threads=threads)
     beside = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".faiss")
     return OtherIndex(
-        lambda query, k: index.search(query[None], k)[1][0], None, _plan(built), read=_read(built, given.vectors),
+        lambda query, k: index.search(query[None], k)[1][0], None, _plan(built), read=_read(built, vectors),
         beside=beside,
     )  # fmt: skip
 
 
-def _measured(index: OtherIndex, build_seconds: float, given: Vectors, rates: roofline.Rates) -> dict[str, Any]:
+def _measured(
+    index: OtherIndex, build_seconds: float, sample: NeighbourSample, tuning: NeighbourSample, rates: roofline.Rates
+) -> dict[str, Any]:
     settings = index.settings
     if index.widen is not None:
-        settings = f"{settings}, search breadth {_widened(index, given)}"
-    depth = given.truth.shape[1]
-    index.search(given.queries[0], depth)
-    rows: list[Rows] = []
-
-    def ask(query: Floats) -> None:
-        rows.append(index.search(query, depth))
-
-    taken = [ms_of(partial(ask, query)) for query in given.queries]
+        settings = f"{settings}, search breadth {_widened(index, tuning)}"
+    index.search(sample.queries[0], sample.truth.shape[1])
+    ms, reached = _searched(index, sample)
     return {
-        "ms": spread(taken), "recall": round(_share(rows, given.truth), 4), "build_seconds": round(build_seconds, 2),
-        "settings": settings,
+        "ms": spread(ms), "recall": round(reached, 4), "build_seconds": round(build_seconds, 2), "settings": settings,
         **({} if index.beside is None else {"bytes_beside_vectors": index.beside}),
         **({} if index.read is None else {"floor_ms": round(index.read / rates.copy * 1e3, 3)}),
     }  # fmt: skip
 
 
-def _widened(index: OtherIndex, given: Vectors) -> int:
+def _searched(index: OtherIndex, sample: NeighbourSample) -> tuple[list[float], float]:
+    """Milliseconds of each query, and the recall."""
+    found = np.full_like(sample.truth, -1)  # a graph may find fewer than are wanted
+
+    def ask(place: int) -> None:
+        rows = index.search(sample.queries[place], found.shape[1])
+        found[place, : len(rows)] = rows
+
+    ms = [ms_of(partial(ask, place)) for place in range(len(found))]
+    return ms, share_found(found, sample.truth)
+
+
+def _widened(index: OtherIndex, tuning: NeighbourSample) -> int:
     """The least of the index's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
     assert index.widen is not None
     for breadth in index.breadths:
         index.widen(breadth)
-        found = [index.search(query, given.tuned.shape[1]) for query in given.tuning]
-        if _share(found, given.tuned) >= TARGET_RECALL:
+        if _searched(index, tuning)[1] >= TARGET_RECALL:
             break
     return breadth
-
-
-def _share(found: Sequence[Any], truth: Any) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
 
 
 def _read(built: IndexPlan, vectors: Floats) -> float:
