@@ -107,7 +107,7 @@ class RunRecord:
             self.note = "an earlier file could not be read as a result, and was replaced"
             return {}
         now = self._environment
-        different = [key for key in ("gpu", "commit", "torch", "packages") if was.get(key) != now.get(key)]
+        different = [key for key in ("gpu", "commit", "packages") if was.get(key) != now.get(key)]
         if different:
             what = ", ".join(f"{key} {was.get(key)}" if key != "packages" else "other packages" for key in different)
             self.note = f"the results of an earlier run ({what}) were replaced, since they are of something else"

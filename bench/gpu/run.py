@@ -56,9 +56,7 @@ def run(
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
     environment = card()
     # The driver's name for the card; nvidia-smi's line has the driver's version too.
-    record = RunRecord(
-        base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"], **_torch()}
-    )
+    record = RunRecord(base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"]})
     if record.note is not None:
         progress(record.note)
     log, end = base.with_suffix(".log"), time.monotonic() + settings.minutes * 60
@@ -139,11 +137,3 @@ def _card(settings: Settings) -> str:
 
 def _rates(record: RunRecord, settings: Settings) -> Rates | None:
     return rates(record.sections.get("floors", {}).get("rows", []), dry=settings.dry)
-
-
-def _torch() -> dict[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        return {"torch": f"missing: {error}"}
-    return {"torch": str(torch.__version__), "cuda": torch.version.cuda}

@@ -13,7 +13,7 @@ from tandem.bench.document import plain
 from tandem.bench.gpu.record import RunRecord, passed
 from tandem.bench.gpu.targets import targets
 
-HERE = {"gpu": "H100", "commit": "abc", "torch": "2.11", "packages": {"numpy": "2"}, "cpu": "x", "cores": 1, "load": 0,
+HERE = {"gpu": "H100", "commit": "abc", "packages": {"numpy": "2"}, "cpu": "x", "cores": 1, "load": 0,
         "python": "3"}  # fmt: skip
 
 
