@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
