@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import cast
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,32 +14,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import InferenceError, TandemError
 from .access import Access
 from .auth import Auth
-from .body_limits import Bodies
 from .deadline import Deadlines
 from .errors import Failure, Kind, failure_of
-from .hot import Handler, Hot
 from .json_response import Json, failure_reply
 from .routes import ROUTERS, admin, probes
 from .service import Service
 from .settings import loopback
 
 log = logging.getLogger(__name__)
-_KINDS: dict[int, Kind] = {404: "not_found", 405: "method", 400: "validation"}
+_KINDS: dict[int, tuple[Kind, str]] = {
+    404: ("not_found", "there is no such route"),
+    405: ("method", "this route has no such method"),
+}
 
 
-def create_app(service: Service, routes: ASGIApp | None = None) -> ASGIApp:
-    """The whole server as one ASGI application; `routes` when they are there already."""
-    bodies = Bodies(routes or create_routes(service), service.settings)
-    return Access(Auth(Deadlines(bodies, service), service.settings), service)
-
-
-def create_routes(service: Service) -> Hot:
-    """The routes alone, without the layers that guard them."""
-    app = _application("Tandem")
-    app.state.service = service
+def create_app(service: Service) -> ASGIApp:
+    """The whole server as one ASGI application."""
+    routes = _application("Tandem", service)
     for router in ROUTERS:
-        app.include_router(router)
-    return Hot(app, [route for router in ROUTERS for route in router.routes], service, _HANDLERS)
+        routes.include_router(router)
+    return Access(Auth(Deadlines(routes, service), service.settings), service)
 
 
 def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
@@ -48,14 +41,14 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
 
     `stop` begins the going down.
     """
-    app = _application("Tandem: operation")
-    app.state.service = service
-    app.state.stop = stop
+    routes = _application("Tandem: operation", service)
+    routes.state.stop = stop
     for router in (probes.router, admin.router):
-        app.include_router(router)
+        routes.include_router(router)
     settings = service.settings
+    app = Deadlines(routes, service)
     open_to_all = Auth(app, settings, keyless=True, any_host=not loopback(settings.admin_host))
-    guarded = Auth(Bodies(app, settings), settings)
+    guarded = Auth(app, settings)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         inner = guarded if scope.get("path", "").startswith("/admin/") else open_to_all
@@ -64,12 +57,16 @@ def create_admin(service: Service, stop: Callable[[], None]) -> ASGIApp:
     return Access(dispatch, service)
 
 
-def _application(title: str) -> FastAPI:
-    return FastAPI(
+def _application(title: str, service: Service) -> FastAPI:
+    app = FastAPI(
         title=title, summary="Two-stage retrieval: recall, then rerank, inside a time budget.",
         docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Json,
-        exception_handlers={**cast(dict[int | type[Exception], Handler], _HANDLERS), Exception: _failure},
+        exception_handlers={
+            Failure: _failure, TandemError: _engine_error, HTTPException: _http_error, Exception: _failure,
+        },
     )  # fmt: skip
+    app.state.service = service
+    return app
 
 
 async def _failure(request: Request, failure: Exception) -> Response:
@@ -82,36 +79,15 @@ async def _engine_error(request: Request, error: Exception) -> Response:
         service.metrics.errors.inc()
         log.warning("a model failed", extra={"id": request.state.request_id})
     current = service.host.current
-    return failure_reply(failure_of(error, "" if current is None else current.facts.path), request.scope)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    """The first thing wrong with a body, named by its place; what the client sent is never repeated."""
-    first = cast(RequestValidationError, error).errors()[0]
-    parts = [str(part) for part in first["loc"] if part != "body"]
-    if first["type"] == "json_invalid":
-        failure = Failure("validation", "the body is not valid JSON")
-    elif not parts and request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        failure = Failure("unsupported", "send JSON with the header Content-Type: application/json")
-    else:
-        where = ".".join(parts) or "the body"
-        failure = Failure("validation", f"{where}: {first['msg']}", param=where)
-    return failure_reply(failure, request.scope)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    status = cast(HTTPException, error).status_code
-    messages = {404: "there is no such route", 405: "this route has no such method", 400: "the body cannot be read"}
-    kind = _KINDS.get(status, "internal")
-    failure = Failure(kind, messages.get(status, "the request was refused"), status_override=status)
-    reply = failure_reply(failure, request.scope)
-    reply.headers.update(cast(HTTPException, error).headers or {})  # Allow
+    reply = failure_reply(failure_of(error, "" if current is None else current.facts.path), request.scope)
+    # An engine that ended raises one stored error for ever: each raise would add frames that hold a body.
+    error.__traceback__ = None
     return reply
 
 
-_HANDLERS: dict[type[Exception], Handler] = {
-    Failure: _failure,
-    TandemError: _engine_error,
-    RequestValidationError: _invalid,
-    HTTPException: _http_error,
-}
+async def _http_error(request: Request, error: Exception) -> Response:
+    refused = cast(HTTPException, error)
+    kind, message = _KINDS.get(refused.status_code, ("internal", "the request was refused"))
+    reply = failure_reply(Failure(kind, message, status_override=refused.status_code), request.scope)
+    reply.headers.update(refused.headers or {})  # Allow
+    return reply

@@ -62,15 +62,15 @@ class Auth:
         origin = headers.get(b"origin")
         # A browser sends a page's requests here with the user's rights: only our own page may.
         if origin is not None and origin.decode("latin-1").partition("://")[2] != host:
-            return Failure("forbidden", "requests of other web pages are refused", close=True)
+            return Failure("forbidden", "requests of other web pages are refused")
         if not self._digests:
             # Without a key, a page could still rebind its own name to 127.0.0.1 and read the answers.
             if self._any_host or self._known(host):
                 return None
-            return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts", close=True)
+            return Failure("forbidden", "this server does not answer to this Host; see allowed_hosts")
         if self._key(headers.get(b"authorization", b"")) is not None:
             return None
-        return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY", close=True)
+        return Failure("unauthorized", "missing or wrong key; send the header Authorization: Bearer KEY")
 
     def _client(self, headers: dict[bytes, bytes], scope: Scope) -> str:
         """Whose turn a request takes at the device: its key's, without keys its address's."""

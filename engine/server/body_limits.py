@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from .errors import Failure
-from .json_response import send_failure
 from .settings import ServerSettings
 
 
@@ -17,42 +17,38 @@ class ClientGone(Exception):
 
 
 class Bodies:
-    """Reads the whole body within its limits and hands it on in one message."""
+    """The bodies of all requests that are in flight."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self._app = app
+    def __init__(self, settings: ServerSettings) -> None:
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_ms / 1e3
         self._room = settings.max_buffered_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            return await self._app(scope, receive, send)
-        taken = [0]
+    @contextmanager
+    def hold(self) -> Iterator[_Held]:
+        """Room for one body, given back at the end."""
+        held = _Held()
         try:
-            body = await self._read(scope, receive, taken)
-            await self._app(scope, replay(body), send)
-        except Failure as failure:
-            await send_failure(failure, scope, send)
+            yield held
         finally:
-            self._room += taken[0]
+            self._room += held.taken
 
-    async def _read(self, scope: Scope, receive: Receive, taken: list[int]) -> bytes:
+    async def read(self, held: _Held, scope: Scope, receive: Receive) -> bytes:
+        """The whole body; raises Failure for one that is too large, too slow or compressed, ClientGone without it."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise Failure("unsupported", "compressed requests are refused; send plain JSON", close=True)
+            raise Failure("unsupported", "compressed requests are refused; send plain JSON")
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > self._limit:
             raise self._too_large()
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._collect(receive, taken)
+                return await self._collect(held, receive)
         except TimeoutError:
-            raise Failure(
-                "body_timeout", f"the body did not come within {self._seconds:g} seconds", close=True
-            ) from None
+            why = f"the body did not come within {self._seconds:g} seconds"
+            raise Failure("body_timeout", why, close=True) from None
 
-    async def _collect(self, receive: Receive, taken: list[int]) -> bytes:
+    async def _collect(self, held: _Held, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         more = True
         while more:
@@ -60,32 +56,21 @@ class Bodies:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk = message.get("body", b"")
-            if taken[0] + len(chunk) > self._limit:
+            if held.taken + len(chunk) > self._limit:
                 raise self._too_large()
             if len(chunk) > self._room:
-                raise Failure(
-                    "overloaded", "too many bodies are held already; try again later", retry_after=1, close=True,
-                    reason="bodies",
-                )  # fmt: skip
-            taken[0] += len(chunk)
+                full = "too many bodies are held already; try again later"
+                raise Failure("overloaded", full, retry_after=1, reason="bodies")
+            held.taken += len(chunk)
             self._room -= len(chunk)
             chunks.append(chunk)
             more = message.get("more_body", False)
         return b"".join(chunks)
 
     def _too_large(self) -> Failure:
-        return Failure("too_large", f"the body exceeds {self._limit} bytes; send fewer texts at once", close=True)
+        return Failure("too_large", f"the body exceeds {self._limit} bytes; send fewer texts at once")
 
 
-def replay(body: bytes) -> Receive:
-    """What gives a whole body in one message, and then waits."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Message:
-        if messages:
-            return messages.pop()
-        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        await never  # the deadline layer watches for the client's going
-        raise ClientGone
-
-    return receive
+class _Held:
+    taken = 0
+    """Bytes."""

@@ -1,53 +1,58 @@
-"""How long a request may take, and who still waits for it: late, abandoned and aborted work is cancelled."""
+"""One request from its head to its answer: its body, how long it may take, and whether anybody still waits for it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .body_limits import ClientGone
+from .body_limits import Bodies, ClientGone
 from .errors import Failure
+from .in_flight import InFlight
 from .json_response import send_failure
-from .plain import LEAVING
-from .request_task import InFlight
 from .service import Service
 
-HEADER = "x-request-timeout-ms"
+TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 class Deadlines:
-    """Cancels a request past its deadline, which gets 504, at the end of a drain, 503, and when its client has left."""
+    """Reads a request's body and lets the routes answer it.
+
+    A request past its deadline is cancelled and gets 504, at the end of a drain 503; one whose client has left is
+    cancelled too.
+    """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._bodies = Bodies(service.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             return await self._app(scope, receive, send)
         try:
-            seconds = self._seconds(scope)
+            await self._serve(scope, receive, send)
         except Failure as failure:
-            return await send_failure(failure, scope, send)
-        loop = asyncio.get_running_loop()
+            await send_failure(failure, scope, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seconds = self._seconds(scope)
+        loop, request, started = asyncio.get_running_loop(), InFlight(), False
         scope["state"]["deadline"] = loop.time() + seconds
-        relay, started = _Relay(receive), False
 
         async def noting(message: Message) -> None:
             nonlocal started
             await send(message)  # it waits, and may be cancelled, only before it writes
             started = True
 
-        request = InFlight()
-        self._service.in_flight.add(request)
         alarm = loop.call_later(seconds, request.end, "late")
-        forget = _watch(scope, relay, request)
+        self._service.in_flight.add(request)
         try:
-            return await self._app(scope, relay.receive, noting)
+            with self._bodies.hold() as held:
+                body = await self._bodies.read(held, scope, receive)
+                await self._answer(request, scope, receive, body, noting)
+            return
         except asyncio.CancelledError:
             if not request.settle():
                 raise
@@ -55,17 +60,26 @@ class Deadlines:
             request.done.set_result(None)
             self._service.in_flight.discard(request)
             alarm.cancel()
-            forget()
         if request.ending == "gone":
             raise ClientGone
         if not started:
-            aborted = Failure("unavailable", "the server is going down", retry_after=5, close=True)
-            late = request.ending == "late"
-            await send_failure(_late(seconds, close=not relay.is_through) if late else aborted, scope, send)
+            raise _late(seconds) if request.ending == "late" else _aborted()
+
+    async def _answer(self, request: InFlight, scope: Scope, receive: Receive, body: bytes, send: Send) -> None:
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            request.end("gone")
+
+        watcher = asyncio.ensure_future(watch())
+        try:
+            await self._app(scope, _replay(body), send)
+        finally:
+            watcher.cancel()
 
     def _seconds(self, scope: Scope) -> float:
         limit = self._service.settings.timeout_ms / 1e3
-        asked = milliseconds(scope, HEADER)
+        asked = milliseconds(scope, TIMEOUT_HEADER)
         return limit if asked is None else min(asked / 1e3, limit)
 
 
@@ -79,48 +93,25 @@ def milliseconds(scope: Scope, header: str) -> float | None:
     except ValueError:
         asked = math.nan
     if not 0 < asked < math.inf:
-        raise Failure("validation", f"{header} must be a positive number of milliseconds", param=header, close=True)
+        raise Failure("validation", f"{header} must be a positive number of milliseconds", param=header)
     return asked
 
 
-def _watch(scope: Scope, relay: _Relay, request: InFlight) -> Callable[[], object]:
-    """End `request` when its client leaves; the function returned stops the watching.
+def _replay(body: bytes) -> Receive:
+    """What gives a whole body in one message, and then waits."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    A server delivers `http.disconnect` only to somebody who awaits `receive`, which takes a task; ours tells at once
-    while it reads, and it reads unless more than 64 KiB of further requests wait behind this one.
-    """
-    if (tell := scope.get("extensions", {}).get(LEAVING)) is not None:
-        tell(partial(request.end, "gone"))
-        return lambda: tell(None)
-    watcher = asyncio.ensure_future(relay.watch())
-    watcher.add_done_callback(lambda done: None if done.cancelled() else request.end("gone"))
-    return watcher.cancel
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.get_running_loop().create_future()  # `watch` hears of the client's going
+        return messages.pop()
+
+    return receive
 
 
-class _Relay:
-    """Passes a request's messages on; once the body is through, `watch` alone reads, until the client leaves."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._through = asyncio.Event()
-
-    @property
-    def is_through(self) -> bool:
-        """Whether the whole body has come."""
-        return self._through.is_set()
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if not message.get("more_body", False):
-            self._through.set()
-        return message
-
-    async def watch(self) -> None:
-        await self._through.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+def _late(seconds: float) -> Failure:
+    return Failure("deadline", f"the request was not done within its {seconds * 1e3:.0f} ms; send less or allow more")
 
 
-def _late(seconds: float, *, close: bool) -> Failure:
-    why = f"the request was not done within its {seconds * 1e3:.0f} ms; send less or allow more"
-    return Failure("deadline", why, close=close)
+def _aborted() -> Failure:
+    return Failure("unavailable", "the server is going down", retry_after=5, close=True)

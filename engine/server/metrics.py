@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..result import DegradedCode, Timings
 from .model_info import Facts
-from .tallies import LabelledCounts, Observed
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -28,9 +27,15 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = LabelledCounts(registry, "tandem_requests", "Answers by route and status", ("route", "status"))
-        self.seconds = Observed(registry, "tandem_request_seconds", "Headers to answer", _SECONDS, "route")
-        self.stages = Observed(registry, "tandem_stage_seconds", "Time of each stage", _SECONDS, "stage")
+        self.requests = Counter(
+            "tandem_requests", "Answers by route and status", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "tandem_request_seconds", "Headers to answer", ("route",), buckets=_SECONDS, registry=registry
+        )
+        self.stages = Histogram(
+            "tandem_stage_seconds", "Time of each stage", ("stage",), buckets=_SECONDS, registry=registry
+        )
         self.degraded = Counter("tandem_degraded", "Searches not reranked as asked for", ("reason",), registry=registry)
         self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
         self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
@@ -45,12 +50,13 @@ class Metrics:
         self._tei(registry)
 
     def _tei(self, registry: CollectorRegistry) -> None:
-        def histogram(name: str, what: str, bounds: tuple[float, ...] = _SECONDS) -> Observed:
-            return Observed(registry, name, what, bounds)
+        def histogram(name: str, what: str, bounds: Sequence[float] = _SECONDS) -> Histogram:
+            return Histogram(name, what, buckets=bounds, registry=registry)
 
-        self.te_count = LabelledCounts(registry, "te_request_count", "Requests", ("method",), bare=True)
-        self.te_success = LabelledCounts(registry, "te_request_success", "Answered requests", ("method",), bare=True)
-        self.te_failure = LabelledCounts(registry, "te_request_failure", "Failed requests", ("err",), bare=True)
+        # Gauges, since the library appends `_total` to a counter's name.
+        self.te_count = Gauge("te_request_count", "Requests", ("method",), registry=registry)
+        self.te_success = Gauge("te_request_success", "Answered requests", ("method",), registry=registry)
+        self.te_failure = Gauge("te_request_failure", "Failed requests", ("err",), registry=registry)
         self.te_duration = histogram("te_request_duration", "Seconds of a request")
         self.te_tokenization = histogram("te_request_tokenization_duration", "Seconds of tokenising")
         self.te_queue = histogram("te_request_queue_duration", "Seconds of waiting")
@@ -88,7 +94,7 @@ class Metrics:
         """A request of the models was answered."""
         for stage in STAGES:
             if value := getattr(timings, stage):
-                self.stages.observe(value / 1e3, stage)
+                self.stages.labels(stage).observe(value / 1e3)
         self.te_tokenization.observe(timings.tokenize / 1e3)
         self.te_queue.observe(timings.queue / 1e3)
         self.te_inference.observe((timings.encode + timings.recall + timings.rerank) / 1e3)
@@ -99,17 +105,17 @@ class Metrics:
         self, route: str, status: int, seconds: float, *, single: bool = False, kind: str | None = None
     ) -> None:
         """A request ended, however: `single` for one text instead of a list, `kind` of the failure if it is one."""
-        self.requests.add(route, str(status))
-        self.seconds.observe(seconds, route)
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
         if route not in _TEI_COUNTED:
             return
         method = "single" if single else "batch"
-        self.te_count.add(method)
+        self.te_count.labels(method).inc()
         if status < 400:
-            self.te_success.add(method)
+            self.te_success.labels(method).inc()
             self.te_duration.observe(seconds)
         else:
-            self.te_failure.add(_TEI_ERRORS.get(kind or "", kind or "disconnected"))
+            self.te_failure.labels(_TEI_ERRORS.get(kind or "", kind or "disconnected")).inc()
 
     def text(self) -> bytes:
         """The exposition."""

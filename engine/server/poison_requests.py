@@ -1,7 +1,7 @@
-"""Requests that seem to end workers: run alone to be sure, then not run at all.
+"""Requests that end workers: refused for a while, so that the others are served.
 
-A request that lost two workers may be to blame, or may have been beside the one that is. When it comes again it runs
-while no other suspect does; if that ends a third worker it is refused, for ten minutes. Text is kept as a keyed hash.
+What lost its worker is tried once more while no other such request is: that a second one ends is its own fault, unless
+somebody ended it from outside. So it takes two such faults with no answer between. Text is kept as a keyed hash.
 """
 
 from __future__ import annotations
@@ -10,54 +10,44 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
 from . import codec
 from .rpc_calls import Call
 
+STRIKES = 2
 REMEMBERED = 1024
 # Seconds after which a request is tried again: an operator or the kernel may have ended the worker.
 TERM = 600.0
 
 
-class Suspects:
+class PoisonRequests:
     """Belongs to the event loop. Costs nothing while nobody is suspected."""
 
     def __init__(self) -> None:
         self.alone = asyncio.Lock()
-        """Held while a suspect runs."""
+        """Held while a request that lost a worker is tried again."""
         self._secret = secrets.token_bytes(32)
-        self._suspected: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
+        self._strikes: dict[bytes, tuple[int, float]] = {}
 
-    def suspect(self, call: Call[Any]) -> None:
-        """It lost two workers."""
-        self._remember(self._key(call), convicted=False)
+    def refuses(self, call: Call[Any]) -> bool:
+        """Whether it is known to end workers."""
+        strikes, until = self._strikes.get(self._key(call), (0, 0.0)) if self._strikes else (0, 0.0)
+        return strikes >= STRIKES and time.monotonic() < until
 
-    def convict(self, call: Call[Any]) -> None:
-        """It ended a worker on its own."""
-        self._remember(self._key(call), convicted=True)
+    def strike(self, call: Call[Any]) -> bool:
+        """It ended a worker on its own; whether it is refused from now on."""
+        strikes, _ = self._strikes.pop(key := self._key(call), (0, 0.0))
+        self._strikes[key] = strikes + 1, time.monotonic() + TERM
+        if len(self._strikes) > REMEMBERED:
+            del self._strikes[next(iter(self._strikes))]
+        return strikes + 1 >= STRIKES
 
     def clear(self, call: Call[Any]) -> None:
         """It was answered."""
-        self._suspected.pop(self._key(call), None)
-
-    def verdict(self, call: Call[Any]) -> bool | None:
-        """None: not suspected; False: suspected; True: convicted."""
-        if not self._suspected:
-            return None
-        convicted, until = self._suspected.get(key := self._key(call), (None, 0.0))
-        if convicted is not None and time.monotonic() > until:
-            del self._suspected[key]
-            return None
-        return convicted
-
-    def _remember(self, key: bytes, *, convicted: bool) -> None:
-        self._suspected[key] = convicted, time.monotonic() + TERM
-        self._suspected.move_to_end(key)
-        while len(self._suspected) > REMEMBERED:
-            self._suspected.popitem(last=False)
+        if self._strikes:
+            self._strikes.pop(self._key(call), None)
 
     def _key(self, call: Call[Any]) -> bytes:
         return hashlib.blake2b(codec.call_frame(0, replace(call, client="")), key=self._secret).digest()

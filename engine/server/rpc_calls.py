@@ -1,16 +1,23 @@
-"""What is asked of an engine, as plain values: the same calls in this process and over a worker's socket."""
+"""What is asked of an engine, as plain values: the same calls in this process and over a worker's socket.
+
+A call is declared once: its fields are what a frame holds of it, `answer` the type of what comes back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import numpy as np
+from pydantic import TypeAdapter
 
 from ..config import SearchSettings
 from ..engine import Engine
 from ..models.encoder import TextKind
-from ..result import Embedded, RerankResult
+from ..result import Embedded, RerankResult, Timings
 from ..text.tokens import Truncate
 from .search_response import SearchResponse, found
 
@@ -22,10 +29,34 @@ class Call(Generic[Answer]):
     """Something that an engine does; `client` is whose turn it takes at the device."""
 
     client: str
+    answer: ClassVar[Any]
 
     async def run(self, engine: Engine) -> Answer:
         """Do it."""
         raise NotImplementedError
+
+    def pack(self, answer: Any) -> tuple[Any, bytes]:
+        """An answer as a frame holds it: what orjson writes, and bytes behind it."""
+        return answer, b""
+
+    def unpack(self, document: Any, blob: bytes) -> Answer:
+        """The answer that was packed; raises pydantic's ValidationError for what is none."""
+        return cast(Answer, _made(self.answer, document))
+
+
+def _made(declared: Any, plain: Any) -> Any:
+    return _shape(declared).validate_python(plain)
+
+
+@cache
+def _shape(declared: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(declared)
+
+
+def call_named(name: str, arguments: dict[str, Any]) -> Call[Any]:
+    """The call of a class's name; raises KeyError for none of ours, pydantic's ValidationError for wrong arguments."""
+    kinds = {kind.__name__: kind for kind in Call.__subclasses__()}
+    return cast("Call[Any]", _made(kinds[name], arguments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +66,17 @@ class SearchCall(Call[SearchResponse]):
     query: str
     settings: SearchSettings
     return_text: bool = True
+    answer: ClassVar[Any] = SearchResponse
 
     async def run(self, engine: Engine) -> SearchResponse:
         result = await engine.asearch(self.query, self.settings, client=self.client)
         return found(result, return_text=self.return_text)
+
+    def pack(self, answer: SearchResponse) -> tuple[Any, bytes]:
+        return {"body": "", "timings": answer.timings, "degraded_code": answer.degraded_code}, answer.body
+
+    def unpack(self, document: Any, blob: bytes) -> SearchResponse:
+        return replace(cast(SearchResponse, _made(SearchResponse, document)), body=blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +89,19 @@ class Rerank(Call[RerankResult]):
     truncate: Truncate = "right"
     passage_tokens: int | None = None
     budget_ms: float | None = None
+    answer: ClassVar[Any] = RerankResult
 
     async def run(self, engine: Engine) -> RerankResult:
         return await engine.arerank(
             self.query, self.texts, ids=self.ids, truncate=self.truncate, passage_tokens=self.passage_tokens,
             budget_ms=self.budget_ms, client=self.client,
         )  # fmt: skip
+
+    def pack(self, answer: RerankResult) -> tuple[Any, bytes]:
+        """Without the texts that the caller gave."""
+        if self.texts is None:
+            return answer, b""
+        return replace(answer, passages=[replace(passage, text=None) for passage in answer.passages]), b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +111,19 @@ class Embed(Call[Embedded]):
     texts: Sequence[str]
     kind: TextKind | None = None
     truncate: Truncate = "right"
+    answer: ClassVar[Any] = Embedded
 
     async def run(self, engine: Engine) -> Embedded:
         return await engine.aembed(self.texts, self.kind, truncate=self.truncate, client=self.client)
+
+    def pack(self, answer: Embedded) -> tuple[Any, bytes]:
+        """Vectors as bytes: float32, row by row."""
+        told = {name: getattr(answer, name) for name in ("tokens", "truncated", "timings")}
+        return {**told, "shape": answer.vectors.shape}, answer.vectors.astype("<f4").tobytes()
+
+    def unpack(self, document: Any, blob: bytes) -> Embedded:
+        vectors = np.frombuffer(blob, dtype="<f4").reshape(document.pop("shape"))
+        return Embedded(vectors=vectors, **{**document, "timings": Timings(**document["timings"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +133,7 @@ class Tokenize(Call[list[list[dict[str, Any]]]]):
     texts: Sequence[str]
     kind: TextKind | None = None
     special: bool = True
+    answer: ClassVar[Any] = list[list[dict[str, Any]]]
 
     async def run(self, engine: Engine) -> list[list[dict[str, Any]]]:
         return await asyncio.to_thread(self._tokens, engine)
@@ -104,6 +160,7 @@ class Decode(Call[list[str]]):
 
     rows: Sequence[Sequence[int]]
     skip_special: bool = True
+    answer: ClassVar[Any] = list[str]
 
     async def run(self, engine: Engine) -> list[str]:
         decode = engine.encoder.tokenizer.decode

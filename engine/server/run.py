@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-import socket
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from ..collection import Pointer
 from ..engine import Engine
-from ..errors import InputError
 from . import telemetry
 from .app import create_admin, create_app
 from .backend import Backend, Local
 from .fd_limit import make_room
+from .listener import Listener, bind
 from .metrics import Metrics
-from .protocol import Config
 from .service import Service
 from .settings import ServerSettings
 from .supervisor import Host
@@ -45,7 +40,7 @@ class Serving:
         self._metrics = Metrics()
         host = Host(collection, self._open, self._metrics, close_after=settings.timeout_ms / 1e3)
         self.service = Service(settings, host=host)
-        self._servers: list[uvicorn.Server] = []
+        self._listeners: list[Listener] = []
         self._going: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -53,19 +48,18 @@ class Serving:
         settings, host = self._settings, self.service.host
         if settings.trace_endpoint is not None:
             telemetry.export_to(settings.trace_endpoint)
-        sockets = [_listen(settings.host, settings.port)]
+        sockets = [bind(settings.host, settings.port)]
         applications = [create_app(self.service)]
         if settings.admin_port is not None:
-            sockets.append(_listen(settings.admin_host, settings.admin_port))
+            sockets.append(bind(settings.admin_host, settings.admin_port))
             applications.append(create_admin(self.service, partial(self.stop, settings.drain_delay_ms / 1e3)))
-        connections = make_room(settings.max_connections * len(sockets)) // len(sockets)
-        told = (settings, self._metrics.refused, max(1, connections))
-        self._servers = [_Server(Config(application, *told)) for application in applications]
-        self._catch_signals()
-        listening = [
-            asyncio.create_task(server.serve(sockets=[bound]))
-            for server, bound in zip(self._servers, sockets, strict=True)
+        most = make_room(settings.max_connections * len(sockets)) // len(sockets)
+        self._listeners = [
+            Listener(application, settings, bound, self._metrics.refused, max(1, most))
+            for application, bound in zip(applications, sockets, strict=True)
         ]
+        self._catch_signals()
+        listening = [asyncio.create_task(listener.run()) for listener in self._listeners]
         address, port = sockets[0].getsockname()[:2]
         log.info("listening", extra={"host": address, "port": port, "keys": len(settings.bearer_keys())})
         watching: asyncio.Task[None] | None = None
@@ -81,8 +75,8 @@ class Serving:
         finally:
             if watching is not None:
                 watching.cancel()
-            for server in self._servers:
-                server.should_exit = True
+            for listener in self._listeners:
+                listener.stop()
             await asyncio.gather(*listening, return_exceptions=True)
             await host.close()
         log.info("stopped")
@@ -104,9 +98,8 @@ class Serving:
         """Go down gracefully, taking requests for `delay` more seconds; called again, at once."""
         if self._going is not None:
             log.warning("stopping at once")
-            for server in self._servers:
-                server.force_exit = True
-                server.should_exit = True
+            for listener in self._listeners:
+                listener.stop(at_once=True)
             self.service.abort()
             return
         self._going = asyncio.ensure_future(self._drain(delay))
@@ -124,27 +117,5 @@ class Serving:
         if service.in_flight:
             log.warning("ending requests in flight", extra={"in_flight": len(service.in_flight)})
             service.abort()
-        for server in self._servers:
-            server.should_exit = True
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: without it an answer's body waits 40 ms for
-    # the acknowledgement of its headers.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host.strip("[]"), port))
-    except OSError as error:
-        bound.close()
-        raise InputError(f"cannot listen on {host}:{port} ({error.strerror}); choose another port or host") from error
-    return bound
+        for listener in self._listeners:
+            listener.stop()

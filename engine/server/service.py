@@ -22,9 +22,9 @@ from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
 from .errors import Failure
+from .in_flight import InFlight
 from .metrics import Metrics
 from .model_info import Facts, ModelFacts
-from .request_task import InFlight
 from .rpc_calls import Call, Embed, Rerank, SearchCall
 from .search_response import SearchResponse
 from .settings import ServerSettings
@@ -156,7 +156,7 @@ class Service:
         """What a rerank will cost, and the call; raises Failure for what is too much or too long."""
         reranker = needed_reranker(lease.facts)
         count = len(texts if texts is not None else ids or ())
-        self._check_count(count, self.settings.max_documents, "documents")
+        self.check_count(count, self.settings.max_documents, "documents")
         self._check_characters([query], "the query")
         if texts is not None:
             self._check_characters(texts, "document")
@@ -192,7 +192,7 @@ class Service:
     ) -> Embedded:
         """One admitted embedding request, whole or not at all."""
         encoder = lease.facts.encoder
-        self._check_count(len(texts), self.settings.max_inputs, "inputs")
+        self.check_count(len(texts), self.settings.max_inputs, "inputs")
         self._check_characters(texts, "input")
         estimated = lengths_of(_characters(texts), 2, encoder.max_length)
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining, client):
@@ -204,10 +204,16 @@ class Service:
 
     def check_inputs(self, texts: Sequence[str], limit: int) -> None:
         """Raises Failure for too many `texts`, or for one of more than `limit` characters."""
-        self._check_count(len(texts), self.settings.max_inputs, "inputs")
+        self.check_count(len(texts), self.settings.max_inputs, "inputs")
         self._check_characters(texts, "input", limit)
 
-    def _check_count(self, count: int, limit: int, what: str) -> None:
+    def check_queries(self, queries: Sequence[str]) -> None:
+        """Raises Failure for too many of them, or one that is too long."""
+        self.check_count(len(queries), self.settings.max_queries, "queries")
+        self._check_characters(queries, "query")
+
+    def check_count(self, count: int, limit: int, what: str) -> None:
+        """Raises Failure for more than `limit`."""
         if count > limit:
             raise Failure("validation", f"{count} {what} exceed the limit of {limit}; split the request", param=what)
 

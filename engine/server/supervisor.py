@@ -20,19 +20,25 @@ from ..collection import Pointer, read_pointer
 from ..config import SearchSettings
 from ..errors import TandemError
 from ..platform.device_wide import release_unused
+from .aside import aside
 from .backend import Backend, WorkerFault, WorkerLost
 from .errors import Failure
 from .metrics import Metrics
 from .model_info import Facts, Load
-from .poison_requests import Suspects
+from .poison_requests import PoisonRequests
 from .rpc_calls import Call, SearchCall
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Opener = Callable[[Pointer | None], Awaitable[Backend]]
-# Seconds before each further try to open a worker; one that lived for HEALTHY seconds starts the row anew.
-BACK_OFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# Seconds before a worker that ended is started again, by how many ended before it; one that lived for HEALTHY seconds
+# starts the row anew. Whatever ends them, it is served again within seconds once it stops.
+BACK_OFF = (0.0, 0.5, 1.0, 2.0)
 HEALTHY = 60.0
+# The same by how often starting it has failed in a row: opening costs a core for a second or two each time.
+FAILED = (1.0, 2.0, 4.0, 8.0, 15.0)
+# Seconds that a request whose worker ended waits for the next one, of which most open in one or two.
+PATIENCE = 5.0
 # A new version answers this before anybody else asks it: pages are read, and what does not work is found.
 PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=None))
 
@@ -55,42 +61,34 @@ class Lease:
 
         Raises what the engine raises, Failure `unavailable`, or Failure `model` for a call that ends workers.
         """
-        suspects = self._host.suspects
-        verdict = suspects.verdict(call)
-        if verdict is None:
-            return await self._run(call, remaining)
-        if verdict:
+        poison = self._host.poison
+        if poison.refuses(call):
             raise _deadly()
-        async with suspects.alone:
-            backend = self.backend
-            if backend.ended.is_set():  # under the suspect before: what never ran is not to blame
-                backend = await self._move_on(backend, remaining)
-            try:
-                answer = await backend.run(call)
-            except WorkerLost:
-                suspects.convict(call)
-                log.error("a request ends every worker; it is refused from now on", extra={"call": type(call).__name__})
-                raise _deadly() from None
-        suspects.clear(call)
-        return answer
-
-    async def _run(self, call: Call[Answer], remaining: float) -> Answer:
-        first = self.backend
         try:
-            return await first.run(call)
+            answer = await self.backend.run(call)
         except WorkerLost:
             self._host.metrics.retried.inc()
-        second = await self._move_on(first, remaining)
+            await self._move_on(remaining)
+            async with poison.alone:
+                answer = await self._again(call, remaining)
+        poison.clear(call)
+        return answer
+
+    async def _again(self, call: Call[Answer], remaining: float) -> Answer:
+        backend = await self._move_on(remaining)  # the call before may have ended that one
         try:
-            return await second.run(call)
+            return await backend.run(call)
         except WorkerLost:
-            self._host.suspects.suspect(call)
+            if self._host.poison.strike(call):
+                log.error("a request ends every worker; it is refused for now", extra={"call": type(call).__name__})
+                raise _deadly() from None
             raise unavailable("the worker ended twice under this request") from None
 
-    async def _move_on(self, lost: Backend, remaining: float) -> Backend:
-        """The backend after the `lost` one: a request's calls run side by side, and the first moves them all."""
+    async def _move_on(self, remaining: float) -> Backend:
+        """A backend that lives: a request's calls run side by side, and the first moves them all."""
         async with self._moving:
-            if self.backend is lost:
+            lost = self.backend
+            if lost.ended.is_set():
                 successor = await self._host.next_backend(remaining)
                 self._host.hold(successor)
                 self._host.release(lost)
@@ -107,9 +105,9 @@ class Host:
         `close_after`: seconds that leases on a replaced backend may last.
         """
         self.metrics = metrics
-        self.suspects = Suspects()
+        self.poison = PoisonRequests()
         self.restarts = 0
-        self._step = 0
+        self._deaths = 0
         self._collection = collection
         self._opener = opener
         self._close_after = close_after
@@ -129,7 +127,7 @@ class Host:
     async def open(self) -> Facts:
         """Open the current version, and from now on replace its backend when it ends; raises what opening raises."""
         assert self._opener is not None
-        pointer = None if self._collection is None else read_pointer(self._collection)
+        pointer = None if self._collection is None else await aside(read_pointer, self._collection)
         backend = await self._opener(pointer)
         self._pointer = pointer
         self._supervise(backend)
@@ -179,9 +177,9 @@ class Host:
             del self._leases[id(backend)]
 
     async def next_backend(self, remaining: float) -> Backend:
-        """The backend once there is one that lives; raises Failure `unavailable` after `remaining` seconds."""
+        """The one that lives, once there is one; raises Failure `unavailable` after `remaining` seconds at most."""
         try:
-            async with asyncio.timeout(max(0.0, remaining)), self._changed:
+            async with asyncio.timeout(max(0.0, min(remaining, PATIENCE))), self._changed:
                 await self._changed.wait_for(lambda: self._current is not None and not self._current.ended.is_set())
         except TimeoutError:
             raise unavailable("the worker is being started again") from None
@@ -204,7 +202,7 @@ class Host:
         assert self._collection is not None
         async with self._swapping:
             try:
-                pointer = read_pointer(self._collection)
+                pointer = await aside(read_pointer, self._collection)
             except TandemError as error:
                 self._refuse(str(error), str(error))
                 return False
@@ -271,22 +269,23 @@ class Host:
         self.metrics.restarts.inc()
         log.error("the worker ended", extra={"reason": backend.reason, "version": backend.facts.version})
         await backend.close()
-        if asyncio.get_running_loop().time() - started > HEALTHY:
-            self._step = 0
+        lived = asyncio.get_running_loop().time() - started
+        self._deaths = 1 if lived > HEALTHY else self._deaths + 1
         await self._reopen()
 
     async def _reopen(self) -> None:
         """Try until a worker is open: the version that was served, or after a failure the current one."""
         assert self._opener is not None
-        pointer = self._pointer
+        pointer, failures = self._pointer, 0
+        await asyncio.sleep(BACK_OFF[min(self._deaths, len(BACK_OFF)) - 1])
         while not self._closing:
-            await asyncio.sleep(BACK_OFF[min(self._step, len(BACK_OFF) - 1)])
-            self._step += 1
             try:
                 backend = await self._opener(pointer)
             except TandemError as error:
                 log.error("the worker could not be started", extra={"error": str(error)})
                 pointer = None if pointer == self._pointer else self._pointer
+                await asyncio.sleep(FAILED[min(failures, len(FAILED) - 1)])
+                failures += 1
                 continue
             if self._current is None:
                 self._supervise(backend)

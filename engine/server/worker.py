@@ -29,8 +29,8 @@ BEAT_SECONDS = 0.2
 
 
 class _Worker:
-    def __init__(self, frames: codec.Frames, engine: Engine) -> None:
-        self._frames = frames
+    def __init__(self, writer: asyncio.StreamWriter, engine: Engine) -> None:
+        self._writer = writer
         self._engine = engine
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._batches: list[tuple[int, int]] = []
@@ -39,25 +39,28 @@ class _Worker:
     def _batch(self, sequences: int, tokens: int) -> None:
         self._batches.append((sequences, tokens))
 
-    def take(self, document: codec.Document, _: bytes) -> None:
-        """Begin a call, or end one that nobody waits for any more."""
-        if "cancel" in document:
-            if (task := self._tasks.pop(document["cancel"], None)) is not None:
-                task.cancel()
-        else:
-            number: int = document["id"]
-            self._tasks[number] = asyncio.create_task(self._answer(number, document))
+    async def serve(self, calls: asyncio.Queue[codec.Document]) -> None:
+        """Begin each call, or end one that nobody waits for any more."""
+        while True:
+            document = await calls.get()
+            if "cancel" in document:
+                if (task := self._tasks.pop(document["cancel"], None)) is not None:
+                    task.cancel()
+            else:
+                number: int = document["id"]
+                self._tasks[number] = asyncio.create_task(self._answer(number, document))
 
     async def _answer(self, number: int, document: codec.Document) -> None:
         try:
-            data = codec.answer_frame(number, await codec.call_of(document).run(self._engine))
+            call = codec.call_of(document)
+            data = codec.answer_frame(number, call, await call.run(self._engine))
         except Exception as error:  # whatever it is, it belongs to this call, and its caller must hear of it
             if not isinstance(error, TandemError):
                 log.error("unexpected error", extra={"error": where(error)})
             data = codec.error_frame(number, error)
         finally:
             self._tasks.pop(number, None)
-        self._frames.write(data)
+        self._writer.write(data)
 
     async def beat(self) -> None:
         """Say what waits, how long the micro-batch that runs has been running, and what was learnt of the costs."""
@@ -67,10 +70,10 @@ class _Worker:
                 # What a broken device answers may be wrong, and only another process gets a sound one.
                 log.error("the device is broken: this worker ends", extra={"error": str(batcher.broken)})
                 os._exit(1)
-            if not self._frames.unsent:  # a parent that does not read is not told more and more
+            if not self._writer.transport.get_write_buffer_size():  # one that does not read is not told more and more
                 batches, self._batches = self._batches, []
                 busy = batcher.busy_since
-                self._frames.write(codec.frame({
+                self._writer.write(codec.frame({
                     "beat": {
                         "jobs": batcher.waiting_jobs,
                         "tokens": batcher.waiting_tokens,
@@ -83,22 +86,32 @@ class _Worker:
 
 
 async def _run(bound: socket.socket) -> None:
-    order: asyncio.Future[codec.Document] = asyncio.get_running_loop().create_future()
-    # When the parent is gone nothing is left to save; the device thread may be deep in a library that never returns.
-    frames = codec.Frames(lambda document, _: order.set_result(document), lambda: os._exit(0))
-    await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=bound)
+    reader, writer = await asyncio.open_unix_connection(sock=bound)
+    order = await codec.read_frame(reader)
+    if order is None:
+        return
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, order[0]))
+    # From now on the parent's going ends this process, whatever it does: nothing is left to save, and a thread may be
+    # deep in a library that never returns.
+    calls: asyncio.Queue[codec.Document] = asyncio.Queue()
+    listening = asyncio.create_task(_listen(reader, calls))
     try:
-        engine = await asyncio.to_thread(_open, await order)
+        engine = await opening
     except Exception as error:
         if not isinstance(error, TandemError):
             log.error("the engine cannot be opened", extra={"error": where(error)})
-        frames.write(codec.error_frame(0, error))
-    else:
-        worker = _Worker(frames, engine)
-        frames.on_frame = worker.take
-        frames.write(codec.frame({"id": 0, "answer": facts_of(engine)}))
-        await worker.beat()
-    await asyncio.get_running_loop().create_future()  # the parent closes the socket, which ends this process
+        writer.write(codec.error_frame(0, error))
+        await listening
+        return
+    worker = _Worker(writer, engine)
+    writer.write(codec.frame({"id": 0, "answer": facts_of(engine)}))
+    await asyncio.gather(worker.beat(), worker.serve(calls))
+
+
+async def _listen(reader: asyncio.StreamReader, calls: asyncio.Queue[codec.Document]) -> None:
+    while (found := await codec.read_frame(reader)) is not None:
+        calls.put_nowait(found[0])
+    os._exit(0)
 
 
 def _open(order: codec.Document) -> Engine:

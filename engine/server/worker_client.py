@@ -13,6 +13,8 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from ..collection import Pointer
 from ..errors import EngineError
 from . import codec
@@ -27,6 +29,7 @@ Answer = TypeVar("Answer")
 # How often the watchdog looks.
 LOOK_SECONDS = 0.25
 WORKER = (sys.executable, "-m", "tandem.engine.server.worker")
+_FACTS = TypeAdapter(Facts)
 
 
 class Remote:
@@ -34,14 +37,20 @@ class Remote:
 
     facts: Facts
 
-    def __init__(self, process: asyncio.subprocess.Process, on_batch: OnBatch | None) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        on_batch: OnBatch | None,
+    ) -> None:
         self.ended = asyncio.Event()
         self.reason = ""
         self.load = Load()
         self.process = process
+        self._reader = reader
+        self._writer = writer
         self._on_batch = on_batch
-        self._frames = codec.Frames(self._heard_first, self._hung_up)
-        self._first: asyncio.Future[codec.Document | None] = asyncio.get_running_loop().create_future()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Call[Any], asyncio.Future[Any]]] = {}
         self._heard = time.monotonic()
@@ -73,8 +82,7 @@ class Remote:
             except OSError as error:
                 ours.close()
                 raise EngineError(f"a worker process cannot be started ({error.strerror}); see ulimit -u") from error
-        remote = cls(process, on_batch)
-        await asyncio.get_running_loop().create_unix_connection(lambda: remote._frames, sock=ours)
+        remote = cls(process, *await asyncio.open_unix_connection(sock=ours), on_batch)
         try:
             async with asyncio.timeout(settings.open_timeout_ms / 1e3):
                 remote.facts = await remote._opened(collection, version, settings)
@@ -85,7 +93,9 @@ class Remote:
         finally:
             if not hasattr(remote, "facts"):
                 await remote.close()
-        remote._spawn(remote._watch(settings.watchdog_ms / 1e3))
+        remote._heard = time.monotonic()
+        for work in (remote._listen(), remote._watch(settings.watchdog_ms / 1e3)):
+            remote._spawn(work)
         return remote
 
     async def run(self, call: Call[Answer]) -> Answer:
@@ -96,10 +106,10 @@ class Remote:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (call, future)
         try:
-            self._frames.write(codec.call_frame(number, call))
+            self._writer.write(codec.call_frame(number, call))
             return await future
         except asyncio.CancelledError:
-            self._frames.write(codec.frame({"cancel": number}))
+            self._writer.write(codec.frame({"cancel": number}))
             raise
         finally:
             self._waiting.pop(number, None)
@@ -109,7 +119,7 @@ class Remote:
         self._finish("it was closed")
         for task in self._tasks:
             task.cancel()
-        self._frames.close()
+        self._writer.close()
         try:
             await asyncio.wait_for(self.process.wait(), 5.0)
         except TimeoutError:
@@ -128,48 +138,40 @@ class Remote:
             for name, value in settings.engine_settings().items()
         }  # fmt: skip
         pointer = None if version is None else [version.version, version.manifest_sha256]
-        self._frames.write(codec.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
-        document = await self._first
-        if document is None:
+        self._writer.write(codec.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
+        found = await codec.read_frame(self._reader)
+        if found is None:
             code = await self.process.wait()
             raise EngineError(f"the worker ended with {_ending(code)} while it opened {collection}; its log says more")
-        if "error" in document:
-            error = codec.error_of(document["error"])
+        if "error" in found[0]:
+            error = codec.error_of(found[0]["error"])
             if isinstance(error, WorkerFault):
                 raise EngineError(f"the worker could not open {collection}: {error}; its log says more")
             raise error
-        return codec.facts_of(document["answer"])
+        return _FACTS.validate_python(found[0]["answer"])
 
-    def _heard_first(self, document: codec.Document, _: bytes) -> None:
-        self._heard = time.monotonic()
-        self._frames.on_frame = self._answered
-        if not self._first.done():
-            self._first.set_result(document)
+    async def _listen(self) -> None:
+        """Hand on each answer, until the worker is gone."""
+        while (found := await codec.read_frame(self._reader)) is not None:
+            self._heard = time.monotonic()
+            document, blob = found
+            if "beat" in document:
+                self._beaten(document["beat"])
+            elif document["id"] in self._waiting:  # else its caller left in the meantime
+                self._answered(*self._waiting[document["id"]], document, blob)
+        self.kill(f"it ended with {_ending(await self._code())}")
 
-    def _answered(self, document: codec.Document, blob: bytes) -> None:
-        self._heard = time.monotonic()
-        if "beat" in document:
-            return self._beaten(document["beat"])
-        call, future = self._waiting.get(document["id"], (None, None))
-        if call is None or future is None or future.done():
-            return  # the caller left in the meantime
+    def _answered(self, call: Call[Any], future: asyncio.Future[Any], document: codec.Document, blob: bytes) -> None:
+        if future.done():
+            return
         if "error" in document:
             future.set_exception(codec.error_of(document["error"]))
             return
         try:
-            future.set_result(codec.answer_of(call, document["answer"], blob))
+            future.set_result(call.unpack(document["answer"], blob))
         except (KeyError, TypeError, ValueError) as error:  # a fault of ours is this call's alone
             log.error("an answer cannot be read", extra={"error": where(error)})
             future.set_exception(WorkerFault("the worker's answer cannot be read"))
-
-    def _hung_up(self) -> None:
-        if not self._first.done():
-            self._first.set_result(None)
-        elif not self.ended.is_set():
-            self._spawn(self._bury())
-
-    async def _bury(self) -> None:
-        self.kill(f"it ended with {_ending(await self._code())}")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -177,8 +179,6 @@ class Remote:
         task.add_done_callback(self._tasks.discard)
 
     def _beaten(self, beat: dict[str, Any]) -> None:
-        if not hasattr(self, "facts"):
-            return  # they came in the same read as this, and `start` has not taken them yet
         self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
         for model, drift in zip(self.facts.models, beat["drift"], strict=True):
             model.cost.pace.drift = drift

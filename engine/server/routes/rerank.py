@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Body as FromBody
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import AliasChoices, Field, ValidationError
 
 from ...result import Reranked, RerankResult
@@ -22,6 +21,7 @@ from .shared import (
     Served,
     Texts,
     degradation,
+    invalid,
     logistic,
     new_router,
     rerank_documents,
@@ -31,6 +31,8 @@ from .shared import (
 from .tei import Truncation, Watch
 
 router = new_router("rerank")
+# Fields to read of a document.
+MAX_FIELDS = 64
 Fields = TypeVar("Fields", bound=Body)
 
 
@@ -51,7 +53,7 @@ class DocumentsBody(Body):
     top_n: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("top_n", "top_k"))
     """Results wanted; 0, as vLLM has it, and null mean all."""
     return_documents: bool | None = None
-    rank_fields: Texts | None = None
+    rank_fields: Texts | None = Field(default=None, max_length=MAX_FIELDS)
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     raw_scores: bool = False
 
@@ -161,7 +163,7 @@ def _parsed(model: type[Fields], fields: dict[str, Any]) -> Fields:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_input=False, include_url=False)) from None
+        raise invalid(error) from None
 
 
 def _name(service: Service) -> str:

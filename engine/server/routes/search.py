@@ -77,5 +77,5 @@ def _queries(body: SearchBody, service: Service) -> list[str]:
     queries = [body.query] if body.query is not None else body.queries or []
     if not queries:
         raise Failure("empty", "queries is empty; give at least one", param="queries")
-    service.check_inputs(queries, service.settings.max_text_characters)
+    service.check_queries(queries)
     return [checked(query, "the query" if body.query is not None else f"query {n}") for n, query in enumerate(queries)]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import inspect
 import math
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
-import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
@@ -20,39 +18,53 @@ from ...result import Reranked, RerankResult
 from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Dialect, Failure
+from ..json_body import parsed
 from ..response_schemas import failures
 from ..service import Service
-from .list_limits import check_counts
-
-
-class _Request(Request):
-    async def json(self) -> Any:
-        """The body by orjson: no NaN, no lone surrogates, bounded nesting, a millisecond a megabyte."""
-        if not hasattr(self, "_json"):
-            try:
-                self._json = orjson.loads(await self.body())
-            except orjson.JSONDecodeError as error:
-                # Its own exception keeps the whole document; FastAPI asks for the base class.
-                raise json.JSONDecodeError(error.msg, "", 0) from None
-        return self._json
 
 
 class _Route(APIRoute):
+    """A route whose POST endpoint takes its body first, and then by name what it needs of `request`, `service` and the
+    path's parts.
+
+    FastAPI declares it, finds it and documents it; the body is parsed and checked here, once, by the rules of
+    `json_body`.
+    """
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
+        first, *others = [*inspect.signature(self.endpoint).parameters, ""]
+        if self.methods != {"POST"} or first in ("request", "service"):
+            return super().get_route_handler()
+        declared = TypeAdapter(get_type_hints(self.endpoint, include_extras=True)[first])
 
         async def handle(request: Request) -> Response:
-            read = _Request(request.scope, request.receive)
-            if request.method == "POST":
-                with suppress(json.JSONDecodeError):  # FastAPI will say so
-                    check_counts(await read.json(), request.app.state.service.settings)
-            return await handler(read)
+            given = await parsed(await _json_of(request))
+            try:
+                body = declared.validate_python(given)
+            except ValidationError as error:
+                raise invalid(error) from None
+            known = {"request": request, "service": request.app.state.service, **request.path_params}
+            answer: Response = await self.endpoint(body, **{name: known[name] for name in others if name})
+            return answer
 
         return handle
 
 
+async def _json_of(request: Request) -> bytes:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Failure("unsupported", "send JSON with the header Content-Type: application/json")
+    return await request.body()
+
+
+def invalid(error: ValidationError) -> Failure:
+    """The first thing wrong with a body, named by its place; what the client sent is never repeated."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    return Failure("validation", f"{where}: {first['msg']}", param=where)
+
+
 def new_router(tag: str, dialect: Dialect | None = None) -> APIRouter:
-    """A router whose bodies are read by orjson, and whose errors are told in `dialect`."""
+    """A router whose errors are told in `dialect`."""
     return APIRouter(tags=[tag], route_class=_Route, responses=failures(dialect) if dialect else None)
 
 

@@ -27,6 +27,8 @@ from .shared import Body, IdRows, Ids, Served, TextRows, Texts, client_of, liste
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
 MAX_TOKENIZED = 262_144
+# Token ids of a request to /decode, in all.
+MAX_IDS = 65_536
 Direction = Literal["Right", "Left", "right", "left"]
 
 
@@ -186,7 +188,8 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
         rows = [[token for row in rows for token in row]]
     if not rows:
         raise Failure("empty", "`ids` cannot be empty", param="ids")
-    service.check_inputs([""] * len(rows), 1)
+    service.check_count(len(rows), service.settings.max_inputs, "ids")
+    service.check_count(sum(map(len, rows)), MAX_IDS, "ids")
     with service.lease() as lease:
         size = lease.facts.encoder.vocab_size
         if not all(0 <= token < size for row in rows for token in row):

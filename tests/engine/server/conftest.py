@@ -14,12 +14,14 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
-uvicorn = pytest.importorskip("uvicorn", reason="the [serve] extra is not installed")
+uvloop = pytest.importorskip("uvloop", reason="the [serve] extra is not installed")
+
+from starlette.types import ASGIApp  # noqa: E402
 
 from tandem.engine import Engine  # noqa: E402
 from tandem.engine.build.indexing import index_corpus  # noqa: E402
 from tandem.engine.server import ServerSettings, Service, create_app  # noqa: E402
-from tandem.engine.server.protocol import Config  # noqa: E402
+from tandem.engine.server.listener import Listener  # noqa: E402
 
 KEY = "k" * 32
 
@@ -54,24 +56,24 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 @contextlib.contextmanager
 def running(service: Service) -> Iterator[Running]:
     headers = {"authorization": f"Bearer {KEY}"}
-    with serving(Config(create_app(service), service.settings, service.metrics.refused)) as (host, port):
+    with serving(create_app(service), service) as (host, port):
         url = f"http://{host}:{port}"
         with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
             yield Running(url, service, client)
 
 
 @contextlib.contextmanager
-def serving(config: Config) -> Iterator[tuple[str, int]]:
-    """The address of a server of `config`'s application, in a thread."""
+def serving(app: ASGIApp, service: Service) -> Iterator[tuple[str, int]]:
+    """The address of a listener for `app`, in a thread."""
     bound = socket.create_server(("127.0.0.1", 0))
-    config.timeout_graceful_shutdown = 5
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    settings = service.settings
+    listener = Listener(app, settings, bound, service.metrics.refused, settings.max_connections)
+    thread = threading.Thread(target=uvloop.run, args=(listener.run(),))
     thread.start()
     try:
         yield bound.getsockname()
     finally:
-        server.should_exit = True
+        listener.stop()
         thread.join()
         bound.close()
 

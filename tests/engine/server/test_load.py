@@ -38,8 +38,7 @@ def test_a_bare_client_reads_an_answer_whole_and_tells_of_none(server: Running):
         outcome, body = client.post("/v1/search", BODY)  # without a key
         assert (outcome.status, json.loads(body)["error"]["type"]) == (401, "unauthorized")
         assert 0 < outcome.seconds < 30
-        with pytest.raises(ConnectionError):
-            client.post("/v1/search", BODY)  # a refusal ends its connection
+        assert client.post("/v1/search", BODY)[0].status == 401, "a refusal does not end its connection"
 
 
 def test_arrivals_do_not_wait_for_answers(server: Running):

@@ -122,7 +122,8 @@ def test_past_its_deadline_a_request_gets_504_and_costs_nothing_more(
     # Other passages than the first request's: its own might be answered by the pass that was held up.
     other = {"query": "q", "documents": ["a third passage", "a fourth"]}
     assert server.client.post("/v2/rerank", json=other).status_code == 200
-    assert sum(batches) == 4  # the pass that was held up, and this one
+    assert batches[-1] == 2
+    assert len(batches) <= 2  # the pass that was held up, and this one
 
 
 def test_a_deadline_only_shortens_the_servers(start: Callable[..., Running], held: threading.Event):

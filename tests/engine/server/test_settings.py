@@ -101,7 +101,7 @@ def test_answers_are_not_held_back_for_an_acknowledgement():
             told.set()
 
         seen: list[bool] = []
-        bound = run._listen("127.0.0.1", 0)
+        bound = listener.bind("127.0.0.1", 0)
         server = await asyncio.start_server(accepted, sock=bound)
         _, writer = await asyncio.open_connection(*bound.getsockname())
         await asyncio.wait_for(told.wait(), 20)
@@ -109,7 +109,7 @@ def test_answers_are_not_held_back_for_an_acknowledgement():
         server.close()
         return seen[0]
 
-    run = pytest.importorskip("tandem.engine.server.run", reason="the [serve] extra is not installed")
+    listener = pytest.importorskip("tandem.engine.server.listener", reason="the [serve] extra is not installed")
     assert asyncio.run(no_delay())
 
 

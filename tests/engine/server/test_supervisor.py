@@ -81,8 +81,14 @@ class Row:
         return item
 
 
-def run(work: Callable[[Host], Coroutine[Any, Any, None]], row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosting, "BACK_OFF", (0.0,))
+def run(
+    work: Callable[[Host], Coroutine[Any, Any, None]],
+    row: Row,
+    monkeypatch: pytest.MonkeyPatch,
+    back_off: tuple[float, ...] = (0.0,),
+) -> None:
+    for name in ("BACK_OFF", "FAILED"):
+        monkeypatch.setattr(hosting, name, back_off)
 
     async def main() -> None:
         host = Host(None, row, Metrics(), close_after=0.2)
@@ -124,7 +130,7 @@ def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.MonkeyPatch):
     other = Decode(client="", rows=[[2]])
-    row = Row(*(Fake(str(place), fails=1) for place in range(3)), Fake("last"))
+    row = Row(*(Fake(str(place), fails=1) for place in range(4)), Fake("last"))
 
     async def ask(host: Host, call: Decode) -> str:
         await until(lambda: host.current is not None and not host.current.ended.is_set())
@@ -132,30 +138,68 @@ def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.Mon
             return await lease.run(call, 10)
 
     async def work(host: Host) -> None:
-        with pytest.raises(Failure) as caught:
-            await ask(host, CALL)
-        assert caught.value.kind == "unavailable"
-        for client in ("a", "b"):  # whoever sends it
+        for client, kind in (("a", "unavailable"), ("b", "model"), ("c", "model")):  # whoever sends it
             with pytest.raises(Failure) as caught:
                 await ask(host, Decode(client=client, rows=[[1]]))
-            assert caught.value.kind == "model"
+            assert caught.value.kind == kind
         assert await ask(host, other) == "last"
-        assert host.restarts == 3  # the last time it was not run
+        assert host.restarts == 4  # the last time it was not run
 
     run(work, row, monkeypatch)
 
 
-def test_who_was_only_beside_it_is_answered_and_cleared(monkeypatch: pytest.MonkeyPatch):
-    async def work(host: Host) -> None:
-        with pytest.raises(Failure), host.lease() as lease:
-            await lease.run(CALL, 10)
-        await until(lambda: host.current is not None and not host.current.ended.is_set())
-        for _ in range(2):
-            with host.lease() as lease:
-                assert await lease.run(CALL, 10) == "third"
-        assert host.suspects.verdict(CALL) is None
+def test_an_answer_clears_a_request(monkeypatch: pytest.MonkeyPatch):
+    """A worker that others ended under it, again and again, is not its fault."""
+    fakes = [Fake(str(place), fails=place % 3 < 2) for place in range(9)]
 
-    run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
+    async def work(host: Host) -> None:
+        for place in range(3):
+            await until(lambda: host.current is not None and not host.current.ended.is_set())
+            with pytest.raises(Failure, match="twice"), host.lease() as lease:
+                await lease.run(CALL, 10)
+            await until(lambda: host.current is not None and not host.current.ended.is_set())
+            with host.lease() as lease:
+                assert await lease.run(CALL, 10) == str(3 * place + 2)
+            host.current.ended.set()
+
+    run(work, Row(*fakes, Fake("last")), monkeypatch)
+
+
+def test_ready_again_soon_however_many_ended(monkeypatch: pytest.MonkeyPatch):
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting.asyncio, "sleep", noted)
+        for _ in range(11):
+            host.current.ended.set()
+            while host.current is None or host.current.ended.is_set():
+                await sleep(0)
+
+    back_off = hosting.BACK_OFF
+    run(work, Row(*(Fake(str(place)) for place in range(12))), monkeypatch, back_off=back_off)
+    assert slept == [*back_off, *[back_off[-1]] * (11 - len(back_off))]
+    assert back_off[-1] <= 2.0
+
+
+def test_who_waits_for_a_worker_that_does_not_come_is_told_soon(monkeypatch: pytest.MonkeyPatch):
+    async def never(self: Host) -> None:
+        await asyncio.Event().wait()
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(Host, "_reopen", never)
+        monkeypatch.setattr(hosting, "PATIENCE", 0.05)
+        with host.lease() as lease:
+            async with asyncio.timeout(5):
+                asked = (lease.run(Decode(client="", rows=[[number]]), 1000) for number in range(50))
+                told = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(each, Failure) and each.retry_after is not None for each in told)
+
+    run(work, Row(Fake("first", fails=50)), monkeypatch)
 
 
 def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
@@ -302,34 +346,30 @@ class Mortal(Fake):
         return self.name
 
 
-def test_a_suspect_that_waited_behind_the_guilty_one_is_not_convicted(monkeypatch: pytest.MonkeyPatch):
+def test_who_lost_a_worker_beside_the_guilty_one_is_answered(monkeypatch: pytest.MonkeyPatch):
     poison, innocent = Decode(client="", rows=[[666]]), Decode(client="", rows=[[1]])
 
     async def work(host: Host) -> None:
-        host.suspects.suspect(poison)
-        host.suspects.suspect(innocent)
-
         async def ask(call: Decode) -> str:
             with host.lease() as lease:
                 return await lease.run(call, 10)
 
         guilty, other = await asyncio.gather(ask(poison), ask(innocent), return_exceptions=True)
         assert isinstance(guilty, Failure)
-        assert guilty.kind == "model"
-        assert other == "second"
-        assert host.suspects.verdict(poison) is True
-        assert host.suspects.verdict(innocent) is None
+        assert other == "third"
         assert not host._leases
 
     run(work, Row(Mortal("first"), Mortal("second"), Mortal("third")), monkeypatch)
 
 
-def test_a_conviction_ends(monkeypatch: pytest.MonkeyPatch):
+def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr(poison_requests.time, "monotonic", lambda: now[0])
-    kept = poison_requests.Suspects()
-    kept.convict(CALL)
-    assert kept.verdict(CALL) is True
+    kept = poison_requests.PoisonRequests()
+    assert [kept.strike(CALL) for _ in range(2)] == [False, True]
+    assert kept.refuses(CALL)
     now[0] = poison_requests.TERM + 1
-    assert kept.verdict(CALL) is None
-    assert not kept._suspected
+    assert not kept.refuses(CALL)
+    for number in range(2 * poison_requests.REMEMBERED):
+        kept.strike(Decode(client="", rows=[[number]]))
+    assert len(kept._strikes) == poison_requests.REMEMBERED

@@ -6,13 +6,13 @@ import contextlib
 import json
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tandem.engine.server import protocol
-from tandem.engine.server.bounded import MAX_HEADER_BYTES, MAX_HEADERS
+from tandem.engine.server import listener
 from tandem.engine.server.fd_limit import OTHER_FILES, make_room
 
 from .conftest import KEY, Running, until
@@ -73,9 +73,7 @@ def test_slow_headers_are_ended(start: Callable[..., Running], before: bytes):
             assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
             time.sleep(0.5)  # idle between requests is not slow
         connection.sendall(GET.encode())  # without the empty line that ends them
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert body_of(answer)["error"]["type"] == "body_timeout"
+        assert until_closed(connection) == b""
     assert refusals(server, "slow_headers") == 1
 
 
@@ -105,22 +103,15 @@ def test_headers_that_came_in_time_are_answered_late(start: Callable[..., Runnin
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        "".join(f"X-{number}: 1\r\n" for number in range(MAX_HEADERS)),
-        f"X-Long: {'x' * MAX_HEADER_BYTES}\r\n",
-        f"X-Long: {'x' * 40 * MAX_HEADER_BYTES}\r\n",
-    ],
+    ["".join(f"X-{number}: 1\r\n" for number in range(1000)), f"X-Long: {'x' * 2**20}\r\n", "x" * 2**22],
     ids=["many", "long", "endless"],
 )
 def test_heads_too_large_are_refused(server: Running, headers: str):
-    before = refusals(server, "too_large")
     with connect(server) as connection:
         with contextlib.suppress(ConnectionError):  # closed while the rest was still being sent
             connection.sendall(f"{GET}{headers}\r\n".encode())
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 431 ")
-    assert str(MAX_HEADERS) in body_of(answer)["error"]["message"]
-    assert refusals(server, "too_large") == before + 1
+        assert until_closed(connection)[:13] in (b"", b"HTTP/1.1 400 "), "a reset may overtake the answer"
+    assert server.client.get("/readyz").status_code == 200
 
 
 def test_what_is_no_request_is_told_so(server: Running):
@@ -128,36 +119,37 @@ def test_what_is_no_request_is_told_so(server: Running):
         connection.sendall(b"\x16\x03\x01 TLS on a plain port\r\n\r\n")
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"HTTP/1.1" in answer.partition(b"\r\n\r\n")[2]
 
 
-def test_one_connection_too_many_is_refused_until_another_ends(start: Callable[..., Running]):
-    server = start(max_connections=2)
-    held = [connect(server) for _ in range(2)]
-    try:
-        for connection in held:
+def test_of_too_many_connections_those_go_that_have_waited_longest(start: Callable[..., Running]):
+    server = start(max_connections=4)
+    with contextlib.ExitStack() as held:
+        silent = [held.enter_context(connect(server)) for _ in range(3)]
+        time.sleep(2 * listener.LOOK_SECONDS)  # they are older by a look
+        kept = held.enter_context(connect(server))
+        kept.sendall(f"{GET}\r\n".encode())
+        assert one_answer(kept).startswith(b"HTTP/1.1 200 ")
+        flood = [held.enter_context(connect(server)) for _ in range(3)]
+        for connection in silent:
+            assert until_closed(connection) == b""
+        assert refusals(server, "connections") == 3
+        for connection in (kept, *flood):  # who is new is let in and answered
             connection.sendall(f"{GET}\r\n".encode())
             assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
-        for body in (b"", b"x" * 200_000):
-            with connect(server) as third:
-                head = f"POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-                third.sendall(head.encode() + body)
-                answer = until_closed(third)
-            assert answer.startswith(b"HTTP/1.1 503 "), "and no reset, though the body was not read"
-            assert 1 <= int(answer.partition(b"\r\nretry-after: ")[2].partition(b"\r\n")[0]) <= 3
-        with connect(server) as silent:
-            assert until_closed(silent) == b""
-        held.pop().close()
 
-        def served() -> bool:
-            with connect(server) as fourth:
-                fourth.sendall(f"{GET}\r\n".encode())
-                return fourth.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
-        until(served)
-    finally:
-        for connection in held:
-            connection.close()
+def test_a_request_in_flight_is_never_cut_off_for_a_newcomer(start: Callable[..., Running], held: threading.Event):
+    server = start(max_connections=1)
+    body = json.dumps({"query": "bread", "texts": ["rye"]}).encode()
+    with connect(server) as asking:
+        asking.sendall(post("/rerank", f"Content-Length: {len(body)}\r\n") + body)
+        until(lambda: len(server.service.in_flight) == 1)
+        with connect(server) as probing:
+            probing.sendall(f"{GET}\r\n".encode())
+            assert one_answer(probing).startswith(b"HTTP/1.1 200 "), "a probe is answered beside it"
+            time.sleep(3 * listener.LOOK_SECONDS)
+            held.set()
+            assert asking.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
 def connect_small(server: Running) -> socket.socket:
@@ -177,7 +169,7 @@ MANY = (GET.replace("/readyz", "/openapi.json") + "\r\n").encode() * 500  # more
 def test_a_client_that_reads_no_answer_is_ended(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, last: bytes
 ):
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "UNREAD_SECONDS", 0.3)
     server = start()
     with connect_small(server) as connection:
         connection.sendall(MANY + last)
@@ -185,32 +177,11 @@ def test_a_client_that_reads_no_answer_is_ended(
     assert server.client.get("/readyz").status_code == 200
 
 
-def test_an_unread_answer_below_the_high_water_mark_is_ended_too(
-    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
-):
-    """Small answers until the sockets are full: what is left of them is too little to pause the writing."""
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
-    server = start()
-    ask = f"{GET}\r\n".encode()
-    with connect_small(server) as connection:
-        connection.setblocking(False)
-        stopped = time.monotonic()
-        while time.monotonic() - stopped < 1.0 and refusals(server, "unread") == 0:
-            try:
-                connection.send(ask * 50)
-                stopped = time.monotonic()
-            except BlockingIOError:
-                time.sleep(0.01)
-        until(lambda: refusals(server, "unread") == 1)
-
-
 def test_a_client_that_reads_slowly_gets_its_whole_answer(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("UNREAD_SECONDS", "KEEP_ALIVE_SECONDS"):
-        monkeypatch.setattr(protocol, name, 0.5)
-    monkeypatch.setattr(protocol, "LEAST_READ", 1024)
-    server = start()
+    monkeypatch.setattr(listener, "KEEP_ALIVE_SECONDS", 0.5)
+    server = start(header_timeout_ms=500)
     texts = json.dumps({"inputs": ["word " * 400] * 130}).encode()
     head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
     with connect_small(server) as connection:
@@ -227,7 +198,7 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer(
             answer += part
             if time.monotonic() - begun < 2.5:
                 time.sleep(0.05)
-    assert time.monotonic() - begun > 2.0, "longer than any of the alarms"
+    assert time.monotonic() - begun > 2.0, "longer than what a head or an idle connection has"
     assert refusals(server, "unread") == 0
     assert len(answer.partition(b"\r\n\r\n")[2]) == length
 
@@ -235,87 +206,83 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer(
 CHUNKED = "Transfer-Encoding: chunked\r\n"
 
 
-@pytest.mark.parametrize("more", ["Content-Length: 1\r\n", CHUNKED])
-def test_a_get_has_no_body(server: Running, more: str):
-    with connect(server) as connection:
-        connection.sendall(f"{GET}{more}\r\n".encode())
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert "GET" in body_of(answer)["error"]["message"]
-
-
-def post(more: str) -> bytes:
-    head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+def post(path: str, more: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
     return f"{head}Content-Type: application/json\r\n{more}\r\n".encode()
 
 
-def test_a_body_answered_before_it_has_come_ends_the_connection(server: Running):
+def test_a_body_answered_before_it_has_come_belongs_to_nothing_else(server: Running):
+    """What comes of it later is no request."""
     with connect(server) as connection:
-        connection.sendall(post("X-Request-Timeout-Ms: 100\r\nContent-Length: 1000\r\n"))
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 504 ")
-    assert b"\r\nconnection: close\r\n" in answer
+        connection.sendall(post("/tokenize", "X-Request-Timeout-Ms: 100\r\nContent-Length: 100\r\n"))
+        assert one_answer(connection).startswith(b"HTTP/1.1 504 ")
+        connection.sendall(f"{GET}\r\n".encode().ljust(100, b"x")[:100] + f"{GET}Connection: close\r\n\r\n".encode())
+        assert until_closed(connection).count(b"HTTP/1.1 200 ") == 1
 
 
 def test_pipelined_requests_with_bodies_are_all_answered(server: Running):
     """The next one's body has not come whole when the one before is answered."""
     body = json.dumps({"inputs": "bread " * 300}).encode()
-    request = post(f"Content-Length: {len(body)}\r\n") + body
+    request = post("/tokenize", f"Content-Length: {len(body)}\r\n") + body
     with connect(server) as connection:
         connection.sendall(request * 60 + f"{GET}Connection: close\r\n\r\n".encode())
         assert until_closed(connection).count(b"HTTP/1.1 200 ") == 61
 
 
-@pytest.mark.parametrize("rest", [b"G", b"\x00\r\n\r\n"], ids=["partial", "no request"])
-def test_what_follows_a_head_request_is_refused_with_a_body(start: Callable[..., Running], rest: bytes):
-    server = start(header_timeout_ms=300)
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+    ],
+)
+def test_a_body_framed_in_two_ways_ends_the_connection(server: Running, framing: str):
+    """RFC 9112 6.1 and 6.3: what follows it may be smuggled."""
+    body = b'14\r\n{"inputs": "bread"}\r\n0\r\n\r\n'
     with connect(server) as connection:
-        connection.sendall(f"{GET}\r\n".replace("GET", "HEAD", 1).encode() + rest)
+        connection.sendall(post("/tokenize", framing) + body + f"{GET}\r\n".encode())
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("late", [b"\r\n", b"x", f"{GET}\r\n".encode()], ids=["line", "byte", "request"])
+@pytest.mark.parametrize("split", [False, True])
+def test_what_comes_late_does_not_take_the_place_of_an_answer(
+    start: Callable[..., Running], held: threading.Event, late: bytes, split: bool
+):
+    server = start()
+    body = json.dumps({"query": "bread", "texts": ["rye"]}).encode()
+    asked = post("/rerank", f"Connection: close\r\nContent-Length: {len(body)}\r\n") + body
+    with connect(server) as connection:
+        if split:
+            connection.sendall(asked[:20])
+            time.sleep(0.05)
+        connection.sendall(asked[20 if split else 0 :])
+        until(lambda: len(server.service.in_flight) == 1)
+        connection.sendall(late)
+        time.sleep(0.05)
+        held.set()
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"HTTP/1.1 408 " in answer if rest == b"G" else b"HTTP/1.1 400 " in answer
-    assert answer.endswith(b"}")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_refusal_reaches_a_client_that_goes_on_sending(start: Callable[..., Running]):
     server = start(max_body_bytes=1000)
     with connect(server) as connection:
-        connection.sendall(post("Content-Length: 3000000\r\n"))
+        connection.sendall(post("/tokenize", "Content-Length: 3000000\r\n"))
         for _ in range(30):
             connection.sendall(b"x" * 100_000)
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_flood_beyond_the_limit_is_cut_off(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(protocol, "MOST_TOLD", 3)
-    server = start(max_connections=1)
-    with contextlib.ExitStack() as held:
-        for _ in range(30):
-            held.enter_context(connect(server))
-        until(lambda: refusals(server, "connections") >= 30 - 1 - 3)
-    until(lambda: server.client.get("/readyz").status_code == 200)
-
-
-def test_a_body_in_tiny_pieces_is_refused(server: Running):
-    with connect(server) as connection:
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(post(CHUNKED) + b"1\r\nx\r\n" * 20_000)
-        answer = until_closed(connection)
-    with connect(server) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        body = json.dumps({"inputs": "bread " * 300}).encode()
-        connection.sendall(post(f"Content-Length: {len(body)}\r\n"))
-        for place in range(0, len(body), 2):  # small segments are another thing
-            connection.sendall(body[place : place + 2])
-        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert "pieces" in body_of(answer)["error"]["message"]
-
-
 def test_a_malformed_chunk_is_one_refusal_and_no_error(server: Running, caplog: pytest.LogCaptureFixture):
     with connect(server) as connection:
-        connection.sendall(post(CHUNKED) + b"zz\r\n")
+        connection.sendall(post("/tokenize", CHUNKED) + b"zz\r\n")
         answer = until_closed(connection)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert answer.count(b"HTTP/1.1 400 ") == 1
@@ -335,7 +302,7 @@ def test_an_offer_to_upgrade_is_answered_and_not_warned_of(server: Running, capl
 
 
 def test_blank_lines_do_not_keep_a_connection(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(protocol, "KEEP_ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(listener, "KEEP_ALIVE_SECONDS", 0.5)
     server = start(header_timeout_ms=500)
 
     with connect(server) as connection:
