@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engine.models.cross_encoder import CrossEncoder
 from ..export.parity.compare import Scores, compare
-from .document import Document, Table, document
+from .document import Document, Table, document, not_here
 from .rivals import RIVALS, check_known
 from .setup import Setup
 from .turns import Unavailable
@@ -68,7 +68,7 @@ def _table(workload: dict[str, Any], found: dict[str, dict[str, Any]], reasons: 
          for name, each in found.items()],
         [said(workload), f"against our FP32 graph; an INT8 rival agrees from tau {AGREES_INT8} on, since INT8 "
          "scores depend on the batch; FlashRank's scores are sigmoids, so its difference is not one of logits",
-         *(f"{name} is not here: {reason}" for name, reason in reasons.items())],
+         *not_here(reasons)],
     )  # fmt: skip
 
 

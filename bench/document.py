@@ -121,6 +121,11 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
 
+def not_here(absent: Mapping[str, str]) -> list[str]:
+    """A note for each contestant that could not take part, with the reason."""
+    return [f"{name} is not here: {reason}" for name, reason in absent.items()]
+
+
 def _cell(value: Any) -> Cell:
     """Yes and no, which a table would show as 1 and 0."""
     return ("no", "yes")[value] if isinstance(value, bool) else value

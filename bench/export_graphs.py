@@ -22,7 +22,7 @@ from ..engine.models.artifact import Artifact, Precision
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import choose
 from . import roofline
-from .document import Document, Table, document
+from .document import Document, Table, document, not_here
 from .stats import Spread, shown, significant, spread
 from .turns import in_turns, ms_of
 from .workloads import weights_of
@@ -169,7 +169,7 @@ def _table(
           f"{name}, whose embeddings stay in FP32" for name in measured
           if name == "tandem int8" and PLAIN_INT8 in measured
           and measured[name]["megabytes"] > measured[PLAIN_INT8]["megabytes"]),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
     columns = ["graph", "MB", "load s", "proven error", *shapes]
     return Table(f"Exported graphs: {workload['name']}", columns, rows, notes)

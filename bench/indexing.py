@@ -19,7 +19,7 @@ import numpy as np
 from ..engine.build.indexing import index_corpus
 from ..engine.models.encoder import BiEncoder
 from . import roofline
-from .document import Document, Table, document
+from .document import Document, Table, document, not_here
 from .rivals import Rival
 from .setup import Setup
 from .stats import significant, spread
@@ -119,7 +119,7 @@ def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.R
         rates.note(),
         *(f"{name} encodes faster than Tandem" for name, each in measured["encode_seconds"].items()
           if each["p50"] < ours),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
     return Table(
         f"Indexing: {workload['name']}", ["", "passages a second", "quartiles", "× Tandem's time"], rows, notes

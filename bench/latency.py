@@ -20,7 +20,7 @@ from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
 from . import roofline
-from .document import Document, Table, document
+from .document import Document, Table, document, not_here
 from .rivals import RIVALS, Rival
 from .setup import Asked, Setup
 from .stats import Spread, ratios, shown, significant, spread
@@ -233,7 +233,7 @@ def _tables(
            f"× {TO_EXIT} compares with it, × rerank with all layers, the same work as the rivals'"]
           if EARLY_EXIT in measured else []),
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
     columns = ["ms, median (quartiles)", "recall with encoding", *STAGES[1:], *(f"× {share}" for share in shares)]
     budget = Table(

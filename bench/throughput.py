@@ -15,7 +15,7 @@ from typing import Any
 from ..engine import Engine
 from ..engine.config import FINALISTS
 from . import roofline
-from .document import Document, Table, document
+from .document import Document, Table, document, not_here
 from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor
 from .rivals import Spec
 from .setup import Asked, Setup
@@ -131,7 +131,7 @@ def _table(
         rates.note(),
         *(f"{name} answers more queries a second than Tandem with all layers" for name, each in systems.items()
           if not name.startswith("tandem") and each["per_second"]["p50"] > best),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
     columns = ["median (quartiles)", "queries a second", "ms a query", "pair tokens a second"]
     return Table(f"Throughput: {workload['name']}", columns, rows, notes)

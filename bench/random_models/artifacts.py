@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...engine.models.artifact import (
+    MANIFEST,
+    VARIANT_FILES,
     Artifact,
     ArtifactManifest,
     FileRecord,
@@ -38,7 +40,6 @@ def make(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_config(shape, kind)))
     _write_tokenizer(folder, shape)
-    names: dict[Precision, str] = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx"}
     (folder / "onnx").mkdir()
     unproven = Parity(samples=0, max_error=0.0, mean_error=0.0, top10_overlap=1.0, kendall_tau=1.0)
     variants: dict[Precision, Variant] = {}
@@ -46,8 +47,8 @@ def make(
         from .onnx_graph import random_graph
 
         graph = random_graph(tensors, shape, kind, half=precision == "fp16")
-        (folder / names[precision]).write_bytes(graph.SerializeToString())
-        variants[precision] = Variant(file=names[precision], parity=unproven)
+        (folder / VARIANT_FILES[precision]).write_bytes(graph.SerializeToString())
+        variants[precision] = Variant(file=VARIANT_FILES[precision], parity=unproven)
     files = {
         file.relative_to(folder).as_posix(): FileRecord(sha256=sha256(file), size=file.stat().st_size)
         for file in sorted(folder.rglob("*"))
@@ -58,7 +59,7 @@ def make(
         segments=True, pad_id=0, dimension=shape.width if kind == "bi-encoder" else None,
         pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
     )  # fmt: skip
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
     return Artifact.open(folder, kind=kind)
 
 
@@ -66,7 +67,7 @@ def made(
     folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
 ) -> Artifact:
     """`make`, unless an earlier process has made it; of one that died at it nothing is kept."""
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         shutil.rmtree(folder, ignore_errors=True)
         make(folder, shape, kind, seed=seed, graphs=graphs)
     return Artifact.open(folder, kind=kind)

@@ -23,7 +23,7 @@ from ...engine.recall.neighbour_sample import DEPTH, NeighbourSample
 from ...engine.recall.planning import TARGET_RECALL
 from ...engine.recall.tuning import recall as share_found
 from .. import roofline
-from ..document import Document, Table, document
+from ..document import Document, Table, document, not_here
 from ..setup import Setup
 from ..stats import shown, spread
 from ..turns import ms_of
@@ -187,7 +187,7 @@ def _table(
           for size, systems in found.items() for name, each in systems.items()
           if name != "tandem" and each["ms"]["p50"] < systems["tandem"]["ms"]["p50"]
           and each["recall"] >= TARGET_RECALL),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
     columns = [
         "vectors",
