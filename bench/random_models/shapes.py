@@ -33,6 +33,3 @@ MINILM = ModelShape("MiniLM-L6-shaped", 6, 12, 384, 1536, 30_522)
 BERT_BASE = ModelShape("bert-base-shaped", 12, 12, 768, 3072, 30_522)
 XLMR_LARGE = ModelShape("XLM-R-large-shaped", 24, 16, 1024, 4096, 250_002)
 TINY = ModelShape("tiny", 2, 4, 64, 128, 500)
-# Heads of 64, of which MiniLM (32) says nothing, at the least depth: for checks.
-WIDE_HEADS = ModelShape("two layers of bert-base", 2, 12, 768, 3072, 30_522)
-TINY_WIDE_HEADS = ModelShape("tiny with heads of 64", 2, 2, 128, 256, 500)
