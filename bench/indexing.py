@@ -19,7 +19,7 @@ import numpy as np
 from ..engine.build.indexing import index_corpus
 from ..engine.models.encoder import BiEncoder
 from . import roofline
-from .document import Document, Table, document, not_here
+from .document import Document, Row, Table, document, grid, not_here
 from .rivals import Rival
 from .setup import Setup
 from .stats import significant, spread
@@ -28,6 +28,7 @@ from .workloads import model_names, read_texts
 
 WARM_UP = 32
 """Texts that are encoded before anything is timed: a batch by the defaults of most."""
+RATE = "passages a second"
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
 
 
@@ -101,16 +102,18 @@ def _whole(setup: Setup, texts: Sequence[str], scratch: Path | None) -> float:
 def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.Rates, absent: dict[str, str]) -> Table:
     count = workload["passages"]
     ours = measured["encode_seconds"]["tandem"]["p50"]
-    rows: list[list[Any]] = [
-        [f"floor of the encoder, {name}", f"{count / seconds:.0f}", None, None]
+    rows: list[Row] = [
+        {"": f"floor of the encoder, {name}", RATE: f"{count / seconds:.0f}"}
         for name, seconds in measured["floor_seconds"].items()
     ]
     for name, each in measured["encode_seconds"].items():
-        low, high = count / each["p75"], count / each["p25"]
-        slower = None if name == "tandem" else f"{each['p50'] / ours:.2f}"
-        rows.append([f"{name}: encode", f"{count / each['p50']:.0f}", f"{low:.0f}–{high:.0f}", slower])
-    rows.append(["tandem: tokenise", f"{count / measured['tokenize_seconds']:.0f}", None, None])
-    rows.append(["tandem: the whole of `tandem index`", f"{count / measured['index_seconds']:.0f}", None, None])
+        rows.append({
+            "": f"{name}: encode", RATE: f"{count / each['p50']:.0f}",
+            "quartiles": f"{count / each['p75']:.0f}–{count / each['p25']:.0f}",
+            "× Tandem's time": None if name == "tandem" else f"{each['p50'] / ours:.2f}",
+        })  # fmt: skip
+    rows.append({"": "tandem: tokenise", RATE: f"{count / measured['tokenize_seconds']:.0f}"})
+    rows.append({"": "tandem: the whole of `tandem index`", RATE: f"{count / measured['index_seconds']:.0f}"})
     tokens = workload["passage_tokens"]
     notes = [
         f"{workload['name']}: {count:,} passages of {tokens['p50']:.0f} tokens (p95 {tokens['p95']:.0f}), "
@@ -121,6 +124,4 @@ def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.R
           if each["p50"] < ours),
         *not_here(absent),
     ]  # fmt: skip
-    return Table(
-        f"Indexing: {workload['name']}", ["", "passages a second", "quartiles", "× Tandem's time"], rows, notes
-    )
+    return grid(f"Indexing: {workload['name']}", rows, notes)

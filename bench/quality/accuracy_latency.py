@@ -18,7 +18,7 @@ from ...engine.config import FINALISTS
 from ...engine.models.artifact import Precision
 from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.scoring.fusion import Fusion
-from ..document import Document, Table, document
+from ..document import Document, Table, document, grid
 from ..setup import Setup
 from ..stats import spread
 from ..turns import in_turns
@@ -151,13 +151,14 @@ def _budgeted(qrels: Qrels, budget: float, results: dict[str, SearchResult]) -> 
 
 
 def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list[dict[str, Any]]) -> list[Table]:
-    cells: list[list[Any]] = [
-        [row["order"], row.get("precision"), row.get("tokens"), row.get("candidates"), row["ms"],
-         *(f"{row[name]:.3f}" for name in SHOWN)] for row in rows
+    cells = [
+        {**{column: row.get(column) for column in ("order", "precision", "tokens", "candidates", "ms")},
+         **{name: f"{row[name]:.3f}" for name in SHOWN}} for row in rows
     ]  # fmt: skip
-    ran: list[list[Any]] = [
-        [row["budget"], row["ms"]["p50"], row["ms"]["p95"], row["reranked"]["p50"], row["over"],
-         *(f"{row[name]:.3f}" for name in SHOWN_OF_TEN)] for row in budgeted
+    ran = [
+        {"budget ms": row["budget"], "ms, median": row["ms"]["p50"], "p95": row["ms"]["p95"],
+         "reranked": row["reranked"]["p50"], "over": row["over"],
+         **{name: f"{row[name]:.3f}" for name in SHOWN_OF_TEN}} for row in budgeted
     ]  # fmt: skip
     lexical, dense, known = (row["accuracy@1"] for row in rows[:3])
     notes = [
@@ -170,13 +171,8 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
         *(f"{row['order']} with {row['candidates']} candidates at {row['tokens']} tokens in {row['precision']} puts "
           f"fewer answers first than recall alone" for row in rows[3:] if row["accuracy@1"] < dense),
     ]  # fmt: skip
+    asked = f"{workload['questions']} questions, each searched once a budget; {workload['reranker']}"
     return [
-        Table(
-            f"Quality: {workload['name']}", ["order", "precision", "tokens", "candidates", "ms", *SHOWN], cells, notes
-        ),
-        Table(
-            f"Quality within a budget: {workload['name']}",
-            ["budget ms", "ms, median", "p95", "reranked", "over", *SHOWN_OF_TEN], ran,
-            [f"{workload['questions']} questions, each searched once a budget; {workload['reranker']}"],
-        ),
-    ]  # fmt: skip
+        grid(f"Quality: {workload['name']}", cells, notes),
+        grid(f"Quality within a budget: {workload['name']}", ran, [asked]),
+    ]

@@ -23,7 +23,7 @@ from ...engine.recall.neighbour_sample import DEPTH, NeighbourSample
 from ...engine.recall.planning import TARGET_RECALL
 from ...engine.recall.tuning import recall as share_found
 from .. import roofline
-from ..document import Document, Table, document, not_here
+from ..document import Document, Table, document, grid, not_here
 from ..setup import Setup
 from ..stats import shown, spread
 from ..turns import ms_of
@@ -174,12 +174,14 @@ def _no_room(size: int, dimension: int, folder: Path) -> str | None:
 def _table(
     workload: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
 ) -> Table:
-    rows: list[list[Any]] = []
-    for size, systems in found.items():
-        for name, each in systems.items():
-            floor_ms = each.get("floor_ms")
-            rows.append([f"{int(size):,}", name, shown(each["ms"]), each["ms"]["p95"], f"{each['recall']:.4f}",
-                         floor_ms, each["build_seconds"], each["settings"]])  # fmt: skip
+    rows = [
+        {
+            "vectors": f"{int(size):,}", "index": name, "ms, median (quartiles)": shown(each["ms"]),
+            "p95": each["ms"]["p95"], f"recall@{DEPTH}": f"{each['recall']:.4f}", "floor ms": each.get("floor_ms"),
+            "build s": each["build_seconds"], "settings": each["settings"],
+        }
+        for size, systems in found.items() for name, each in systems.items()
+    ]  # fmt: skip
     notes = [
         f"queries: {said(workload)}; vectors lie around that collection's own; graphs search with one thread",
         rates.note() + "; the floor reads from memory, so what fits into the cache may go below",
@@ -189,14 +191,4 @@ def _table(
           and each["recall"] >= TARGET_RECALL),
         *not_here(absent),
     ]  # fmt: skip
-    columns = [
-        "vectors",
-        "index",
-        "ms, median (quartiles)",
-        "p95",
-        f"recall@{DEPTH}",
-        "floor ms",
-        "build s",
-        "settings",
-    ]
-    return Table("Recall: the 100 nearest vectors of one query", columns, rows, notes)
+    return grid("Recall: the 100 nearest vectors of one query", rows, notes)
