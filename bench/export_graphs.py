@@ -22,8 +22,8 @@ from ..engine.models.artifact import Artifact, Precision
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import choose
 from . import roofline
-from .document import Document, Table, document, not_here
-from .stats import Spread, shown, significant, spread
+from .document import Document, Row, Table, document, grid, not_here
+from .stats import shown, significant, spread
 from .turns import in_turns, ms_of
 from .workloads import weights_of
 
@@ -148,15 +148,18 @@ def _table(
     absent: dict[str, str], workload: dict[str, Any],
 ) -> Table:  # fmt: skip
     shapes = list(least)
-    rows: list[list[Any]] = [
-        [f"floor, {precision}", None, None, None, *(least[shape][precision] for shape in shapes)]
+    blank: Row = dict.fromkeys(["graph", "MB", "load s", "proven error", *shapes])
+    rows = [
+        {**blank, "graph": f"floor, {precision}", **{shape: least[shape][precision] for shape in shapes}}
         for precision in ("fp32", "int8")
     ]
     for name, each in measured.items():
         variant = artifact.manifest.variants.get(_precision(name))
         proof = None if variant is None else f"{variant.parity.mean_error:.1e}, tau {variant.parity.kendall_tau:.3f}"
-        times: dict[str, Spread] = each["ms"]
-        rows.append([name, each["megabytes"], each["load_seconds"], proof, *(shown(times[shape]) for shape in shapes)])
+        rows.append({
+            "graph": name, "MB": each["megabytes"], "load s": each["load_seconds"], "proven error": proof,
+            **{shape: shown(each["ms"][shape]) for shape in shapes},
+        })  # fmt: skip
     notes = [
         f"{workload['name']}, a {workload['kind']}; {workload['threads']} threads; ms of sequences × tokens, median "
         "(quartiles); mean error and Kendall tau against PyTorch FP32 are those proven at export",
@@ -171,8 +174,7 @@ def _table(
           and measured[name]["megabytes"] > measured[PLAIN_INT8]["megabytes"]),
         *not_here(absent),
     ]  # fmt: skip
-    columns = ["graph", "MB", "load s", "proven error", *shapes]
-    return Table(f"Exported graphs: {workload['name']}", columns, rows, notes)
+    return grid(f"Exported graphs: {workload['name']}", rows, notes)
 
 
 def _precision(name: str) -> Any:

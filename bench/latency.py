@@ -20,7 +20,7 @@ from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
 from . import roofline
-from .document import Document, Table, document, not_here
+from .document import Document, Row, Table, document, grid, not_here
 from .rivals import RIVALS, Rival
 from .setup import Asked, Setup
 from .stats import Spread, ratios, shown, significant, spread
@@ -34,7 +34,9 @@ MEASURES = (
 RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 SETTLE = 0.2
 """Seconds before each measurement: threads of the system before wait by spinning for about that long."""
-STAGES = ("recall", "rerank", "total")
+NAME = "ms, median (quartiles)"
+COLUMNS = {"recall": "recall with encoding", "rerank": "rerank", "total": "total"}
+"""Of the stages."""
 TO_EXIT, SAME_PRECISION = "rerank with the exit", "rerank in the same precision"
 ALL_LAYERS, EARLY_EXIT, FP32 = "tandem", "tandem, early exit", "tandem fp32"
 OURS = (ALL_LAYERS, EARLY_EXIT, FP32)
@@ -202,32 +204,30 @@ def _within_budget(engine: Engine, questions: Sequence[str], candidates: int, bu
 
 
 def _tables(
-    workload: dict[str, Any],
-    measured: dict[str, Any],
-    compared: dict[str, dict[str, Spread]],
-    least: dict[str, dict[str, float]],
-    within: dict[str, Any],
-    rates: roofline.Rates,
-    absent: dict[str, str],
-) -> list[Table]:
+    workload: dict[str, Any], measured: dict[str, Any], compared: dict[str, dict[str, Spread]],
+    least: dict[str, dict[str, float]], within: dict[str, Any], rates: roofline.Rates, absent: dict[str, str],
+) -> list[Table]:  # fmt: skip
     compares = {stage for each in compared.values() for stage in each}
-    shares = [stage for stage in (*STAGES[:2], SAME_PRECISION, TO_EXIT) if stage in compares]
-    rows: list[list[Any]] = [
-        [f"floor, {precision}", *(least[stage].get(precision) for stage in STAGES[:2]), *[None] * (1 + len(shares))]
+    shares = [stage for stage in ("recall", "rerank", SAME_PRECISION, TO_EXIT) if stage in compares]
+    blank: Row = dict.fromkeys([NAME, *COLUMNS.values(), *(f"× {share}" for share in shares)])
+    rows = [
+        {**blank, NAME: f"floor, {precision}",
+         **{COLUMNS[stage]: least[stage].get(precision) for stage in ("recall", "rerank")}}
         for precision in least["rerank"]
-    ]
+    ]  # fmt: skip
     if EARLY_EXIT in measured:
-        rows += [[f"floor with the exit, {precision}", None, ms, *[None] * (1 + len(shares))]
-                 for precision, ms in least.get(EARLY_EXIT, {}).items()]  # fmt: skip
-    for name, each in measured.items():
-        stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
-        over = [shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in shares]
-        rows.append([name, *stages, *over])
+        exits = least.get(EARLY_EXIT, {})
+        rows += [{**blank, NAME: f"floor with the exit, {name}", COLUMNS["rerank"]: ms} for name, ms in exits.items()]
+    rows += [
+        {**blank, NAME: name, **{COLUMNS[stage]: shown(ms) for stage, ms in each["stages"].items()},
+         **{f"× {share}": shown(over) for share, over in compared.get(name, {}).items() if share in shares}}
+        for name, each in measured.items()
+    ]  # fmt: skip
     notes = [
         said(workload) + f", {workload['candidates']} candidates; Tandem's reranker {workload['reranker']}",
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}: × {each[stage]['p50']:.2f}, the median of its ratios"
-          for name, each in compared.items() for stage in (*STAGES[:2], SAME_PRECISION)
+          for name, each in compared.items() for stage in ("recall", "rerank", SAME_PRECISION)
           if name not in OURS and stage in each and each[stage]["p50"] < 1),
         *([f"{EARLY_EXIT}: the first layers read every candidate, all layers the {FINALISTS} best by then; ten hits. "
            f"× {TO_EXIT} compares with it, × rerank with all layers, the same work as the rivals'"]
@@ -235,7 +235,6 @@ def _tables(
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
         *not_here(absent),
     ]  # fmt: skip
-    columns = ["ms, median (quartiles)", "recall with encoding", *STAGES[1:], *(f"× {share}" for share in shares)]
     budget = Table(
         f"The same questions within {within['ms']:.0f} ms",
         ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],
@@ -243,4 +242,4 @@ def _tables(
           within["over"], within["recall_over"]]],
         [f"of {workload['questions']} questions; p95 {within['total']['p95']:.0f} ms"],
     )  # fmt: skip
-    return [Table(f"Latency of one query: {workload['name']}", columns, rows, notes), budget]
+    return [grid(f"Latency of one query: {workload['name']}", rows, notes), budget]
