@@ -43,8 +43,10 @@ micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-autosave
 
 MINUTES ?= 30
-soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, with faults; memory must not grow.
+soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 operations with faults and mutated streams.
 	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/engine/server/test_soak.py
+	TANDEM_OPERATIONS=5000 TANDEM_STREAMS=5000 $(BIN)/python -m pytest -s tests/engine/server/test_operations.py \
+		tests/engine/server/test_streams.py
 
 clients: $(INSTALLED)  ## Run the clients the server speaks to, and the schema fuzz, against it.
 	$(BIN)/python -m pytest tests/engine/server/test_clients.py tests/engine/server/test_fuzz.py

@@ -157,7 +157,8 @@ def serve(
     sample: int = typer.Option(200, min=1, help="Questions to ask in turn, drawn with --seed."),
     candidates: int = typer.Option(100, min=1, help="Passages that each search reranks."),
     seconds: float = typer.Option(30.0, min=1.0, max=600.0, help="Length of each load."),
-    deadline_ms: float = typer.Option(10_000.0, min=1.0, help="Each request's deadline."),
+    deadline_ms: float = typer.Option(10_000.0, min=1.0, help="Each search's deadline."),
+    short_deadline_ms: float = typer.Option(1_000.0, min=1.0, help="Each short rerank's deadline."),
     multiples: str = typer.Option("1,2,5", help="Loads, as multiples of the measured capacity."),
     supervise: bool = typer.Option(True, help="With the engine in a worker process, as `tandem serve` has it."),
 ) -> Iterator[Measured]:
@@ -165,7 +166,8 @@ def serve(
 
     Because a server is chosen by what it does when too much is asked of it.
     """
-    from ..bench.serving.server_load import read_multiples, serve_bench
+    from ..bench.serving.overload import read_multiples
+    from ..bench.serving.server_load import serve_bench
 
     loads = read_multiples(multiples)
     settings: dict[str, Any] = {"supervise": supervise}
@@ -173,7 +175,8 @@ def serve(
         settings["threads"] = opener.threads
     document = serve_bench(
         opener.workload, sample=sample, candidates=candidates, seconds=seconds, deadline_ms=deadline_ms,
-        multiples=loads, seed=opener.seed, settings=settings, progress=opener.progress,
+        short_deadline_ms=short_deadline_ms, multiples=loads, seed=opener.seed, settings=settings,
+        progress=opener.progress,
     )  # fmt: skip
     yield document, [opener.workload.name]
 

@@ -1,9 +1,15 @@
-"""Admission: a request's whole work is reserved before any of it is done, or refused with a time to come back."""
+"""Admission: a request's whole work is reserved before any of it is done, or refused with a time to come back.
+
+What a request will take is predicted, and how far such predictions are too low is watched: a promise that is not kept
+has cost as much as one that is. Nothing is lost by refusing early, since the device needs no more than a few requests
+in hand to be busy all the time.
+"""
 
 from __future__ import annotations
 
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +23,15 @@ from .errors import Failure
 
 # English text in WordPiece has four to five characters a token; a low figure over-estimates the work, which is safer.
 CHARACTERS_A_TOKEN = 4
-# What is promised to be done in time and is not has cost as much as what is: a machine that slows down by a tenth after
-# the promise shall not waste it.
-MARGIN = 1.1
+# Seconds of a request that no cost model knows: HTTP, tokens, two hops between processes.
+BESIDE = 0.02
+# How many times longer than predicted a request may take, at least and at most. Above it a machine is not slow but
+# stuck, and a prediction says nothing.
+LEAST_ERROR, MOST_ERROR = 1.1, 6.0
+# One in a hundred of the admitted may take longer than promised. The margin is that quantile of what requests took by
+# what was predicted, followed by steps of its logarithm: up by nearly STEP where one took longer, else down by a
+# hundredth of that (Robbins and Monro, A Stochastic Approximation Method, 1951).
+LATE_SHARE, STEP = 0.01, 0.25
 # Beyond this a client should not be told to wait: it is a guess of a guess.
 LONGEST_WAIT = 60
 
@@ -76,6 +88,8 @@ class Admission:
         self.tokens = 0
         self.seconds = 0.0
         self.requests = 0
+        self.error = LEAST_ERROR
+        """How many times longer than predicted a request takes that is among the slowest hundredth."""
         self._seconds_of: dict[str, float] = {}
         self._requests_of: Counter[str] = Counter()
 
@@ -86,8 +100,10 @@ class Admission:
         Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
         server takes anything: the estimate may be wrong, and the deadline tells.
         """
+        predicted = BESIDE + self.expected(work, client)
         if self.requests:
-            self._check(work, remaining, client)
+            self._check(work, predicted, remaining)
+        begun = time.monotonic()
         self.tokens += work.tokens
         self.seconds += work.seconds
         self.requests += 1
@@ -96,6 +112,7 @@ class Admission:
         try:
             yield
         finally:
+            self._learn((time.monotonic() - begun) / predicted)
             self.tokens -= work.tokens
             self.requests -= 1
             self.seconds = self.seconds - work.seconds if self.requests else 0.0
@@ -114,8 +131,13 @@ class Admission:
         others = (seconds for name, seconds in self._seconds_of.items() if name != client)
         return own + sum(min(own, seconds) for seconds in others)
 
-    def _check(self, work: Work, remaining: float, client: str) -> None:
-        late = MARGIN * self.expected(work, client) - remaining
+    def _learn(self, ratio: float) -> None:
+        """A request took `ratio` times what was predicted when it was admitted, or was given up then."""
+        step = STEP * ((ratio > self.error) - LATE_SHARE)
+        self.error = min(max(self.error * math.exp(step), LEAST_ERROR), MOST_ERROR)
+
+    def _check(self, work: Work, predicted: float, remaining: float) -> None:
+        late = self.error * predicted - remaining
         if late > 0:
             raise _full(late, "late", "this request would not be done in time behind those that are being served")
         if self.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:

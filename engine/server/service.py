@@ -236,6 +236,9 @@ class Service:
         self.metrics.te_queue_size.set_function(partial(load, "jobs"))
         self.metrics.gauge("tandem_queue_tokens", "Tokens that wait for the device", partial(load, "tokens"))
         self.metrics.gauge("tandem_reserved_tokens", "Tokens of admitted requests", lambda: self.admission.tokens)
+        self.metrics.gauge(
+            "tandem_admission_error", "Times longer than predicted that requests may take", lambda: self.admission.error
+        )
         self.metrics.gauge("tandem_in_flight", "Requests in flight", lambda: len(self.in_flight))
         self.metrics.gauge("tandem_ready", "1 when new requests should come here", lambda: self.is_ready)
 

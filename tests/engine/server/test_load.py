@@ -9,7 +9,8 @@ from contextlib import closing
 import pytest
 
 from tandem.bench.serving.load_generator import NO_ANSWER, BareClient, Client, Outcome, closed_loop, open_loop
-from tandem.bench.serving.server_load import _summary, serve_bench
+from tandem.bench.serving.outcomes import summary
+from tandem.bench.serving.server_load import serve_bench
 from tandem.bench.workloads import Workload
 from tandem.engine import Engine, InputError
 from tandem.engine.build.beir import Judged
@@ -69,17 +70,17 @@ def test_a_closed_loop_and_a_server_that_is_not_there(server: Running):
 
 def test_goodput_counts_only_answers_in_time():
     outcomes = [Outcome(200, 0.1, 0.0), Outcome(200, 0.9, 0.0), Outcome(429, 0.003, 0.001), Outcome(504, 1.0, 0.0)]
-    summary = _summary(outcomes, seconds=2, deadline_ms=500)
-    assert (summary["goodput"], summary["offered"]) == (0.5, 2.0)
-    assert summary["refused_ms"]["p50"] == pytest.approx(2.0)
-    assert summary["statuses"] == {"200": 2, "429": 1, "504": 1}
+    told = summary(outcomes, seconds=2, deadline_ms=500)
+    assert (told["goodput"], told["offered"]) == (0.5, 2.0)
+    assert told["refused_ms"]["p50"] == pytest.approx(2.0)
+    assert told["statuses"] == {"200": 2, "429": 1, "504": 1}
 
 
 def test_goodput_is_by_the_time_until_the_last_answer():
     """A server that answers two a second, asked ten at once and no more for a second, has a goodput of two."""
     queued = [Outcome(200, 0.5 * place, 0.0, 100.0 + 0.5 * place) for place in range(1, 11)]
-    summary = _summary(queued, seconds=1, deadline_ms=60_000)
-    assert (summary["goodput"], summary["lasted"], summary["offered"]) == (2.0, 5.0, 10.0)
+    told = summary(queued, seconds=1, deadline_ms=60_000)
+    assert (told["goodput"], told["lasted"], told["offered"]) == (2.0, 5.0, 10.0)
 
 
 def test_the_benchmark_end_to_end(engine: Engine):
@@ -88,12 +89,15 @@ def test_the_benchmark_end_to_end(engine: Engine):
         Workload("tiny", engine.collection.path, Judged(queries, {})), candidates=3, seconds=1.0, deadline_ms=30_000,
         multiples=(1.0,), settings={"device": "cpu", "threads": 1, "warm_up": False},
     )  # fmt: skip
-    assert document["capacity"] > 0
-    assert document["loads"]["1x"]["statuses"]["200"] > 0
-    assert set(document["loads"]["1x"]["resident_mb"]) == {"http", "worker"}
+    for name in ("search", "short_rerank"):
+        found = document["overloads"][name]
+        assert found["capacity"] > 0
+        assert found["loads"]["1x"]["statuses"]["200"] > 0
+        assert found["loads"]["1x"]["broken_promises"] <= 1
+        assert set(found["loads"]["1x"]["resident_mb"]) == {"http", "worker"}
     assert document["overhead_ms"]["outside_engine"]["p50"] > 0
     assert document["giants"]["huge"]["accepted_ms"]["n"] > 0
     assert set(document["giants"]["beside_huge"]["statuses"]) == {"200"}
     assert document["giants"]["beside_ordinary"]["accepted_ms"]["p50"] > 0
-    assert [len(table["rows"]) for table in document["tables"]] == [1, 3, 5]
+    assert [len(table["rows"]) for table in document["tables"]] == [1, 1, 3, 5]
     json.dumps(document, allow_nan=False)
