@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
@@ -45,7 +41,7 @@ def run(
     sections:   those to measure (None: all); others of a file of the same card and commit stay
     command:    starts the processes that measure (see `parts`); None: all is measured in this one, as a test has it
 
-    SIGTERM ends it as SystemExit, Ctrl-C as KeyboardInterrupt: the files then have what was measured until then.
+    Whatever ends it, the files have what was measured until then.
     Raises DeviceError when there is no GPU and this is not a dry run, InputError for an unknown section.
     """
     wanted = chosen(sections)
@@ -63,7 +59,7 @@ def run(
     do: Do = work if command is None else partial(work_apart, log=log, command=command)
 
     # Without care for what stays: a process that hangs in the driver may still write there.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _terminable():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         for section, turn in PLAN:
             if section not in wanted:
                 continue
@@ -106,23 +102,6 @@ def _placeless(row: Row, task: Task) -> Row:
     if task.collection is not None:
         error = error.replace(str(task.collection), task.collection.name)
     return {**row, "error": error}
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM raises SystemExit here, so that children are ended and files written; only a main thread may ask so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _card(settings: Settings) -> str:

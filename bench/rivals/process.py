@@ -50,7 +50,7 @@ class Rival:
         if not python.exists():
             raise Unavailable(f"no environment {spec.environment}; make it with `tandem bench rivals --install`")
         if missing := [a for a in (encoder, reranker) if spec.precision not in a.manifest.variants]:
-            raise Unavailable(f"{missing[0].path} has no {spec.precision} variant")
+            raise Unavailable(f"{missing[0].manifest.name} has no {spec.precision} variant")
         with ExitStack() as undo:
             scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="tandem-rival-")))
             errors = undo.enter_context(tempfile.TemporaryFile())

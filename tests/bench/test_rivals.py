@@ -79,6 +79,12 @@ def test_an_environment_loses_what_does_not_fit_and_is_made_once(tmp_path: Path,
     assert len(ran) == 3, "made once"
 
 
+def test_a_model_without_the_precision_is_named_and_its_place_is_not(models):
+    with pytest.raises(Unavailable, match="has no fp16 variant") as reason:
+        Rival(replace(RIVALS["onnxruntime"], precision="fp16"), *models, threads=1)
+    assert str(models[0].path) not in str(reason.value), "a saved result must not tell where somebody's files lie"
+
+
 def test_a_rival_that_cannot_load_says_why(models):
     broken = replace(RIVALS["sentence-transformers"], backend="nonsense")
     with pytest.raises(Unavailable, match="KeyError: 'nonsense'"):

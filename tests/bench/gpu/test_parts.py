@@ -168,10 +168,13 @@ def test_the_command_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_is_terminated_leaves_files_and_no_child(tmp_path: Path):
     script = """
 import json, sys
-from pathlib import Path
-from tandem.bench.gpu.run import run
-from tandem.bench.gpu.settings import DRY_RUN
-run(DRY_RUN, Path(sys.argv[1]), sections=["kernels"], command=json.loads(sys.argv[2]))
+from functools import partial
+from tandem.bench.gpu import run as running
+from tandem.cli import main
+out, command = sys.argv[1:]
+running.run = partial(running.run, command=json.loads(command))
+sys.argv = ["tandem", "bench", "gpu", "--dry-run", "--sections", "kernels", "--out", out]
+main()
 """
     child = command(("a", "time.sleep(600)"), extra=f"""
 from pathlib import Path
