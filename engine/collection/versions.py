@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CollectionError, StorageError
-from ..platform.durable_io import rename, replace_durably, storage, sync_folder, write_durably
+from ..platform.durable_io import read_small, rename, replace_durably, storage, sync_folder, write_durably
 from .manifest import MANIFEST, CollectionManifest
 
 CURRENT = "CURRENT"
@@ -27,6 +27,8 @@ VERSIONS = "versions"
 STAGING = "staging"
 LOCK = "writer.lock"
 RUBBISH = "removed-"
+POINTER_BYTES = 10_000
+"""A pointer has some 120 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,13 @@ def read_pointer(root: Path) -> Pointer | None:
     if path.is_symlink():
         raise CollectionError(f"{path} is a link; a collection holds plain files only, so copy the folder's contents")
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(read_small(path, POINTER_BYTES))
         pointer = Pointer(fields["version"], fields["manifest_sha256"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read ({error.strerror}); index the corpus again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CollectionError(f"{path} is damaged ({error}); index the corpus again") from error
     if not isinstance(pointer.version, str) or Path(pointer.version).name != pointer.version:
         raise CollectionError(f"{path} is damaged: {pointer.version!r} is no version's name; index the corpus again")

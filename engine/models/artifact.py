@@ -9,7 +9,6 @@ early/                                                   a cross-encoder's early
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +19,14 @@ from ..errors import ArtifactError
 from ..platform.durable_io import sha256
 from ..scoring.fusion import Fusion
 from ..text.tokenizer import Tokenizer
+from .checking import CONFIG, CONFIGS, check_configs, check_folder, read_config
+from .external_data import external_files
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 EARLY = "early"
+LONGEST = 2**20
+"""Tokens that no encoder reads: a larger `max_length` is a mistake that would be paid for in memory."""
 Kind = Literal["bi-encoder", "cross-encoder"]
 Precision = Literal["fp32", "fp16", "int8"]
 VARIANT_FILES: dict[Precision, str] = {
@@ -31,10 +34,6 @@ VARIANT_FILES: dict[Precision, str] = {
     "fp16": "onnx/model_fp16.onnx",
     "int8": "onnx/model_quantized.onnx",
 }
-# Formats that can run code when they are read; an artifact never holds one.
-UNSAFE_SUFFIXES = frozenset(
-    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz", ".so", ".py"}
-)
 
 
 class _Record(BaseModel):
@@ -92,7 +91,7 @@ class ArtifactManifest(_Record):
     name: str
     source: SourceRecord
     family: str
-    max_length: int = Field(gt=0)
+    max_length: int = Field(gt=0, le=LONGEST)
     segments: bool
     pad_id: int
     dimension: int | None = None
@@ -141,28 +140,38 @@ class Artifact:
             raise ArtifactError(message) from error
         if kind is not None and manifest.kind != kind:
             raise ArtifactError(f"{path} holds a {manifest.kind}, but a {kind} is needed here")
+        check_folder(path, {name: record.size for name, record in manifest.files.items()})
         artifact = cls(path, manifest, hashlib.sha256(data).hexdigest())
-        artifact._refuse_unsafe()
-        artifact._check_sizes()
+        check_configs(
+            path, {name: artifact._config(name) for name in CONFIGS if name in manifest.files}, manifest.max_length
+        )
         return artifact
 
     def verify(self, names: Iterable[str] | None = None) -> None:
-        """Hash the files `names` (default: all) and compare with the manifest; raises ArtifactError on a difference."""
+        """Hash the files `names` and compare with the manifest; default: all, and what the graphs refer to.
+
+        Raises ArtifactError on a difference, or when a graph refers to a file that the manifest does not name.
+        """
         for name in self.manifest.files if names is None else names:
             record = self.manifest.files.get(name)
             if record is None:
                 raise ArtifactError(f"{self.path / name} is not in the artifact's manifest; export again")
             if sha256(self.path / name) != record.sha256:
                 raise ArtifactError(f"{self.path / name} is damaged: its sha256 is not the manifest's; export again")
+        for variant in self.manifest.variants.values() if names is None else ():
+            external_files(self.path, variant.file, self.manifest.files)
 
     def graph(self, precision: Precision) -> Path:
-        """The verified ONNX file of a precision; raises ArtifactError when the artifact has none."""
+        """The verified ONNX file of a precision, and whatever holds its weights.
+
+        Raises ArtifactError when the artifact has none, or one that reads files that the manifest does not name.
+        """
         variant = self.manifest.variants.get(precision)
         if variant is None:
             have = ", ".join(self.manifest.variants)
             raise ArtifactError(f"{self.path} has no {precision} variant, only {have}")
-        # A graph above 2 GB keeps its weights beside it, under its own name with a suffix.
-        self.verify([name for name in self.manifest.files if name.startswith(variant.file)] or [variant.file])
+        self.verify([variant.file])
+        self.verify(external_files(self.path, variant.file, self.manifest.files))
         return self.path / variant.file
 
     def early(self) -> Artifact | None:
@@ -182,38 +191,17 @@ class Artifact:
 
     def architecture(self) -> dict[str, Any]:
         """The verified `config.json`: layers, widths, heads."""
-        self.verify(["config.json"])
-        config: dict[str, Any] = json.loads((self.path / "config.json").read_bytes())
-        return config
+        return self._config(CONFIG)
+
+    def _config(self, name: str) -> dict[str, Any]:
+        self.verify([name])
+        return read_config(self.path / name)
 
     def tokenizer(self) -> Tokenizer:
         """The verified tokenizer."""
         self.verify(["tokenizer.json"])
         manifest = self.manifest
         return Tokenizer(self.path / "tokenizer.json", max_length=manifest.max_length, segments=manifest.segments)
-
-    def _refuse_unsafe(self) -> None:
-        for file in self.path.rglob("*"):
-            if file.is_symlink():
-                raise ArtifactError(
-                    f"{file} is a link; an artifact holds plain files only, so copy the folder's contents"
-                )
-            if file.suffix in UNSAFE_SUFFIXES:
-                raise ArtifactError(
-                    f"{file} can run code when it is read; an artifact never holds such a file, remove it"
-                )
-
-    def _check_sizes(self) -> None:
-        for name, record in self.manifest.files.items():
-            file = self.path / name
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ArtifactError(f"{self.path / MANIFEST} names {name!r}, which lies outside the artifact")
-            if not file.is_file():
-                raise ArtifactError(f"{file} is missing; export the model again")
-            if file.stat().st_size != record.size:
-                raise ArtifactError(
-                    f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; export again"
-                )
 
 
 def _read_manifest(path: Path) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ BLOCK = 65_536
 # Beyond the bound of `ceilings`: rounding of float32 scores and of the bound itself.
 ROUNDING = 1e-6
 LONGEST = 1.01
+_LIMITS = threading.Lock()  # they are the whole process's
 REFINE = 4
 """Candidates taken for each passage wanted: codes misplace some by a few ranks, hardly any by 4 times."""
 
@@ -80,17 +84,38 @@ def write(index: Any, path: Path) -> None:
 
 
 def read(path: Path, *kinds: str) -> Any:
-    """The FAISS index in `path`, memory-mapped; raises CollectionError unless it is of a class among `kinds`."""
+    """The FAISS index in `path`, memory-mapped; raises CollectionError unless it is of a class among `kinds`.
+
+    A file of a collection is hashed before this (see `collection.checking`).
+    """
     import faiss
 
     flags = faiss.IO_FLAG_MMAP if "IndexIVFScalarQuantizer" in kinds else faiss.IO_FLAG_MMAP_IFC
+    flags |= faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # larger than the file, and for Euclidean distances only
     try:
-        index = faiss.read_index(str(path), flags)
-    except RuntimeError as error:
+        with _bounded(path.stat().st_size):
+            index = faiss.read_index(str(path), flags)
+    except (OSError, RuntimeError, MemoryError) as error:
         raise CollectionError(f"{path} cannot be read as an index ({error}); index again") from error
     if type(index).__name__ not in kinds:
         raise CollectionError(f"{path} holds a {type(index).__name__}, not a {' or '.join(kinds)}; index again")
     return index
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """FAISS believes a file's lengths up to 1 TiB by itself; no array in a file is longer than the file."""
+    import faiss
+
+    with _LIMITS:
+        before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+        try:
+            faiss.set_deserialization_vector_byte_limit(size)
+            faiss.set_deserialization_loop_limit(size)
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
 
 
 def _factor(largest: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from ..collection.filters import Filter
 from ..config import SearchSettings
 from ..errors import InferenceError
 from ..models.cross_encoder import CrossEncoder
@@ -25,6 +26,7 @@ from ..scoring.fusion import Fusion, Places, Ranking, Scored, Scores, rank
 from ..text.tokenizer import checked
 from ..text.tokens import Ids, TokenBatch, pack
 from .candidates import Candidates
+from .filter_stage import filter_job
 from .placement import Placed
 from .reranking import Reranking
 
@@ -122,15 +124,25 @@ class TwoStage:
         return Query(text, ids, reranker_ids, cut or len(ids) > tokenizer.text_room)
 
     async def _recall(self, query: Query, asked: SearchSettings, clock: Clock, client: str) -> Recalled:
-        clock.mark()
-        allowed = None if asked.filter is None else self._collection.allowed(asked.filter)
-        clock.lap("recall")
+        allowed = None if asked.filter is None else await self._allowed(asked.filter, clock, client)
         stage = self._stages(min(asked.recalled, len(self._collection)), allowed)
         batch = self._encoder.tokenizer.single(pack([query.encoder_ids]))
         served = await self._batcher.run(Job(stage, batch, urgent=True, client=client))
         recalled: Recalled = served.results[0]
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
         return recalled
+
+    async def _allowed(self, filters: Filter, clock: Clock, client: str) -> RowMask:
+        """The passages that a filter leaves: remembered, or worked out in the client's turn at the device thread.
+
+        Not cut by a budget: without them there is no answer, as without recall.
+        """
+        if (known := self._collection.filtered.known(filters)) is not None:
+            return known
+        served = await self._batcher.run(filter_job(self._collection, filters, client))
+        clock.spent(queue=served.queued, recall=served.running)
+        rows: RowMask = served.results[-1]
+        return rows
 
     def _recall_stage(self, k: int, allowed: RowMask | None) -> RecallStage:
         index = self._placed.index if allowed is None else self._placed.under(allowed)

@@ -10,6 +10,8 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +39,8 @@ BACK_OFF = (0.0, 0.5, 1.0, 2.0)
 HEALTHY = 60.0
 # The same by how often starting it has failed in a row: opening costs a core for a second or two each time.
 FAILED = (1.0, 2.0, 4.0, 8.0, 15.0)
-# Seconds that a request whose worker ended waits for the next one, of which most open in one or two.
+# Seconds that a request whose worker ended waits for the next one. Where opening took longer the last time it is told
+# at once when to come back.
 PATIENCE = 5.0
 # A new version answers this before anybody else asks it: pages are read, and what does not work is found.
 PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=None))
@@ -108,6 +111,8 @@ class Host:
         self.poison = PoisonRequests()
         self.restarts = 0
         self._deaths = 0
+        self._opening = 0.0
+        """Seconds that opening took the last time."""
         self._collection = collection
         self._opener = opener
         self._close_after = close_after
@@ -128,7 +133,7 @@ class Host:
         """Open the current version, and from now on replace its backend when it ends; raises what opening raises."""
         assert self._opener is not None
         pointer = None if self._collection is None else await aside(read_pointer, self._collection)
-        backend = await self._opener(pointer)
+        backend = await self._open(pointer)
         self._pointer = pointer
         self._supervise(backend)
         await self._announce(backend)
@@ -157,8 +162,7 @@ class Host:
     def lease(self) -> Iterator[Lease]:
         """Hold the current backend for one request; raises Failure `unavailable` while there is none."""
         if self._current is None:
-            what = "the models are being loaded" if not self.restarts else "the worker is being started again"
-            raise unavailable(what)
+            raise self._none()
         lease = Lease(self, self._current)
         self.hold(lease.backend)
         try:
@@ -178,13 +182,31 @@ class Host:
 
     async def next_backend(self, remaining: float) -> Backend:
         """The one that lives, once there is one; raises Failure `unavailable` after `remaining` seconds at most."""
+        gone = self._current is None or self._current.ended.is_set()
+        if gone and self._pause() + self._opening > PATIENCE:
+            raise self._none()
         try:
             async with asyncio.timeout(max(0.0, min(remaining, PATIENCE))), self._changed:
                 await self._changed.wait_for(lambda: self._current is not None and not self._current.ended.is_set())
         except TimeoutError:
-            raise unavailable("the worker is being started again") from None
+            raise self._none() from None
         assert self._current is not None
         return self._current
+
+    def _none(self) -> Failure:
+        what = "the worker is being started again" if self.restarts else "the models are being loaded"
+        return unavailable(what, self._pause() + self._opening)
+
+    def _pause(self) -> float:
+        """Seconds before the worker that ended is started again."""
+        return BACK_OFF[min(self._deaths, len(BACK_OFF)) - 1] if self._deaths else 0.0
+
+    async def _open(self, pointer: Pointer | None) -> Backend:
+        assert self._opener is not None
+        begun = time.monotonic()
+        backend = await self._opener(pointer)
+        self._opening = time.monotonic() - begun
+        return backend
 
     async def watch_pointer(self, seconds: float) -> None:
         """Swap whenever the collection's pointer moves, looked at every so many `seconds`."""
@@ -277,10 +299,10 @@ class Host:
         """Try until a worker is open: the version that was served, or after a failure the current one."""
         assert self._opener is not None
         pointer, failures = self._pointer, 0
-        await asyncio.sleep(BACK_OFF[min(self._deaths, len(BACK_OFF)) - 1])
+        await asyncio.sleep(self._pause())
         while not self._closing:
             try:
-                backend = await self._opener(pointer)
+                backend = await self._open(pointer)
             except TandemError as error:
                 log.error("the worker could not be started", extra={"error": str(error)})
                 pointer = None if pointer == self._pointer else self._pointer
@@ -315,6 +337,6 @@ def _deadly() -> Failure:
     return Failure("model", "the model failed on this request every time it was tried; the server's log says why")
 
 
-def unavailable(why: str) -> Failure:
-    """503 with the advice to come back soon."""
-    return Failure("unavailable", f"{why}; try again soon", retry_after=2)
+def unavailable(why: str, seconds: float = 0.0) -> Failure:
+    """503 with the advice to come back when that is likely to be over, which takes so many seconds."""
+    return Failure("unavailable", f"{why}; try again soon", retry_after=max(2, math.ceil(seconds)))

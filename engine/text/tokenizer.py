@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
-from ..errors import ArtifactError, InputError
+from ..errors import ArtifactError, InferenceError, InputError, TandemError
 from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
 
 # A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
 # English has four to five characters a WordPiece, so nothing that the model would have read is lost.
 CHARACTERS_A_TOKEN = 16
+LONGEST_REASON = 200
+"""Characters of a message of the library: some repeat the text."""
+_ON_A_TEXT = "the tokenizer failed on a text of this request"
 
 
 class Tokenizer:
@@ -27,20 +31,18 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, *, max_length: int, segments: bool) -> None:
-        """Raises ArtifactError when `path` is not a readable `tokenizer.json`."""
-        try:
+        """Raises ArtifactError when `path` is not a readable `tokenizer.json`, or fails on the text `a`."""
+        with _failing_as(ArtifactError, f"{path} is not a readable tokenizer", "; export the model again"):
             self._rust = RustTokenizer.from_buffer(path.read_bytes())
-        except Exception as error:  # the library raises bare Exception on malformed JSON
-            raise ArtifactError(f"{path} is not a readable tokenizer ({error}); export the model again") from error
-        self._rust.no_truncation()
-        self._rust.no_padding()
+            self._rust.no_truncation()
+            self._rust.no_padding()
+            self._one = _template(self._rust.encode("a"))
+            self._two = _template(self._rust.encode("a", "b"))
         # Of the form without truncation and padding: a 128-token and a 512-token export share their token ids.
         self.fingerprint = hashlib.sha256(self._rust.to_str().encode()).hexdigest()
         self.vocab_size: int = self._rust.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
         self.segments = segments
-        self._one = _template(self._rust.encode("a"))
-        self._two = _template(self._rust.encode("a", "b"))
 
     @property
     def text_room(self) -> int:
@@ -80,21 +82,28 @@ class Tokenizer:
         return self.encode_many([text]).ids
 
     def encode_many(self, texts: Sequence[str]) -> TokenBatch:
-        """The ids of `texts` without special tokens, not truncated; uses every core."""
-        encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
+        """The ids of `texts` without special tokens, not truncated; uses every core.
+
+        Raises InferenceError, as all that reads texts here does, when the library fails on one of them.
+        """
+        with _failing_as(InferenceError, _ON_A_TEXT):
+            encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
         return pack([encoding.ids for encoding in encodings])
 
     def count(self, text: str) -> int:
         """Tokens of `text`, without special tokens."""
-        return len(self._rust.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+        with _failing_as(InferenceError, _ON_A_TEXT):
+            return len(self._rust.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     def encodings(self, texts: Sequence[str], *, special: bool = True) -> list[Encoding]:
         """The library's encodings of `texts`, with offsets in characters, not truncated."""
-        return list(self._rust.encode_batch(list(texts), add_special_tokens=special))
+        with _failing_as(InferenceError, _ON_A_TEXT):
+            return list(self._rust.encode_batch(list(texts), add_special_tokens=special))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of token ids, each in [0, vocab_size)."""
-        return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
+        with _failing_as(InferenceError, "the tokenizer failed on token ids of this request"):
+            return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
 
     def single(self, texts: TokenBatch, side: CutSide = "right") -> TokenBatch:
         """Sequences as the model reads them: special tokens added, cut on that `side` to `max_length`."""
@@ -108,6 +117,21 @@ class Tokenizer:
         """int64 [n]: tokens of each of `pairs`, without joining them."""
         lengths: npt.NDArray[np.int64] = np.minimum(len(query) + passages.lengths + self.pair_special, self.max_length)
         return lengths
+
+
+@contextmanager
+def _failing_as(kind: type[TandemError], what: str, advice: str = "") -> Iterator[None]:
+    """What the Rust library raises, as an error of ours.
+
+    It raises bare Exceptions, and where Rust panics (a regular expression that gives up on a text, a special token
+    that is not there) a PanicException, which is none: it would pass every handler and end the process.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{what} ({str(error)[:LONGEST_REASON]}){advice}") from error
 
 
 def _template(probe: Encoding) -> Template:

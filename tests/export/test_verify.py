@@ -71,10 +71,14 @@ def test_a_graph_that_gives_nan_is_found(copy):
         verify_artifact(copy)
 
 
-def test_a_graph_that_is_no_graph_is_found(copy):
-    (copy / "onnx/model.onnx").write_bytes(b"not a graph")
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"not a graph", "cannot be read as an ONNX graph"), (b"\xa2\x06\x01x", "ONNX Runtime cannot load")],
+)
+def test_a_graph_that_is_no_graph_is_found(copy, data, said):
+    (copy / "onnx/model.onnx").write_bytes(data)
     record(copy, "onnx/model.onnx")
-    with pytest.raises(ArtifactError, match="ONNX Runtime cannot load"):
+    with pytest.raises(ArtifactError, match=said):
         verify_artifact(copy)
 
 

@@ -123,7 +123,7 @@ def test_moved_models_are_noted_without_encoding(index: World, corpus: Path, tmp
     index(corpus, tmp_path / "out")
     report = index(corpus, tmp_path / "out", models=models_at("../elsewhere"), encode=stopping(0))
     assert report.unchanged
-    collection = Collection.open(tmp_path / "out", verify=True)
+    collection = Collection.open(tmp_path / "out")
     assert collection.manifest.models.encoder.path == "../elsewhere"
     assert collection.manifest.version.startswith("000002")
 
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_the_old_version_and_the_finished_shards(
         patch.setattr(np, "savez", full)
         with pytest.raises(StorageError, match="No space left"):
             index(tmp_path / "more.jsonl", tmp_path / "out")
-    assert Collection.open(tmp_path / "out", verify=True).version == first.version
+    assert Collection.open(tmp_path / "out").version == first.version
     assert index(tmp_path / "more.jsonl", tmp_path / "out").resumed == 8
 
 
@@ -285,7 +285,7 @@ def test_a_large_corpus_gets_a_measured_index(
     monkeypatch.setattr("tandem.engine.recall.planning.FLAT_BYTES", 0)
     report = index(corpus, tmp_path / "out")
     assert report.index == "ivf"
-    collection = Collection.open(tmp_path / "out", verify=True)
+    collection = Collection.open(tmp_path / "out")
     assert collection.manifest.index.recall_at_100 >= 0.99
     assert "sample queries" in collection.manifest.index.measured_on
     assert "inverted.faiss" in collection.manifest.files
@@ -301,6 +301,6 @@ def test_files_that_are_added_belong_to_the_version(index: World, corpus: Path, 
         (folder / "gpu.faiss").write_bytes(b"an index")
 
     index(corpus, tmp_path / "out", also_index=add)
-    collection = Collection.open(tmp_path / "out", verify=True)
+    collection = Collection.open(tmp_path / "out")
     assert collection.manifest.files["gpu.faiss"].size == len(b"an index")
     assert (collection.folder / "gpu.faiss").read_bytes() == b"an index"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tandem.engine.collection import Collection
+from tandem.engine.collection import Collection, checking, read_pointer
 from tandem.engine.errors import CollectionError
+from tandem.engine.platform.durable_io import sha256
+from tandem.engine.recall import int8_codes
 from tandem.engine.scoring.lexical import Lexicon
 
 from .conftest import World
@@ -42,7 +45,11 @@ def test_a_flipped_byte_in_any_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "shorter", "longer", "linked"])
-def test_a_file_that_is_not_as_it_was_is_noticed_without_hashing(root: Path, damage: str) -> None:
+def test_a_file_that_is_not_as_it_was_is_noticed_before_any_is_hashed(
+    root: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(checking, "sha256", lambda file: hashed.append(file) or "")
     for file in version(root).iterdir():
         good = file.read_bytes()
         file.unlink()
@@ -53,10 +60,74 @@ def test_a_file_that_is_not_as_it_was_is_noticed_without_hashing(root: Path, dam
         elif damage != "missing":
             file.write_bytes(good[:-1] if damage == "shorter" else good + b"\0")
         with pytest.raises(CollectionError, match=r"index again|link"):
-            Collection.open(root, verify=False)
+            Collection.open(root)
         file.unlink(missing_ok=True)
         file.write_bytes(good)
-    Collection.open(root, verify=False)
+    assert not hashed
+    monkeypatch.undo()
+    Collection.open(root)
+
+
+def test_every_file_is_hashed_however_large_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def noting(file: Path) -> str:
+        hashed.append(file.name)
+        return sha256(file)
+
+    monkeypatch.setattr(checking, "sha256", noting)
+    collection = Collection.open(root)
+    assert sorted(hashed) == sorted(collection.manifest.files)
+
+
+@pytest.mark.parametrize("kind", ["scan", "ivf"])
+def test_faiss_reads_no_file_whose_hash_is_wrong(
+    index: World, corpus: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One flipped bit of a length made it allocate 8 GB."""
+    monkeypatch.setattr("tandem.engine.recall.planning.FLAT_BYTES", 0)
+    monkeypatch.setattr("tandem.engine.recall.planning.SCAN_BYTES", 10**9 if kind == "scan" else 0)
+    index(corpus, tmp_path / "out")
+    codes = next(version(tmp_path / "out").glob("*.faiss"))
+    read: list[Path] = []
+    monkeypatch.setattr(int8_codes, "read", lambda path, *_: read.append(path))
+    data = bytearray(codes.read_bytes())
+    data[78] ^= 0x40
+    codes.write_bytes(data)
+    with pytest.raises(CollectionError, match=f"{codes.name} is damaged"):
+        Collection.open(tmp_path / "out")
+    assert not read
+
+
+def test_a_file_that_no_manifest_names_is_not_read(root: Path) -> None:
+    (version(root) / ".nfs0001").write_bytes(b"left by a file system")
+    Collection.open(root)
+    (version(root) / "gpu.faiss").write_bytes(b"put there by somebody")
+    with pytest.raises(CollectionError, match=r"gpu\.faiss is not among the files of .*; move it away"):
+        Collection.open(root)
+
+
+def test_files_may_have_other_names_elsewhere(root: Path) -> None:
+    """Copies by hard link are common (`cp -l`, backups), and the hash decides."""
+    (root.parent / "copy").hardlink_to(version(root) / "texts.npy")
+    Collection.open(root)
+
+
+def test_a_file_that_cannot_be_read_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(file: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checking, "sha256", failing)
+    with pytest.raises(CollectionError, match=r"cannot be read \(Input/output error\)"):
+        Collection.open(root)
+
+
+def test_what_changes_while_it_is_open_is_found_by_verify(root: Path) -> None:
+    collection = Collection.open(root)
+    collection.verify()
+    (version(root) / "texts.npy").write_bytes(b"x" * (version(root) / "texts.npy").stat().st_size)
+    with pytest.raises(CollectionError, match=r"texts\.npy is damaged"):
+        collection.verify()
 
 
 def rewrite(root: Path, change: Callable[[dict], None]) -> None:
@@ -92,6 +163,29 @@ def test_a_pointer_that_points_nowhere(root: Path, pointer: str) -> None:
     (root / "CURRENT").write_bytes(pointer.encode("latin-1"))
     with pytest.raises(CollectionError, match="damaged"):
         Collection.open(root)
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "fusion.json", "manifest.json"])
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_small_file(root: Path, name: str) -> None:
+    """As a mount that hangs would be: opened as usual it would wait for a writer for ever."""
+    file = (version(root) if name == "manifest.json" else root) / name
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(CollectionError, match=name):
+        _ = Collection.open(root).fusion
+
+
+def test_a_pointer_is_a_small_plain_file(root: Path) -> None:
+    (root / "CURRENT").write_bytes(b" " * 20_000)
+    with pytest.raises(CollectionError, match=r"CURRENT cannot be read \(it has more than 10000 bytes\)"):
+        read_pointer(root)
+    (root / "CURRENT").write_bytes(b"[" * 9_000)
+    with pytest.raises(CollectionError, match="damaged"):
+        read_pointer(root)
+    (root / "CURRENT").unlink()
+    (root / "CURRENT").mkdir()
+    with pytest.raises(CollectionError, match=r"CURRENT cannot be read \(it is not a plain file\)"):
+        read_pointer(root)
 
 
 def test_what_is_no_collection_says_how_to_make_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tandem.engine import Engine, SearchResult
 from tandem.engine.build.indexing import index_corpus
-from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_DEPTH, parse
+from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse
 from tandem.engine.collection.metadata_index import FACETS, MetadataIndex
 from tandem.engine.collection.ragged import Ragged, encode_strings
 from tandem.engine.errors import CollectionError, InputError
@@ -22,10 +22,15 @@ from tandem.engine.recall import Index, Plan, RowMask, build, exact
 from tandem.engine.recall.index import VECTORS
 from tandem.engine.text.tokens import cumulative
 
-FIELDS = ("a", "b", "c.d", "none")
-SCALARS = st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.0, 1e300]) | st.sampled_from("xyzé ")
+FIELDS = ("a", "b", "c.d", 'é"', "none")
+SCALARS = (
+    st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.0, 1e300, 2**60, 2**60 + 1])
+    | st.sampled_from(["x", "xy", "y", "é", " ", 'a"b', "a\\b", "a\nb", "a", "ab", "漢", "😀", "\uffff", ""])
+)  # fmt: skip
 VALUES = SCALARS | st.none() | st.lists(SCALARS | st.none(), max_size=3)
-METADATA = st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES, "c": st.fixed_dictionaries({"d": VALUES})})
+METADATA = st.fixed_dictionaries(
+    {}, optional={"a": VALUES, "b": VALUES, 'é"': VALUES, "c": st.fixed_dictionaries({"d": VALUES})}
+)
 ORDERED = SCALARS.filter(lambda value: not isinstance(value, bool))
 CONDITIONS = st.one_of(
     SCALARS,
@@ -121,12 +126,40 @@ def test_a_filter_means_what_it_says(rows: list[dict], document: dict):
         ({"$not": 1}, "at least one field"),
         ({"$secret": 1}, "only"),
         ({f"a{i}": 1 for i in range(MAX_CONDITIONS + 1)}, "more than 64 conditions"),
+        ({f"a{i}": {"$gt": 1, "$lt": 2, "$ne": 3} for i in range(22)}, "each operator is one"),
+        ({"a": {"$in": ["secret"] * (MAX_VALUES + 1)}}, "more than 1000 values in all"),
+        ({"$or": [{"a": {"$in": ["x"] * 30}}, {"b": {"$nin": ["y"] * 971}}]}, "more than 1000 values in all"),
+        ({"secret" * 200: 1}, "name of a field"),
     ],
 )
 def test_what_is_no_filter_is_refused_and_not_repeated(document: object, message: str):
     with pytest.raises(InputError, match=message) as caught:
         parse(document)
     assert "secret" not in str(caught.value)
+
+
+def test_as_many_as_are_allowed_are_taken():
+    values = list(range(MAX_VALUES))
+    asked = parse({"$and": [{"a": {"$in": values}}, *({"a": {"$ne": value}} for value in range(MAX_CONDITIONS - 1))]})
+    assert asked.conditions == MAX_CONDITIONS
+    mask = asked.mask(facets_of([{"a": value} for value in range(2000)]))
+    assert np.flatnonzero(mask).tolist() == values[MAX_CONDITIONS - 1 :]
+
+
+@pytest.mark.parametrize("operator", ["$eq", "$ne", "$in", "$nin"])
+def test_true_is_not_one(operator: str):
+    """They are equal in Python, and what a filter leaves is remembered by what it asks for."""
+    one, true, text = (
+        parse({"a": {operator: [value] if operator.endswith("in") else value}}) for value in (1, True, "1")
+    )
+    assert len({one, true, text}) == 3
+    assert len({asked.fingerprint for asked in (one, true, text)}) == 3
+
+
+def test_a_field_with_half_a_character_is_nowhere():
+    asked = parse({"\ud800": "a"})
+    assert not asked.mask(facets_of([{"a": "x"}, {"é": "a"}])).any()
+    assert asked.fingerprint
 
 
 def test_nesting_is_bounded():
@@ -254,7 +287,8 @@ def test_a_version_without_facets_makes_them(engine: Engine):
     written = engine.collection.facets
     made = MetadataIndex.of(engine.collection._metadata)
     for field in ("room", "year", "text"):
-        np.testing.assert_array_equal(written.present(field), made.present(field))
+        present = parse({field: {"$exists": True}})
+        np.testing.assert_array_equal(present.mask(written), present.mask(made))
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,11 @@ def test_a_crash_at_every_operation(
         out = fresh(root, f"crashed-{number}")
         with Disk(number, when).watched(monkeypatch), pytest.raises(Crash):
             publish(out)
-        found = Collection.open(out, verify=True)
+        found = Collection.open(out)
         assert found.ids(range(len(found))) in (["a"], list("abcde"))
         versions.add(len(found))
         publish(out)
-        found = Collection.open(out, verify=True)
+        found = Collection.open(out)
         assert found.ids(range(len(found))) == list("abcde")
         assert len(list((out / "versions").iterdir())) == 2
         assert not (out / "staging").exists()
@@ -103,9 +103,9 @@ def test_a_full_disk_at_every_operation(
         full = Disk(number, error=OSError(28, "No space left on device"))
         with full.watched(monkeypatch), pytest.raises(StorageError, match="No space left"):
             publish(out)
-        Collection.open(out, verify=True)
+        Collection.open(out)
         publish(out)
-        assert len(Collection.open(out, verify=True)) == 5
+        assert len(Collection.open(out)) == 5
 
 
 def test_a_version_that_does_not_open_is_not_published(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -108,6 +109,8 @@ def test_a_precision_that_was_not_exported_is_named(copy):
         ({"format": 2}, "format"),
         ({"surprise": 1}, "surprise"),
         ({"max_length": 0}, "max_length"),
+        ({"max_length": 10**9}, "max_length"),
+        ({"max_length": 10**6}, r"says that it reads 1000000 tokens and has \d+ positions; export the model again"),
         ({"kind": 3}, "kind"),
     ],
 )
@@ -129,6 +132,28 @@ def test_a_manifest_cannot_name_files_outside_the_artifact(copy):
     files = json.loads((copy / MANIFEST).read_text())["files"]
     edit(copy, files=files | {"../outside": {"sha256": "0" * 64, "size": 1}})
     with pytest.raises(ArtifactError, match="outside the artifact"):
+        Artifact.open(copy)
+
+
+def rewrite(folder: Path, name: str, data: bytes) -> None:
+    """Change a file, and what the manifest says of it, as somebody might by hand."""
+    (folder / name).write_bytes(data)
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    edit(folder, files=files | {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}})
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_is_refused(copy, name):
+    config = json.loads((copy / name).read_text())
+    rewrite(copy, name, json.dumps(config | {"auto_map": {"AutoModel": "modeling.Model"}}).encode())
+    with pytest.raises(ArtifactError, match=rf"{name} names Python code of the model's own \(auto_map\)"):
+        Artifact.open(copy)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_configuration_that_is_none_is_refused(copy, data):
+    rewrite(copy, "config.json", data)
+    with pytest.raises(ArtifactError, match=r"config\.json (cannot be read as JSON|holds no JSON object)"):
         Artifact.open(copy)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -82,3 +83,17 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / CODES).write_bytes(b"IxF2" + bytes(60))
     with pytest.raises(CollectionError, match="index again"):
         Scan.open(tmp_path / CODES, largest=1, residual=0, threads=1)
+
+
+def test_faiss_believes_no_length_that_exceeds_the_file(tmp_path: Path) -> None:
+    """By itself it reserves what a length says, up to a tebibyte, before it finds that the file is shorter."""
+    index = opened(tmp_path, worlds()["spread"][0])
+    data = bytearray((tmp_path / CODES).read_bytes())
+    trained = data.index(index.vectors.size.to_bytes(8, "little")) - 8  # before the codes' length, and empty
+    data[trained : trained + 8] = (2**33).to_bytes(8, "little")
+    (tmp_path / CODES).write_bytes(data)
+    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    with pytest.raises(CollectionError, match="limit"):
+        Scan.open(tmp_path / CODES, largest=1, residual=0, threads=1)
+    after = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    assert after == before

@@ -78,7 +78,7 @@ def test_many_at_once_equal_one_by_one(engine: Engine):
 def test_passages_of_one_window_are_not_read_twice(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     lengths = {hit.id: length_of(engine, hit) for hit in engine.search(QUERY, top_k=60, candidates=60).hits}
     short = [name for name, length in lengths.items() if length <= 64]
-    monkeypatch.setattr(Batcher, "run", forbid_more(2))  # recall, and all layers
+    monkeypatch.setattr(Batcher, "run", forbid_more(3))  # the filter, recall, and all layers
     result = engine.search(
         QUERY, top_k=5, candidates=60, reread=5, finalists=None, budget_ms=None, filters={"short": True}
     )

@@ -202,6 +202,17 @@ def test_who_waits_for_a_worker_that_does_not_come_is_told_soon(monkeypatch: pyt
     run(work, Row(Fake("first", fails=50)), monkeypatch)
 
 
+def test_where_opening_takes_long_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host) -> None:
+        host._opening = 2 * hosting.PATIENCE
+        with pytest.raises(Failure, match="started again") as caught, host.lease() as lease:
+            async with asyncio.timeout(hosting.PATIENCE / 2):
+                await lease.run(CALL, 1000)
+        assert caught.value.retry_after == 2 * hosting.PATIENCE, "and its client is told how long it takes"
+
+    run(work, Row(Fake("first", fails=1), *(EngineError("no memory") for _ in range(1000))), monkeypatch)
+
+
 def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
     row = Row(Fake("first"), EngineError("no memory"), CollectionError("gone"), Fake("second"))
 

@@ -1,0 +1,68 @@
+"""What stands between a version's folder and whatever reads it: its files are those of its manifest, to the byte.
+
+A flipped byte in a file that nobody hashed gives wrong answers in silence, or makes FAISS allocate gigabytes. So every
+byte is hashed before the first is used, by all cores: 0.3 s for 300 MB on two of them (bench/LOG.md).
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..errors import CollectionError
+from ..models.artifact import FileRecord
+from ..platform.durable_io import sha256
+from .manifest import MANIFEST, CollectionManifest
+
+
+def check_files(folder: Path, manifest: CollectionManifest) -> None:
+    """Raises CollectionError unless `folder` holds the files of its manifest and no others, each as it was written.
+
+    Hidden files are passed over: nothing reads them, and file systems leave some.
+    """
+    _check_names(folder, manifest)
+    for name, record in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise CollectionError(f"{file} is missing; index again")
+        # A file that is too short would end the process with SIGBUS when its missing part is touched.
+        if file.stat().st_size != record.size:
+            raise CollectionError(
+                f"{file} has {file.stat().st_size} bytes, its manifest says {record.size}; index again"
+            )
+    _check_contents(folder, manifest.files)
+
+
+def _check_names(folder: Path, manifest: CollectionManifest) -> None:
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise CollectionError(f"{folder / MANIFEST} names {name!r}, which lies outside the version's folder")
+    for entry in [folder, *folder.iterdir()]:
+        if entry.is_symlink():
+            raise CollectionError(
+                f"{entry} is a link; a collection holds plain files only, so copy the folder's contents"
+            )
+        if entry != folder and not entry.name.startswith(".") and entry.name not in (MANIFEST, *manifest.files):
+            raise CollectionError(
+                f"{entry} is not among the files of the version's {MANIFEST}, so nothing vouches for it; move it away"
+            )
+
+
+def _check_contents(folder: Path, files: dict[str, FileRecord]) -> None:
+    """Hash all files, the largest first, on every core."""
+
+    def right(name: str) -> bool:
+        try:
+            return sha256(folder / name) == files[name].sha256
+        except OSError as error:
+            raise CollectionError(f"{folder / name} cannot be read ({error.strerror}); index again") from error
+
+    largest_first = sorted(files, key=lambda name: -files[name].size)
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "tandem-hash")
+    try:
+        for name, as_written in zip(largest_first, pool.map(right, largest_first), strict=True):
+            if not as_written:
+                raise CollectionError(f"{folder / name} is damaged: its sha256 is not the manifest's; index again")
+    finally:
+        pool.shutdown(cancel_futures=True)
