@@ -6,17 +6,18 @@ does something else. FlashRank's scores are sigmoids and others logits, so ranks
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..engine.models.cross_encoder import CrossEncoder
-from .document import Document, Table, document
-from .rivals import RIVALS, Unavailable
+from ..export.parity.compare import Scores, compare
+from .document import Document, Table, document, not_here
+from .rivals import RIVALS, check_known
 from .setup import Setup
+from .turns import Unavailable
 from .workloads import reranked_texts, said
 
 MEASURES = "whether each rival's scores order the same pairs as Tandem's FP32 scores do, and which rivals run here"
@@ -38,19 +39,21 @@ def agreement(
     texts = reranked_texts(setup.engine)
     passages = [[texts[row] for row in some] for some in asked.rows]
     pairs = list(zip(asked.questions, passages, strict=True))
-    ours = [reranker.score(*pair) for pair in pairs]
+    ours = np.stack([reranker.score(*pair) for pair in pairs])
+    check_known(setup.rivals)
     reasons = dict(absent or {})
     found: dict[str, dict[str, Any]] = {}
-    there = [name for name in setup.rivals if name not in reasons]
-    with replace(setup, rivals=there).running() as (started, missing):
-        reasons |= missing
-        for rival in started:
-            try:
-                theirs = [rival.rerank(*pair).values for pair in pairs]
-            except Unavailable as reason:
-                reasons[rival.name] = str(reason)
-            else:
-                found[rival.name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
+    for name in [name for name in setup.rivals if name not in reasons]:
+        # One after the other: eleven at once would take each other's memory for nothing.
+        with replace(setup, rivals=[name]).running() as (started, missing):
+            reasons |= missing
+            for rival in started:
+                try:
+                    theirs = np.stack([rival.rerank(*pair).values for pair in pairs])
+                except Unavailable as reason:
+                    reasons[name] = str(reason)
+                else:
+                    found[name] = {**_compared(ours, theirs, rival.spec.precision), "versions": rival.versions}
     description = setup.described(asked.questions, asked.lengths, candidates=asked.candidates)
     table = _table(description, found, reasons)
     return document("rivals", MEASURES, workload=description, tables=[table], rivals=found, absent=reasons)
@@ -65,7 +68,7 @@ def _table(workload: dict[str, Any], found: dict[str, dict[str, Any]], reasons: 
          for name, each in found.items()],
         [said(workload), f"against our FP32 graph; an INT8 rival agrees from tau {AGREES_INT8} on, since INT8 "
          "scores depend on the batch; FlashRank's scores are sigmoids, so its difference is not one of logits",
-         *(f"{name} is not here: {reason}" for name, reason in reasons.items())],
+         *not_here(reasons)],
     )  # fmt: skip
 
 
@@ -74,20 +77,11 @@ def _verdict(name: str, agrees: bool) -> str:
     return f"no: {differs}" if differs else "yes" if agrees else "no"
 
 
-def kendall(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Kendall's tau-b of two score lists: 1 for the same order, ties where the other has them; -1 for the reverse."""
-    upper = np.triu_indices(len(a), 1)
-    left, right = np.sign(np.subtract.outer(a, a))[upper], np.sign(np.subtract.outer(b, b))[upper]
-    possible = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    return float((left * right).sum()) / possible if possible else float(np.array_equal(left, right))
-
-
-def _compared(ours: Sequence[Any], theirs: Sequence[Any], precision: str) -> dict[str, Any]:
-    tau = float(np.mean([kendall(a, b) for a, b in zip(ours, theirs, strict=True)]))
-    top = float(np.mean([
-        len(set(np.argsort(-a)[:10].tolist()) & set(np.argsort(-b)[:10].tolist())) / min(10, len(a))
-        for a, b in zip(ours, theirs, strict=True)
-    ]))  # fmt: skip
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
-    agrees = tau >= (AGREES if precision == "fp32" else AGREES_INT8)
-    return {"tau": round(tau, 4), "top10": round(top, 3), "difference": float(f"{difference:.3g}"), "agrees": agrees}
+def _compared(ours: Scores, theirs: Scores, precision: str) -> dict[str, Any]:
+    """Of two tables [questions, candidates]."""
+    found = compare(ours, theirs)
+    return {
+        "tau": round(found.kendall_tau, 4), "top10": round(found.top10_overlap, 3),
+        "difference": float(f"{found.max_error:.3g}"),
+        "agrees": found.kendall_tau >= (AGREES if precision == "fp32" else AGREES_INT8),
+    }  # fmt: skip

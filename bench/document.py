@@ -8,6 +8,7 @@ puts into RESULTS.md, so a benchmark has one place where its figures become word
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,8 @@ from .environment import card
 RESULTS = Path("bench") / "results"
 Cell = str | float | int | None
 Document = dict[str, Any]
+Row = dict[str, Any]
+"""A measurement by the names of its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,40 @@ class Table:
     notes: Sequence[str] = field(default=())
 
 
+def grid(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    """A table of `rows`, whose columns come as they first occur."""
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["nothing was measured"]
+    return Table(title, columns, [[_cell(row.get(column)) for column in columns] for row in rows], notes)
+
+
+def plain(row: Row) -> Row:
+    """A row of JSON's types: numbers that are not finite become None, and `not finite` names their columns."""
+    made: Row = {}
+    odd: list[str] = []
+    for name, value in row.items():
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, float) and not math.isfinite(value):
+            odd.append(f"{name} is {value}")
+            value = None
+        made[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return {**made, "not finite": ", ".join(odd)} if odd else made
+
+
 def document(
-    benchmark: str, measures: str, *, workload: Mapping[str, Any], tables: Sequence[Table], **measured: Any
+    benchmark: str,
+    measures: str,
+    *,
+    workload: Mapping[str, Any],
+    tables: Sequence[Table],
+    environment: Mapping[str, Any] | None = None,
+    **measured: Any,
 ) -> Document:
-    """The document of one run; `measured` are a benchmark's own keys, of JSON's types."""
+    """The document of one run on `environment` (None: this machine); `measured` are a benchmark's own keys, of JSON's
+    types."""
     return {
         "benchmark": benchmark,
         "measures": measures,
-        "environment": card(),
+        "environment": dict(card() if environment is None else environment),
         "workload": dict(workload),
         "tables": [asdict(table) for table in tables],
         **measured,
@@ -90,6 +119,16 @@ def text(cell: Cell) -> str:
 def said(error: BaseException) -> str:
     """Kind and first line of an exception, as a row or a note tells it."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+
+
+def not_here(absent: Mapping[str, str]) -> list[str]:
+    """A note for each contestant that could not take part, with the reason."""
+    return [f"{name} is not here: {reason}" for name, reason in absent.items()]
+
+
+def _cell(value: Any) -> Cell:
+    """Yes and no, which a table would show as 1 and 0."""
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def _slug(part: str) -> str:

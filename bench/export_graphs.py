@@ -7,10 +7,10 @@ settings, in turns; the floor is the matrix products at the measured rate of the
 
 from __future__ import annotations
 
-import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from ..engine.models.artifact import Artifact, Precision
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import choose
 from . import roofline
-from .document import Document, Table, document
-from .stats import Spread, shown, significant, spread
+from .document import Document, Row, Table, document, grid, not_here
+from .stats import shown, significant, spread
+from .turns import in_turns, ms_of
 from .workloads import weights_of
 
 MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
@@ -95,29 +96,30 @@ def _time(
     artifact: Artifact, graphs: dict[str, Path], threads: int, repeats: int, seed: int,
     progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
-    sessions, loaded = {}, {}
+    numbers = np.random.default_rng(seed)
+    feeds = {_shape(shape): _feeds(artifact, shape, numbers) for shape in _fitting(artifact)}
+    contestants: dict[str, Callable[[int], dict[str, float]]] = {}
+    loaded = {}
     for name, path in graphs.items():
         start = time.perf_counter()
-        sessions[name] = cpu_session(path, threads)
+        contestants[name] = partial(_run_shapes, cpu_session(path, threads), feeds)
         loaded[name] = time.perf_counter() - start
-    shuffle, numbers = random.Random(seed), np.random.default_rng(seed)
-    taken: dict[str, dict[str, list[float]]] = {name: {} for name in graphs}
-    for turn in range(-1, repeats):  # the first round allocates and is not counted
-        for shape in _fitting(artifact):
-            feeds = _feeds(artifact, shape, numbers)
-            for name in shuffle.sample(list(sessions), len(sessions)):
-                inputs = {entry.name: feeds[entry.name] for entry in sessions[name].get_inputs()}
-                start = time.perf_counter()
-                sessions[name].run(None, inputs)
-                if turn >= 0:
-                    taken[name].setdefault(_shape(shape), []).append((time.perf_counter() - start) * 1e3)
-        progress(turn + 1, repeats, "rounds")
+    taken, _ = in_turns(contestants, repeats, seed=seed, progress=progress)
     return {
         name: {
             "megabytes": round(path.stat().st_size / 1e6, 1), "load_seconds": round(loaded[name], 3),
-            "ms": {shape: spread(values) for shape, values in taken[name].items()},
+            "ms": {shape: spread([one[shape] for one in taken[name]]) for shape in feeds},
         } for name, path in graphs.items()
     }  # fmt: skip
+
+
+def _run_shapes(session: Any, feeds: dict[str, dict[str, Any]], turn: int) -> dict[str, float]:
+    """Shape → milliseconds."""
+    names = [entry.name for entry in session.get_inputs()]
+    return {
+        shape: ms_of(partial(session.run, None, {name: given[name] for name in names}))
+        for shape, given in feeds.items()
+    }
 
 
 def _feeds(artifact: Artifact, shape: tuple[int, int], numbers: np.random.Generator) -> dict[str, Any]:
@@ -146,15 +148,18 @@ def _table(
     absent: dict[str, str], workload: dict[str, Any],
 ) -> Table:  # fmt: skip
     shapes = list(least)
-    rows: list[list[Any]] = [
-        [f"floor, {precision}", None, None, None, *(least[shape][precision] for shape in shapes)]
+    blank: Row = dict.fromkeys(["graph", "MB", "load s", "proven error", *shapes])
+    rows = [
+        {**blank, "graph": f"floor, {precision}", **{shape: least[shape][precision] for shape in shapes}}
         for precision in ("fp32", "int8")
     ]
     for name, each in measured.items():
         variant = artifact.manifest.variants.get(_precision(name))
         proof = None if variant is None else f"{variant.parity.mean_error:.1e}, tau {variant.parity.kendall_tau:.3f}"
-        times: dict[str, Spread] = each["ms"]
-        rows.append([name, each["megabytes"], each["load_seconds"], proof, *(shown(times[shape]) for shape in shapes)])
+        rows.append({
+            "graph": name, "MB": each["megabytes"], "load s": each["load_seconds"], "proven error": proof,
+            **{shape: shown(each["ms"][shape]) for shape in shapes},
+        })  # fmt: skip
     notes = [
         f"{workload['name']}, a {workload['kind']}; {workload['threads']} threads; ms of sequences × tokens, median "
         "(quartiles); mean error and Kendall tau against PyTorch FP32 are those proven at export",
@@ -167,10 +172,9 @@ def _table(
           f"{name}, whose embeddings stay in FP32" for name in measured
           if name == "tandem int8" and PLAIN_INT8 in measured
           and measured[name]["megabytes"] > measured[PLAIN_INT8]["megabytes"]),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
-    columns = ["graph", "MB", "load s", "proven error", *shapes]
-    return Table(f"Exported graphs: {workload['name']}", columns, rows, notes)
+    return grid(f"Exported graphs: {workload['name']}", rows, notes)
 
 
 def _precision(name: str) -> Any:

@@ -9,24 +9,26 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..engine.build.indexing import index_corpus
-from ..engine.collection.report import Progress
 from ..engine.models.encoder import BiEncoder
 from . import roofline
-from .document import Document, Table, document
-from .rivals import Rival, Unavailable
+from .document import Document, Row, Table, document, grid, not_here
+from .rivals import Rival
 from .setup import Setup
 from .stats import significant, spread
+from .turns import in_turns, ms_of
 from .workloads import model_names, read_texts
 
 WARM_UP = 32
-"""Texts that a rival encodes before it is timed: a batch by the defaults of most."""
+"""Texts that are encoded before anything is timed: a batch by the defaults of most."""
+RATE = "passages a second"
 MEASURES = "passages a second from texts to a published collection, and of the encoder alone, beside rivals"
 
 
@@ -41,16 +43,21 @@ def indexing(setup: Setup, *, passages: int, repeats: int = 3, scratch: Path | N
     encoder = BiEncoder(engine.encoder.artifact, engine.device, engine.encoder.precision, split="sequences")
     encoder.warm_up()
     with setup.running() as (started, absent):
-        able = [rival for rival in started if "encode" in rival.spec.abilities]
-        absent.update({rival.name: "it has no bi-encoder" for rival in started if rival not in able})
-        seconds = _turns(encoder, able, texts, repeats, absent, setup.progress)
+        contestants: dict[str, Callable[[int], float]] = {"tandem": partial(_ours, encoder, texts)}
+        for rival in started:
+            if "encode" in rival.spec.abilities:
+                contestants[rival.name] = partial(_theirs, rival, texts)
+            else:
+                absent[rival.name] = "it has no bi-encoder"
+        seconds, failed = in_turns(contestants, repeats, seed=setup.seed, progress=setup.progress)
+    absent.update(failed)
     start = time.perf_counter()
     lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
     tokenised = time.perf_counter() - start
     flops = float(roofline.model_flops(encoder.artifact, lengths, first_token=False).sum())
     least = {name: flops / rate for name, rate in rates.gemm.items() if name in ("fp32", "int8")}
     measured: dict[str, Any] = {
-        "encode_seconds": {name: spread(each) for name, each in seconds.items() if name not in absent},
+        "encode_seconds": {name: spread(each) for name, each in seconds.items()},
         "tokenize_seconds": significant(tokenised),
         "index_seconds": significant(_whole(setup, plain, scratch)),
         "floor_seconds": {name: significant(value) for name, value in least.items()},
@@ -65,30 +72,14 @@ def indexing(setup: Setup, *, passages: int, repeats: int = 3, scratch: Path | N
     )  # fmt: skip
 
 
-def _turns(
-    encoder: BiEncoder, rivals: Sequence[Rival], texts: Sequence[str], repeats: int, absent: dict[str, str],
-    progress: Progress,
-) -> dict[str, list[float]]:  # fmt: skip
-    """System → seconds of each round; a rival that fails goes into `absent`."""
-    seconds: dict[str, list[float]] = {"tandem": []}
-    for rival in rivals:  # ours is warm too
-        try:
-            rival.encode(texts[:WARM_UP])
-        except Unavailable as reason:
-            absent[rival.name] = str(reason)
-    for turn in range(repeats):
-        start = time.perf_counter()
-        encoder.encode(encoder.tokenizer.encode_many(texts))
-        seconds["tandem"].append(time.perf_counter() - start)
-        for rival in rivals:
-            if rival.name in absent:
-                continue
-            try:
-                seconds.setdefault(rival.name, []).append(rival.encode(texts).ms / 1e3)
-            except Unavailable as reason:
-                absent[rival.name] = str(reason)
-        progress(turn + 1, repeats, "rounds")
-    return seconds
+def _ours(encoder: BiEncoder, texts: Sequence[str], turn: int) -> float:
+    """Seconds to encode the texts; like a rival, a batch of them to warm up."""
+    some = texts if turn >= 0 else texts[:WARM_UP]
+    return ms_of(lambda: encoder.encode(encoder.tokenizer.encode_many(some))) / 1e3
+
+
+def _theirs(rival: Rival, texts: Sequence[str], turn: int) -> float:
+    return rival.encode(texts if turn >= 0 else texts[:WARM_UP]).ms / 1e3
 
 
 def _whole(setup: Setup, texts: Sequence[str], scratch: Path | None) -> float:
@@ -111,16 +102,18 @@ def _whole(setup: Setup, texts: Sequence[str], scratch: Path | None) -> float:
 def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.Rates, absent: dict[str, str]) -> Table:
     count = workload["passages"]
     ours = measured["encode_seconds"]["tandem"]["p50"]
-    rows: list[list[Any]] = [
-        [f"floor of the encoder, {name}", f"{count / seconds:.0f}", None, None]
+    rows: list[Row] = [
+        {"": f"floor of the encoder, {name}", RATE: f"{count / seconds:.0f}"}
         for name, seconds in measured["floor_seconds"].items()
     ]
     for name, each in measured["encode_seconds"].items():
-        low, high = count / each["p75"], count / each["p25"]
-        slower = None if name == "tandem" else f"{each['p50'] / ours:.2f}"
-        rows.append([f"{name}: encode", f"{count / each['p50']:.0f}", f"{low:.0f}–{high:.0f}", slower])
-    rows.append(["tandem: tokenise", f"{count / measured['tokenize_seconds']:.0f}", None, None])
-    rows.append(["tandem: the whole of `tandem index`", f"{count / measured['index_seconds']:.0f}", None, None])
+        rows.append({
+            "": f"{name}: encode", RATE: f"{count / each['p50']:.0f}",
+            "quartiles": f"{count / each['p75']:.0f}–{count / each['p25']:.0f}",
+            "× Tandem's time": None if name == "tandem" else f"{each['p50'] / ours:.2f}",
+        })  # fmt: skip
+    rows.append({"": "tandem: tokenise", RATE: f"{count / measured['tokenize_seconds']:.0f}"})
+    rows.append({"": "tandem: the whole of `tandem index`", RATE: f"{count / measured['index_seconds']:.0f}"})
     tokens = workload["passage_tokens"]
     notes = [
         f"{workload['name']}: {count:,} passages of {tokens['p50']:.0f} tokens (p95 {tokens['p95']:.0f}), "
@@ -129,8 +122,6 @@ def _table(workload: dict[str, Any], measured: dict[str, Any], rates: roofline.R
         rates.note(),
         *(f"{name} encodes faster than Tandem" for name, each in measured["encode_seconds"].items()
           if each["p50"] < ours),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
-    return Table(
-        f"Indexing: {workload['name']}", ["", "passages a second", "quartiles", "× Tandem's time"], rows, notes
-    )
+    return grid(f"Indexing: {workload['name']}", rows, notes)

@@ -7,24 +7,24 @@ matrix products of the work that was done, at the rates this machine reaches (se
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.collection.report import Progress
 from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
 from . import roofline
-from .document import Document, Table, document
-from .rivals import RIVALS, Rival, Unavailable
+from .document import Document, Row, Table, document, grid, not_here
+from .rivals import RIVALS, Rival
 from .setup import Asked, Setup
 from .stats import Spread, ratios, shown, significant, spread
+from .turns import in_turns, ms_of
 from .workloads import reads_twice, reranked_texts, said
 
 MEASURES = (
@@ -34,7 +34,9 @@ MEASURES = (
 RECALL_BUDGET_MS, TOTAL_BUDGET_MS = 20.0, 250.0
 SETTLE = 0.2
 """Seconds before each measurement: threads of the system before wait by spinning for about that long."""
-STAGES = ("recall", "rerank", "total")
+NAME = "ms, median (quartiles)"
+COLUMNS = {"recall": "recall with encoding", "rerank": "rerank", "total": "total"}
+"""Of the stages."""
 TO_EXIT, SAME_PRECISION = "rerank with the exit", "rerank in the same precision"
 ALL_LAYERS, EARLY_EXIT, FP32 = "tandem", "tandem, early exit", "tandem fp32"
 OURS = (ALL_LAYERS, EARLY_EXIT, FP32)
@@ -64,8 +66,12 @@ def latency(
         if plain is not None:
             systems[FP32] = Ours(plain)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
-        taken, failed = _turns(systems, asked, setup.seed, setup.progress)
+        stages, failed = in_turns(
+            {name: partial(_answer, system, asked) for name, system in systems.items()}, len(asked.questions),
+            seed=setup.seed, settle=SETTLE, progress=setup.progress, what="questions",
+        )  # fmt: skip
     absent.update(failed)
+    taken = {name: {stage: [one[stage] for one in each] for stage in each[0]} for name, each in stages.items()}
     within = _within_budget(engine, asked.questions, candidates, budget_ms)
     measured, compared = _summaries(taken, started)
     least = floor(engine, setup.reranker, asked, rates)
@@ -108,16 +114,16 @@ class Theirs:
         stages = {}
         if "encode" in self._rival.spec.abilities:
             encoded = self._rival.encode([self._prompted(question, "query")])
-            start = time.perf_counter()
-            scores = self._vectors @ encoded.values[0]
-            if len(rows) < len(scores):
-                nearest = np.argpartition(-scores, len(rows))[: len(rows)]
-                nearest[np.argsort(-scores[nearest])]
-            stages["recall"] = encoded.ms + (time.perf_counter() - start) * 1e3
+            stages["recall"] = encoded.ms + ms_of(lambda: self._nearest(encoded.values[0], len(rows)))
         stages["rerank"] = self._rival.rerank(question, [self._texts[row] for row in rows]).ms
         if "recall" in stages:
             stages["total"] = sum(stages.values())
         return stages
+
+    def _nearest(self, query: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+        scores = self._vectors @ query
+        nearest = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(k)
+        return np.asarray(nearest[np.argsort(-scores[nearest])])
 
     def answer_together(self, questions: Sequence[str], rows: Sequence[npt.NDArray[np.int64]]) -> float:
         """Milliseconds of reranking all `questions` asked at once, by a rival with the ability `together`."""
@@ -177,27 +183,8 @@ def _summaries(
     return measured, compared
 
 
-def _turns(
-    systems: dict[str, Ours | Theirs], asked: Asked, seed: int, progress: Progress
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
-    """System → stage → milliseconds a question; and the reason of each rival that failed on the way."""
-    taken: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
-    failed: dict[str, str] = {}
-    shuffle = random.Random(seed)
-    for done in range(-1, len(asked.questions)):  # the first round warms up and is not counted
-        for name in shuffle.sample(list(systems), len(systems)):
-            if name in failed:
-                continue
-            time.sleep(SETTLE)
-            try:
-                stages = systems[name].answer(asked.questions[max(done, 0)], asked.rows[max(done, 0)])
-            except Unavailable as reason:
-                failed[name] = str(reason)
-                continue
-            for stage, ms in stages.items() if done >= 0 else ():
-                taken[name].setdefault(stage, []).append(ms)
-        progress(done + 1, len(asked.questions), "questions")
-    return {name: each for name, each in taken.items() if name not in failed}, failed
+def _answer(system: Ours | Theirs, asked: Asked, turn: int) -> dict[str, float]:
+    return system.answer(asked.questions[max(turn, 0)], asked.rows[max(turn, 0)])
 
 
 def _within_budget(engine: Engine, questions: Sequence[str], candidates: int, budget_ms: float) -> dict[str, Any]:
@@ -217,40 +204,37 @@ def _within_budget(engine: Engine, questions: Sequence[str], candidates: int, bu
 
 
 def _tables(
-    workload: dict[str, Any],
-    measured: dict[str, Any],
-    compared: dict[str, dict[str, Spread]],
-    least: dict[str, dict[str, float]],
-    within: dict[str, Any],
-    rates: roofline.Rates,
-    absent: dict[str, str],
-) -> list[Table]:
+    workload: dict[str, Any], measured: dict[str, Any], compared: dict[str, dict[str, Spread]],
+    least: dict[str, dict[str, float]], within: dict[str, Any], rates: roofline.Rates, absent: dict[str, str],
+) -> list[Table]:  # fmt: skip
     compares = {stage for each in compared.values() for stage in each}
-    shares = [stage for stage in (*STAGES[:2], SAME_PRECISION, TO_EXIT) if stage in compares]
-    rows: list[list[Any]] = [
-        [f"floor, {precision}", *(least[stage].get(precision) for stage in STAGES[:2]), *[None] * (1 + len(shares))]
+    shares = [stage for stage in ("recall", "rerank", SAME_PRECISION, TO_EXIT) if stage in compares]
+    blank: Row = dict.fromkeys([NAME, *COLUMNS.values(), *(f"× {share}" for share in shares)])
+    rows = [
+        {**blank, NAME: f"floor, {precision}",
+         **{COLUMNS[stage]: least[stage].get(precision) for stage in ("recall", "rerank")}}
         for precision in least["rerank"]
-    ]
+    ]  # fmt: skip
     if EARLY_EXIT in measured:
-        rows += [[f"floor with the exit, {precision}", None, ms, *[None] * (1 + len(shares))]
-                 for precision, ms in least.get(EARLY_EXIT, {}).items()]  # fmt: skip
-    for name, each in measured.items():
-        stages = [shown(each["stages"][stage]) if stage in each["stages"] else None for stage in STAGES]
-        over = [shown(compared[name][stage]) if stage in compared.get(name, {}) else None for stage in shares]
-        rows.append([name, *stages, *over])
+        exits = least.get(EARLY_EXIT, {})
+        rows += [{**blank, NAME: f"floor with the exit, {name}", COLUMNS["rerank"]: ms} for name, ms in exits.items()]
+    rows += [
+        {**blank, NAME: name, **{COLUMNS[stage]: shown(ms) for stage, ms in each["stages"].items()},
+         **{f"× {share}": shown(over) for share, over in compared.get(name, {}).items() if share in shares}}
+        for name, each in measured.items()
+    ]  # fmt: skip
     notes = [
         said(workload) + f", {workload['candidates']} candidates; Tandem's reranker {workload['reranker']}",
         rates.note(),
         *(f"{name} takes less time than Tandem to {stage}: × {each[stage]['p50']:.2f}, the median of its ratios"
-          for name, each in compared.items() for stage in (*STAGES[:2], SAME_PRECISION)
+          for name, each in compared.items() for stage in ("recall", "rerank", SAME_PRECISION)
           if name not in OURS and stage in each and each[stage]["p50"] < 1),
         *([f"{EARLY_EXIT}: the first layers read every candidate, all layers the {FINALISTS} best by then; ten hits. "
            f"× {TO_EXIT} compares with it, × rerank with all layers, the same work as the rivals'"]
           if EARLY_EXIT in measured else []),
         *(f"{name}: {each['settings']}{_differs(name)}" for name, each in measured.items() if "settings" in each),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
-    columns = ["ms, median (quartiles)", "recall with encoding", *STAGES[1:], *(f"× {share}" for share in shares)]
     budget = Table(
         f"The same questions within {within['ms']:.0f} ms",
         ["", "total", "recall", "reranked", "degraded", "over the budget", f"recall over {RECALL_BUDGET_MS:.0f} ms"],
@@ -258,4 +242,4 @@ def _tables(
           within["over"], within["recall_over"]]],
         [f"of {workload['questions']} questions; p95 {within['total']['p95']:.0f} ms"],
     )  # fmt: skip
-    return [Table(f"Latency of one query: {workload['name']}", columns, rows, notes), budget]
+    return [grid(f"Latency of one query: {workload['name']}", rows, notes), budget]

@@ -30,7 +30,7 @@ def report(results: Path, out: Path) -> Path:
     found = dict(sorted(found.items(), key=lambda pair: (_place(pair[1]), pair[0])))
     parts = [HEAD.format(results=where), markdown(_measured(found))]
     for name in found:
-        parts.append(_section(found[name], [f"{where}/{path.name}" for path in pictures[name]], f"{where}/{name}.json"))
+        parts.append(section(found[name], [f"{where}/{path.name}" for path in pictures[name]], f"{where}/{name}.json"))
     with storage(out):
         out.write_text("\n".join(parts), encoding="utf-8")
     return out
@@ -72,7 +72,8 @@ def _weights(result: Document) -> str | None:
     return weights.get("reranker")
 
 
-def _section(result: Document, pictures: Sequence[str], file: str) -> str:
+def section(result: Document, pictures: Sequence[str] = (), file: str = "") -> str:
+    """A result as its part of the report; `file` is where it is kept."""
     parts = [f"## {_title(result)}\n", f"{_sentence(str(result.get('measures', '')))}\n"]
     parts += [markdown(table) for table in tables(result)]
     parts += [f"![{_title(result)}]({picture})\n" for picture in pictures]

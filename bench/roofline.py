@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.models.artifact import Artifact, Precision
+from ..engine.models.artifact import Precision
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import available_cores
 
@@ -69,13 +69,19 @@ def _copy_rate(threads: int) -> float:
     return 2 * COPIED / seconds
 
 
-def model_flops(artifact: Artifact, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
+class HasArchitecture(Protocol):
+    """What has the `config.json` of a BERT-like model: an artifact, or a shape."""
+
+    def architecture(self) -> dict[str, Any]: ...
+
+
+def model_flops(model: HasArchitecture, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
     """float64 [n]: floating point operations of the matrix products for sequences of `lengths` tokens.
 
     A layer of a BERT-like encoder and n tokens: 2n (4 d² + 2 d f) for the projections, 4 n² d for the attention. With
     `first_token` (a cross-encoder) the last layer needs only [CLS] after the attention: 2n · 2 d² there, and 4 n d.
     """
-    shape = artifact.architecture()
+    shape = model.architecture()
     d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
     n = lengths.astype(np.float64)
     whole = 2 * n * (4 * d * d + 2 * d * f) + 4 * n**2 * d
@@ -85,8 +91,8 @@ def model_flops(artifact: Artifact, lengths: Lengths, *, first_token: bool) -> n
 
 
 def floor_ms(flops: float, rates: Rates, precision: Precision) -> float | None:
-    """Milliseconds of `flops` at the measured rate of `precision` (FP16 on a CPU is computed in FP32)."""
-    rate = rates.gemm.get("fp32" if precision == "fp16" else precision)
+    """Milliseconds of `flops` at the measured rate of `precision`; without one FP16 is computed in FP32, as on CPUs."""
+    rate = rates.gemm.get(precision) or (rates.gemm.get("fp32") if precision == "fp16" else None)
     return None if rate is None else flops / rate * 1e3
 
 

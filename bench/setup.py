@@ -16,7 +16,7 @@ from ..engine.collection import Progress
 from ..engine.collection.report import silent
 from ..engine.models.cross_encoder import CrossEncoder
 from .rivals import Rival, running
-from .workloads import Workload, candidate_rows, described, needed_reranker, pair_lengths
+from .workloads import Workload, described, needed_reranker, pair_lengths
 
 Rows = npt.NDArray[np.int64]
 
@@ -62,7 +62,10 @@ class Setup:
     def asked(self, sample: int, candidates: int) -> Asked:
         """`sample` questions with `candidates` candidates each, drawn with the seed."""
         questions = self.workload.questions(sample, self.seed)
-        rows = candidate_rows(self.engine, questions, candidates)
+        found = self.engine.collection.index.search(
+            self.engine.embed(questions), min(candidates, len(self.engine.collection))
+        )
+        rows = list(found[1])
         return Asked(questions, rows, pair_lengths(self.engine, self.reranker, questions, rows))
 
     def running(self) -> AbstractContextManager[tuple[list[Rival], dict[str, str]]]:

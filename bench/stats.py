@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 Spread = dict[str, float]
+P99_SAMPLES = 200
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Count, quartiles, p95 and p99 of `values`."""
     points = np.percentile(values, (25, 50, 75, 95, 99))
     return {"n": len(values), **{name: significant(float(x)) for name, x in zip(_NAMES, points, strict=True)}}
+
+
+def percentiles(ms: Sequence[float]) -> dict[str, Any]:
+    """Columns p50, p95, p99 in ms and how many samples; p99 None of fewer than 200, two of which would be it."""
+    p50, p95, p99 = (round(value, 4) for value in np.percentile(ms, (50, 95, 99)).tolist())
+    return {"p50 ms": p50, "p95 ms": p95, "p99 ms": p99 if len(ms) >= P99_SAMPLES else None, "samples": len(ms)}
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> Spread:

@@ -130,13 +130,6 @@ def read_texts(engine: Engine, rows: npt.NDArray[np.int64], *, titled: bool) -> 
     return [with_title(title, text) for title, text in zip(titles, texts, strict=True)]
 
 
-def candidate_rows(engine: Engine, questions: Sequence[str], candidates: int) -> list[npt.NDArray[np.int64]]:
-    """For each question, int64 [candidates]: what recall gives it, best first."""
-    k = min(candidates, len(engine.collection))
-    _, rows = engine.collection.index.search(engine.embed(questions), k)
-    return list(rows)
-
-
 def pair_lengths(
     engine: Engine, reranker: CrossEncoder, questions: Sequence[str], rows: Sequence[npt.NDArray[np.int64]]
 ) -> list[npt.NDArray[np.int64]]:
@@ -175,15 +168,14 @@ def described(
 
 def model_names(engine: Engine) -> dict[str, Any]:
     """Name and precision of both models, and the beginning of their weights' sha256: names outlive trainings."""
-    encoder, reranker = engine.encoder, engine.reranker
-    return {
-        "encoder": f"{engine.collection.manifest.models.encoder.name} {encoder.precision}",
-        "reranker": None if reranker is None else f"{_reranker_name(engine)} {reranker.precision}",
-        "weights": {
-            "encoder": weights_of(encoder.artifact),
-            "reranker": None if reranker is None else weights_of(reranker.artifact),
-        },
-    }
+    named: dict[str, str | None] = {}
+    weights: dict[str, str | None] = {}
+    records = engine.collection.manifest.models
+    for role, model, record in (("encoder", engine.encoder, records.encoder),
+                                ("reranker", engine.reranker, records.reranker)):  # fmt: skip
+        named[role] = None if model is None else f"{'' if record is None else record.name} {model.precision}"
+        weights[role] = None if model is None else weights_of(model.artifact)
+    return {**named, "weights": weights}
 
 
 def weights_of(artifact: Artifact) -> str:
@@ -200,11 +192,6 @@ def said(workload: dict[str, Any]) -> str:
         f"{workload['question_tokens']['p50']:.0f} tokens (p95 {workload['question_tokens']['p95']:.0f}){lengths}, "
         f"{workload['threads']} threads"
     )
-
-
-def _reranker_name(engine: Engine) -> str:
-    record = engine.collection.manifest.models.reranker
-    return "" if record is None else record.name
 
 
 def bundled(name: str, folder: Path = FOLDER, *, tell: Callable[[str], None]) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from types import FrameType
+
 import typer
 
 from . import bench_collection, bench_machine
@@ -13,11 +17,18 @@ app = typer.Typer(
 
 
 @app.callback()
-def group() -> None:
+def group(context: typer.Context) -> None:
     """Before any benchmark makes its own load."""
     from ..bench.environment import begin
 
+    before = signal.signal(signal.SIGTERM, _leave)
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, before))
     begin()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM as an exit of ours: children are ended, files written, temporary folders removed."""
+    sys.exit(128 + number)
 
 
 for name, command in sorted((bench_collection.COMMANDS | bench_machine.COMMANDS).items()):

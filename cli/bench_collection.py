@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ def latency(
     candidates: int = CANDIDATES,
     budget_ms: float = typer.Option(250.0, help="The budget that the budgeted searches must keep."),
     precision: str = PRECISION,
-) -> Measured:
+) -> Iterator[Measured]:
     """One query at a time: each stage against the budget, the floor, and rivals with the same weights and texts.
 
     Because one person waits for one answer: recall has 20 ms and the whole 250. All systems answer the same questions
@@ -35,7 +35,7 @@ def latency(
         in_fp32(setup.engine, setup.workload, threads=opener.threads) as plain,
     ):
         document = latency(setup, sample=sample, candidates=candidates, plain=plain, budget_ms=budget_ms)
-    return document, [opener.workload.name]
+    yield document, [opener.workload.name]
 
 
 @on_a_collection(rivals=True)
@@ -46,7 +46,7 @@ def throughput(
     callers: list[int] = typer.Option([1, 4, 16], help="Threads that ask at once; repeat for several."),
     repeats: int = typer.Option(3, min=1, help="Rounds."),
     precision: str = PRECISION,
-) -> Measured:
+) -> Iterator[Measured]:
     """Queries a second with many callers at once and every candidate reranked, beside rivals and the floor.
 
     Because a server is asked by many: Tandem shares micro-batches between callers, which libraries called one request
@@ -56,7 +56,7 @@ def throughput(
 
     with opener.opened(reranker_precision=precision) as setup:
         document = throughput(setup, sample=sample, candidates=candidates, callers=callers, repeats=repeats)
-    return document, [opener.workload.name]
+    yield document, [opener.workload.name]
 
 
 @on_a_collection()
@@ -68,7 +68,7 @@ def quality(
     precision: list[str] = typer.Option(["int8"], help="Of the cross-encoder; repeat for several."),
     tokens: list[int] = typer.Option([], help="Also cut pairs to so many tokens, in the first precision."),
     timed: int = typer.Option(10, min=1, help="Questions that candidate counts are timed on."),
-) -> Measured:
+) -> Iterator[Measured]:
     """Accuracy of recall, reranking and fusion against milliseconds: counts, lengths, precisions, budgets, BM25.
 
     Because time is spent to answer better: the curve tells what each millisecond buys. Logits of the deepest list are
@@ -81,7 +81,7 @@ def quality(
         document = accuracy_latency(
             setup, sample=sample, counts=candidates, budgets=budget_ms, precisions=chosen, lengths=tokens, timed=timed
         )
-    return document, [opener.workload.name, *(precision if precision != ["int8"] else [])]
+    yield document, [opener.workload.name, *(precision if precision != ["int8"] else [])]
 
 
 @on_a_collection()
@@ -94,7 +94,7 @@ def recall(
     ),
     graphs_up_to: int = typer.Option(200_000, help="Most vectors that a graph is built over: minutes on two cores."),
     scratch: Path | None = typer.Option(None, help="Where vectors are written: 2 kB each (default: the temp folder)."),
-) -> Measured:
+) -> Iterator[Measured]:
     """The 100 nearest of n vectors for one query: time, recall against exact search, building, beside other indexes.
 
     Because recall has 20 ms whatever the corpus grows to, and a passage that it misses is lost for the reranker.
@@ -105,8 +105,10 @@ def recall(
 
     wanted = chosen(rival)
     with opener.opened(warm_up=False) as setup:
-        document = recall(setup, sizes=rows, sample=sample, rivals=wanted, graphs_up_to=graphs_up_to, scratch=scratch)
-    return document, [opener.workload.name, *map(str, rows)]
+        for document in recall(
+            setup, sizes=rows, sample=sample, rivals=wanted, graphs_up_to=graphs_up_to, scratch=scratch
+        ):
+            yield document, [opener.workload.name, *map(str, rows)]
 
 
 @on_a_collection(rivals=True)
@@ -115,7 +117,7 @@ def index(
     passages: int = typer.Option(500, min=1, help="Passages to encode and index, drawn with --seed."),
     repeats: int = typer.Option(3, min=1, help="Times that every system encodes them."),
     scratch: Path | None = typer.Option(None, help="Where the collection is written (default: the temp folder)."),
-) -> Measured:
+) -> Iterator[Measured]:
     """Passages a second from texts to a published collection, and of the encoder alone, beside rivals and the floor.
 
     Because a corpus is indexed whole before the first question, and again when it changes.
@@ -124,7 +126,7 @@ def index(
 
     with opener.opened(warm_up=False) as setup:
         document = indexing(setup, passages=passages, repeats=repeats, scratch=scratch)
-    return document, [opener.workload.name]
+    yield document, [opener.workload.name]
 
 
 @on_a_collection(rivals=True)
@@ -133,7 +135,7 @@ def rivals(
     install: bool = typer.Option(False, "--install", help="First make the environments that rivals need."),
     sample: int = typer.Option(3, min=1, help="Questions to compare on, drawn with --seed."),
     candidates: int = typer.Option(20, min=2, help="Passages a question."),
-) -> Measured:
+) -> Iterator[Measured]:
     """Which rivals run here, and whether their scores order the same pairs as ours: before any speed is compared.
 
     Because a rival that reads other text or other segments is not slower or faster, it does something else. What cannot
@@ -146,7 +148,7 @@ def rivals(
     absent = install_for(everybody.rivals(), opener.environments, tell=note) if install else {}
     with everybody.opened(warm_up=False) as setup:
         document = agreement(setup, sample=sample, candidates=candidates, absent=absent)
-    return document, []
+    yield document, []
 
 
 @on_a_collection()
@@ -159,7 +161,7 @@ def serve(
     short_deadline_ms: float = typer.Option(1_000.0, min=1.0, help="Each short rerank's deadline."),
     multiples: str = typer.Option("1,2,5", help="Loads, as multiples of the measured capacity."),
     supervise: bool = typer.Option(True, help="With the engine in a worker process, as `tandem serve` has it."),
-) -> Measured:
+) -> Iterator[Measured]:
     """Start a server, find its capacity, offer 1, 2 and 5 times as much: goodput, times, memory, what HTTP adds.
 
     Because a server is chosen by what it does when too much is asked of it.
@@ -176,7 +178,7 @@ def serve(
         short_deadline_ms=short_deadline_ms, multiples=loads, seed=opener.seed, settings=settings,
         progress=opener.progress,
     )  # fmt: skip
-    return document, [opener.workload.name]
+    yield document, [opener.workload.name]
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

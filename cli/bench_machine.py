@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import typer
 
-from .benching import RESULTS_FOLDER, SAVE, SEED, THREADS, Measured, finish, kept
+from ..bench.document import tables
+from .benching import RESULTS_FOLDER, SEED, THREADS, Measured, kept, show
 from .console import note, print_json, progress_bar
 
 
@@ -19,7 +20,7 @@ def export(
     rivals: bool = typer.Option(True, help="Also export with the plain tools, or time our graphs alone."),
     seed: int = SEED.default,
     threads: int | None = THREADS.default,
-) -> Measured:
+) -> Iterator[Measured]:
     """Size, error and milliseconds of each exported graph, beside what the export tools give without Tandem.
 
     Because most of a search is spent inside these graphs; the plain tools' graphs are made from the same weights.
@@ -30,9 +31,10 @@ def export(
     artifact = artifact or bundled(RERANKER, tell=note)
     with progress_bar() as progress:
         document = exporting(artifact, repeats=repeats, threads=threads, seed=seed, rivals=rivals, progress=progress)
-    return document, [document["workload"]["name"]]
+    yield document, [document["workload"]["name"]]
 
 
+@kept
 def kernels(
     compile_only: bool = typer.Option(
         False, "--compile", help="Compile for sm_80 and sm_90 and report; no GPU needed."
@@ -40,9 +42,7 @@ def kernels(
     device: Literal["auto", "cpu", "cuda"] = typer.Option("auto", help="cpu: a dry run at tiny sizes."),
     only: str = typer.Option("", help="Only cases whose name contains this."),
     tune: bool = typer.Option(False, "--tune", help="Also try other launch rules (needs a GPU)."),
-    save: bool = SAVE,
-    results: Path = RESULTS_FOLDER,
-) -> None:
+) -> Iterator[Measured]:
     """GB/s and TFLOP/s of each op as a share of this machine's measured peaks, and PyTorch in the same run.
 
     Because a kernel of our own is worth its upkeep only where it beats PyTorch at a search's sizes.
@@ -50,13 +50,11 @@ def kernels(
     from ..bench.kernels.benchmark import compile_report, kernels
 
     if compile_only:
-        finish(compile_report(only), save, results)
+        yield compile_report(only), []
         return
     with progress_bar() as progress:
-        document = kernels(device, only=only, tune=tune, progress=progress)
-    finish(document, save, results, document["workload"]["name"])
-    if any(case["us"] is None for case in document["cases"]):
-        raise typer.Exit(1)  # a kernel failed: its note says how
+        for document in kernels(device, only=only, tune=tune, progress=progress):
+            yield document, [document["workload"]["name"]]
 
 
 def gpu(
@@ -77,15 +75,13 @@ def gpu(
     from dataclasses import replace
 
     from ..bench.gpu.run import run
-    from ..bench.gpu.settings import Settings
-    from ..bench.gpu.settings import dry_run as dry
+    from ..bench.gpu.settings import DRY_RUN, Settings
 
-    settings = replace(dry() if dry_run else Settings(), seed=seed, minutes=minutes)
+    settings = replace(DRY_RUN if dry_run else Settings(), seed=seed, minutes=minutes)
     wanted = None if sections is None else [name.strip() for name in sections.split(",")]
     document = run(settings, output, collection=collection, sections=wanted, progress=note)
-    for name, section in document["sections"].items():
-        said = section["error"] or f"{len(section['rows'])} rows"
-        note(f"{name}: {said} ({section['seconds']:.1f} s)")
+    for table in tables(document):
+        show(table)
     print_json(document)
     if document["checks_passed"] is False:
         note("a check did not pass: the times beside it are of something that is wrong or was not proven")

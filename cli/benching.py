@@ -35,7 +35,8 @@ CANDIDATES = typer.Option(100, min=1, help="Passages to rerank.")
 PRECISION = typer.Option("auto", help="Precision of our cross-encoder.")
 Measured = tuple[Document, list[str]]
 """A document, and the parts of its name as a file."""
-Measure = Callable[..., Measured]
+Measure = Callable[..., Iterator[Measured]]
+"""Gives its document once, or again and again as it grows: what was measured stays when the rest is interrupted."""
 
 
 def _option(name: str, kind: Any, option: Any) -> inspect.Parameter:
@@ -66,8 +67,12 @@ def kept(measure: Measure) -> Callable[..., None]:
 
     @wraps(measure)
     def run(*, save: bool, results: Path, **options: Any) -> None:
-        document, parts = measure(**options)
-        finish(document, save, results, *parts)
+        path = None
+        for document, parts in measure(**options):
+            path = keep(document, results, *parts) if save else None
+        finish(document, path)
+        if not document.get("passed", True):
+            raise typer.Exit(1)  # its notes say what failed
 
     return _with(run, [*inspect.signature(measure, eval_str=True).parameters.values(), *KEEP])
 
@@ -81,13 +86,13 @@ def on_a_collection(*, rivals: bool = False) -> Callable[[Measure], Callable[...
         own = [*inspect.signature(measure, eval_str=True).parameters.values()][1:]
 
         @wraps(measure)
-        def run(*, collection: Path | None, questions: Path | None, **options: Any) -> Measured:
+        def run(*, collection: Path | None, questions: Path | None, **options: Any) -> Iterator[Measured]:
             from ..bench.workloads import prepare
 
             values = {each.name: options.pop(each.name) for each in shared}
             with progress_bar() as progress:
                 work = prepare(collection, questions, tell=note, progress=progress)
-                return measure(Opener(work, progress, **values), **options)
+                yield from measure(Opener(work, progress, **values), **options)
 
         return kept(_with(run, [*FIRST, *own, *shared]))
 
@@ -133,14 +138,18 @@ def _with(run: Callable[..., Any], parameters: list[inspect.Parameter]) -> Calla
     return run
 
 
-def finish(document: Document, keep: bool, results: Path, *parts: str) -> None:
-    """Tables on stderr; with `keep` a file in `results` named by the benchmark and `parts`; last, JSON on stdout."""
-    document = {**document, "command": typed()}
+def keep(document: Document, results: Path, *parts: str) -> Path:
+    """Keep it in `results`, named by the benchmark and `parts`, with the command that made it; its path."""
+    return save({**document, "command": typed()}, results, *parts)
+
+
+def finish(document: Document, path: Path | None = None) -> None:
+    """Tables on stderr, and where the document was kept; last, JSON on stdout."""
     for table in tables(document):
         show(table)
-    if keep:
-        note(f"kept in {save(document, results, *parts)}")
-    print_json(document)
+    if path is not None:
+        note(f"kept in {path}")
+    print_json({**document, "command": typed()})
 
 
 def typed() -> str:

@@ -26,9 +26,9 @@ ROOMS = {
         "bundled_artifacts", "verify", "",
     ),
     "bench": (
-        "environment", "document", "stats", "child", "plots", "report", "roofline", "rivals", "workloads", "setup",
-        "latency", "throughput", "indexing", "agreement", "export_graphs", "quality", "recall", "serving", "kernels",
-        "gpu", "",
+        "environment", "document", "stats", "turns", "child", "plots", "report", "roofline", "rivals", "workloads",
+        "setup", "latency", "throughput", "indexing", "agreement", "export_graphs", "quality", "recall", "serving",
+        "kernels", "random_models", "gpu", "",
     ),
 }  # fmt: skip
 MODULES = [

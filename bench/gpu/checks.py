@@ -2,32 +2,40 @@
 
 `checks` are the oracles (`tests/bench/gpu`): kernels, models and FAISS against numpy and FP32 on the CPU, on random
 inputs; each row says the error found and the error allowed. `tests` are those of the kernels and the engine, which go
-further and take longer.
+further and take longer. `engine` searches a real collection, where one was given.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .case import Case, Row, Task
-from .settings import Settings
+from ..document import Row
+from .plan import Case, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLES = "bench/gpu/test_oracles.py"
+COLLECTION = "bench/gpu/test_collection.py"
 FAISS = "bench/gpu/test_faiss.py"
 """Apart: where FAISS's build does not suit its card, it ends the process."""
 MARK = "mark.gpu"
 PLUGIN = "tandem-bench-gpu"
-"""By this name tests find the settings of the run."""
+"""By this name tests find the task: its settings and its collection."""
 
 
 def checks(task: Task) -> Iterator[Case]:
     """The oracles on the device; a dry run asks the same of the CPU."""
-    yield Case({"file": ORACLES}, partial(tested, ORACLES, task.settings), "first")
-    yield Case({"file": FAISS}, partial(tested, FAISS, task.settings))
+    yield Case({"file": ORACLES}, partial(tested, ORACLES, task), "first")
+    yield Case({"file": FAISS}, partial(tested, FAISS, task))
+
+
+def engine(task: Task) -> Iterator[Case]:
+    """A real collection with its own models, named by its last part: a result must not tell where files lie."""
+    name = None if task.collection is None else task.collection.name
+    yield Case({"collection": name}, partial(tested, COLLECTION, task))
 
 
 def tests(task: Task) -> Iterator[Case]:
@@ -38,10 +46,10 @@ def tests(task: Task) -> Iterator[Case]:
     marked = [file for file in files if "kernels" in file.parts or MARK in file.read_text(encoding="utf-8")]
     for file in sorted(marked, reverse=True)[: 1 if task.settings.dry else None]:
         name = file.relative_to(folder).as_posix()
-        yield Case({"file": name}, partial(tested, name, task.settings), "last")
+        yield Case({"file": name}, partial(tested, name, task), "last")
 
 
-def tested(file: str, settings: Settings) -> Iterator[Row]:
+def tested(file: str, task: Task) -> Iterator[Row]:
     """A row for each test function of a file: whether it passed, None where it could not be run here, and what it
     recorded."""
     path = ROOT / "tests" / file
@@ -50,9 +58,9 @@ def tested(file: str, settings: Settings) -> Iterator[Row]:
         return
     import pytest
 
-    found = _Rows(settings)
+    found = _Rows(task)
     arguments = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
-    code = pytest.main([*arguments, "-m", "not gpu" if settings.dry else "gpu", str(path)], plugins=[found])
+    code = pytest.main([*arguments, "-m", "not gpu" if task.settings.dry else "gpu", str(path)], plugins=[found])
     yield from found.rows.values()
     # A file that cannot be read has its row, and ends pytest as an interruption.
     if code == pytest.ExitCode.INTERNAL_ERROR or (code > pytest.ExitCode.TESTS_FAILED and not found.rows):
@@ -68,8 +76,8 @@ class _Rows:
 
     __name__ = PLUGIN
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.rows: dict[str, Row] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -78,8 +86,11 @@ class _Rows:
         name = report.nodeid.partition("::")[2].partition("[")[0]
         row = self.rows.setdefault(name, {"check": _words(name), "passed": None, "tests": 0})
         row["tests"] += report.when == "call" or report.skipped
-        row.update(report.user_properties)
-        if report.failed:
+        told = dict(report.user_properties)
+        worst = "found" not in row or _share(told) > _share(row)  # of several parameters that one is told of
+        if worst:
+            row.update(told)
+        if report.failed and (worst or row["passed"] is not False):
             row |= {"passed": False, "error": _reason(report)}
         elif report.skipped:
             row.setdefault("error", f"not run: {_reason(report)}")
@@ -95,6 +106,12 @@ class _Rows:
                 "check": "its tests can be read", "passed": None if missing else False,
                 "error": f"not run: {reason}" if missing else reason,
             }  # fmt: skip
+
+
+def _share(row: Row) -> float:
+    """What was found as a share of what is allowed."""
+    found, allowed = row.get("found", 0.0), row.get("allowed", 0.0)
+    return float(found / allowed if allowed else found * math.inf if found else 0.0)
 
 
 def _words(name: str) -> str:

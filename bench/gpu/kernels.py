@@ -1,91 +1,85 @@
-"""Each kernel against PyTorch at the sizes of a search: the cases and the clock of `tandem bench kernels`."""
+"""The cases of `tandem bench kernels`, and the rates that every other number is a share of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .case import Case, Row, Task
-from .roofline import rates
+from ..document import Row
+from ..roofline import Rates
+from .plan import Case, Task
 
 if TYPE_CHECKING:
-    from ..kernels.cases import KernelCase, Sizes
-    from ..kernels.contestants import Contestant
+    from ..kernels.cases import KernelCase
+    from ..kernels.timing import Standard
 
-OURS = "ours"
-SCAN = "scan"
-IN_GRAPH, ALONE = "in a graph", "alone"
 COMPILED = "torch.compile"
-"""Of the rivals the one that takes seconds to start: last."""
+"""Of a kernel's rivals the one that takes seconds to start: last."""
 
 
-def kernels(task: Task) -> Iterator[Case]:
-    """A row for each op, size and contestant: microseconds, and the share of the floor that it reaches.
-
-    First the scan that a target is about, then all others, last torch.compile of each.
-    """
+def floors(task: Task) -> Iterator[Case]:
+    """Rates of a copy (bytes read and written), of one long read, and of a square matrix product."""
     import torch
 
-    from ..kernels.cases import cases
+    from ..kernels.timing import standards
 
-    device = torch.device(task.settings.device)
-    dtype = torch.float32 if task.settings.dry else torch.float16
-    seen: set[str] = set()
-    for name, sizes, start in _groups(task):
-        try:
-            for kernel in cases(sizes, device, dtype):
-                if kernel.name in seen or not kernel.name.startswith(start):
-                    continue
-                seen.add(kernel.name)
-                for who, rival in _contestants(kernel):
-                    if (who == COMPILED) == (task.turn == "last"):
-                        about = {"op": kernel.name, "who": who, "called": IN_GRAPH if rival.captured else ALONE}
-                        yield Case(about, partial(_timed, kernel, rival, task), task.turn)
-        except Exception as error:  # of a case that could not be made: the other groups are worth their numbers
-            yield Case({"op": f"the cases of {name}", "who": OURS}, partial(_raise, error), task.turn)
+    settings = task.settings
+    for what, make in standards(torch.device(settings.device), settings.copy_bytes, settings.matmul).items():
+        yield Case({"what": what}, partial(_rate, make, task), "first")
 
 
-def _contestants(kernel: KernelCase) -> Iterator[tuple[str, Contestant]]:
-    """Ours and the rivals; ours called alone too, beside rivals that no graph can hold."""
-    from ..kernels.contestants import Contestant
-
-    yield OURS, Contestant(kernel.ours)
-    if not all(rival.captured for rival in kernel.rivals.values()):
-        yield OURS, Contestant(kernel.ours, captured=False)
-    yield from kernel.rivals.items()
-
-
-def _groups(task: Task) -> Iterator[tuple[str, Sizes, str]]:
-    """Name, sizes and the start of the ops' names, of cases that are made one after the other.
-
-    Apart from each other, so that sizes that do not fit cost their own group.
-    """
-    from ..kernels.cases import TINY, WHOLE
-
-    whole = TINY if task.settings.dry else WHOLE
-    scans = [
-        (f"{SCAN} {count:,}", replace(TINY, vectors=(count,), models=whole.models), SCAN)
-        for count in sorted(whole.vectors, reverse=True)
-    ]
-    models = [
-        (name, replace(whole, vectors=(), models={name: sizes}), "") for name, sizes in whole.models.items()
-    ]  # fmt: skip
-    yield from {"first": scans[:1], "then": [*models, *scans[1:]], "last": [*models, *scans]}[task.turn]
-
-
-def _timed(kernel: KernelCase, rival: Contestant, task: Task) -> Iterator[Row]:
+def _rate(make: Callable[[], Standard], task: Task) -> Iterator[Row]:
     import torch
 
     from ..kernels.timing import seconds
 
-    took = seconds(rival, torch.device(task.settings.device))
-    row: dict[str, Any] = {"us": took * 1e6, "GB/s": kernel.moved / took / 1e9, "TFLOP/s": kernel.flops / took / 1e12}
-    if (measured := rates(task.floors)) is not None:
-        row["share of floor"] = max(kernel.moved / measured[0], kernel.flops / measured[1]) / took
-    yield row
+    standard = make()
+    took = seconds(standard.run, torch.device(task.settings.device))
+    yield {"ms": took * 1e3, "rate": standard.work / took / 1e12, "unit": standard.unit}
 
 
-def _raise(error: Exception) -> Iterator[Row]:
+def rates(rows: Sequence[Row], *, dry: bool) -> Rates | None:
+    """The rates in the rows of `floors`; None where one was not measured."""
+    by_name = {row["what"]: row["rate"] * 1e12 for row in rows if row.get("rate")}
+    if not {"copy", "product"} <= by_name.keys():
+        return None
+    precision = "fp32" if dry else "fp16"
+    return Rates({precision: by_name["product"]}, by_name["copy"], {precision: "PyTorch"})
+
+
+def kernels(task: Task) -> Iterator[Case]:
+    """A row for each op and size, beside its rivals: first the scan that a target is about, then all others, last each
+    beside torch.compile."""
+    import torch
+
+    from ..kernels.cases import TINY, WHOLE, groups
+    from ..kernels.timing import dtype_on
+
+    device, last = torch.device(task.settings.device), task.turn == "last"
+    whole = TINY if task.settings.dry else WHOLE
+    made = groups(whole, device, dtype_on(device))
+    target = f"scan {max(whole.vectors):,}"
+    for name in {"first": [target], "then": [name for name in made if name != target], "last": list(made)}[task.turn]:
+        try:
+            for kernel in made[name]():
+                rivals = {who: rival for who, rival in kernel.rivals.items() if (who == COMPILED) == last}
+                if rivals or not last:
+                    yield Case(
+                        {"case": kernel.name}, partial(_measured, replace(kernel, rivals=rivals), task), task.turn
+                    )
+        except Exception as error:  # of a case that could not be made: the other groups are worth their numbers
+            yield Case({"case": f"the cases of {name}"}, partial(_raise, error), task.turn)
+
+
+def _measured(kernel: KernelCase, task: Task) -> Iterator[Row]:
+    import torch
+
+    from ..kernels.benchmark import measured, row_of
+
+    yield row_of(measured(kernel, task.rates, torch.device(task.settings.device)))
+
+
+def _raise(error: Exception) -> Iterator[Any]:
     raise error

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..child import OFFLINE, Child, ChildEndedError, ChildSilentError
-from .case import Row, Task
+from ..document import Row
+from .plan import Task
 from .worker import OVER, Tell
 
 WORKER = (sys.executable, "-m", "tandem.bench.gpu.worker")
@@ -29,11 +30,10 @@ def work_apart(task: Task, tell: Tell, *, seconds: float, log: Path, command: Se
     done: list[str] = []
     for _ in range(PROCESSES):
         before = len(done)
-        about, ending, reason = _follow(task, tell, done, end, log, command)
-        if ending is not None and not ending.get("broken"):
+        about, ending = _follow(task, tell, done, end, log, command)
+        if not ending.get("broken"):
             return tell(ending)
-        if ending is not None:
-            reason = ending["end"]
+        reason = ending["end"]
         if reason is not None:
             tell({"row": {**about, "error": reason}})
         if time.monotonic() > end:
@@ -43,10 +43,9 @@ def work_apart(task: Task, tell: Tell, *, seconds: float, log: Path, command: Se
     tell({"end": f"given up after {PROCESSES} processes, each of which ended at a case"})
 
 
-def _follow(
-    task: Task, tell: Tell, done: list[str], end: float, log: Path, command: Sequence[str]
-) -> tuple[Row, Row | None, str | None]:
-    """One process, to its end or to ours: what its last case is about, its last message, or how it ended without."""
+def _follow(task: Task, tell: Tell, done: list[str], end: float, log: Path, command: Sequence[str]) -> tuple[Row, Row]:
+    """One process, to its end or to ours: what its last case is about, and its last message, `broken` where a case of
+    another process can follow."""
     about: Row = {"case": "before the first"}
     with log.open("a+b", buffering=0) as errors:
         errors.write(f"--- {task.section} ({task.turn})\n".encode())
@@ -57,16 +56,15 @@ def _follow(
                 try:
                     message = child.hear(min(task.settings.case_seconds, max(left, 0.0)))
                 except ChildEndedError as ended:
-                    return about, None, str(ended)
+                    return about, {"end": str(ended), "broken": True}
                 except ChildSilentError as silent:
-                    late = left < task.settings.case_seconds
-                    return about, None, "ended when the minutes given were well over" if late else (
-                        f"ended as stuck: {silent}"
-                    )  # fmt: skip
+                    stuck = f"ended as stuck: {silent}"
+                    late = "ended when the minutes given were well over"
+                    return about, {"end": stuck if left >= task.settings.case_seconds else late, "broken": True}
                 if "begin" in message:
                     done.append(message["begin"])
                     about = message["about"]
                 elif "row" in message:
                     tell(message)
                 else:
-                    return about, message, None
+                    return about, message

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from ...engine.errors import DeviceError
 from ...engine.platform import cuda_driver
 from ...engine.platform.durable_io import storage
+from ..document import Document, Row
 from ..environment import card
-from .case import PLAN, Row, Task, chosen
+from ..roofline import Rates
+from .kernels import rates
 from .parts import WORKER, work_apart
-from .result_file import ResultFile
+from .plan import PLAN, Task, chosen
+from .record import RunRecord
 from .settings import Settings
-from .worker import OVER, Tell, work
+from .worker import OVER, work
+
+Do = Callable[..., None]
+"""`worker.work`, or the same in other processes."""
 
 
 def run(
@@ -31,16 +33,15 @@ def run(
     collection: Path | None = None,
     sections: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
-    apart: bool = True,
-    command: Sequence[str] = WORKER,
-) -> dict[str, Any]:
+    command: Sequence[str] | None = WORKER,
+) -> Document:
     """Measure, keep `gpu-<card>.md` and `.json` in the folder `out` up to date, and return the document.
 
     collection: one with its own models, for the section `engine`; without it that section says so
     sections:   those to measure (None: all); others of a file of the same card and commit stay
-    apart:      in child processes that `command` starts (see `children`), or all in this one, as a test has it
+    command:    starts the processes that measure (see `parts`); None: all is measured in this one, as a test has it
 
-    SIGTERM ends it as SystemExit, Ctrl-C as KeyboardInterrupt: the files then have what was measured until then.
+    Whatever ends it, the files have what was measured until then.
     Raises DeviceError when there is no GPU and this is not a dry run, InputError for an unknown section.
     """
     wanted = chosen(sections)
@@ -50,25 +51,19 @@ def run(
     base = out / f"gpu-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
     environment = card()
     # The driver's name for the card; nvidia-smi's line has the driver's version too.
-    record = ResultFile(
-        base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"], **_torch()}
-    )
+    record = RunRecord(base, dry=settings.dry, environment={**environment, "gpu": name, "driver": environment["gpu"]})
     if record.note is not None:
         progress(record.note)
     log, end = base.with_suffix(".log"), time.monotonic() + settings.minutes * 60
 
-    def do(task: Task, tell: Tell, seconds: float) -> None:
-        if apart:
-            work_apart(task, tell, seconds=seconds, log=log, command=command)
-        else:
-            work(task, tell, seconds=seconds)
+    do: Do = work if command is None else partial(work_apart, log=log, command=command)
 
     # Without care for what stays: a process that hangs in the driver may still write there.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _terminable():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         for section, turn in PLAN:
             if section not in wanted:
                 continue
-            task = Task(section, turn, settings, Path(scratch), collection, _floors(record))
+            task = Task(section, turn, settings, Path(scratch), collection, _rates(record, settings))
             if time.monotonic() > end:
                 record.left_out(section, OVER)
                 continue
@@ -77,9 +72,7 @@ def run(
     return record.document()
 
 
-def _measure(
-    task: Task, record: ResultFile, end: float, do: Callable[[Task, Tell, float], None], progress: Callable[[str], None]
-) -> None:
+def _measure(task: Task, record: RunRecord, end: float, do: Do, progress: Callable[[str], None]) -> None:
     """One part: its rows into the record, and how it ended, however it ended."""
     start = time.monotonic()
     error: str | None = "interrupted"
@@ -96,7 +89,7 @@ def _measure(
             error = message["end"]
 
     try:
-        do(task, tell, end - start)
+        do(task, tell, seconds=end - start)
     finally:
         record.end(task.section, time.monotonic() - start, error)
 
@@ -111,23 +104,6 @@ def _placeless(row: Row, task: Task) -> Row:
     return {**row, "error": error}
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM raises SystemExit here, so that children are ended and files written; only a main thread may ask so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _card(settings: Settings) -> str:
     found = cuda_driver.find()
     if settings.dry:
@@ -137,14 +113,5 @@ def _card(settings: Settings) -> str:
     return found.name
 
 
-def _floors(record: ResultFile) -> list[Row] | None:
-    rows: list[Row] | None = record.sections.get("floors", {}).get("rows")
-    return rows
-
-
-def _torch() -> dict[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        return {"torch": f"missing: {error}"}
-    return {"torch": str(torch.__version__), "cuda": torch.version.cuda}
+def _rates(record: RunRecord, settings: Settings) -> Rates | None:
+    return rates(record.sections.get("floors", {}).get("rows", []), dry=settings.dry)

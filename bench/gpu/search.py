@@ -1,67 +1,37 @@
-"""Latency of a lone query, throughput of many, and the memory they take."""
+"""Latency of a lone query, and throughput of many."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
-from itertools import cycle
-from typing import Any
+from itertools import cycle, takewhile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...engine import EngineError
 from ...engine.scheduling.batcher import Batcher
 from ...engine.scheduling.job import Job
-from ...engine.text.tokens import concatenate
-from ..document import said
-from . import synthetic
-from .case import Case, Row, Task, Turn
-from .clock import percentiles, wall_ms
-from .memory import let_go
-from .roofline import rates
-from .settings import ModelShape, Settings
+from ...engine.text.tokens import TokenBatch, concatenate
+from .. import roofline
+from ..document import Row, said
+from ..stats import percentiles
+from ..turns import at_once, in_turns, ms_of
+from .device import let_go
+from .plan import Case, Task, Turn
 
+if TYPE_CHECKING:
+    from ...engine.gpu_search.search_model import GpuSearch
+    from ..random_models.workload import RandomWorkload
+
+SECONDS = 12.0
+"""Of one number at most: the slow ones are left at what they have by then."""
+WARM_UP = 10
+LONE_QUERIES = 64
 QUERIES_EACH = 64
-"""Of a caller: others' are different, since the batcher scores queries that wait together and are the same once."""
-
-
-def random_pipeline(
-    shape: ModelShape, passages: int, tokens: int, settings: Settings, stored: Any = None
-) -> tuple[Any, Any]:
-    """A pipeline of a random pair of models of `shape` over a random store, and the store.
-
-    `stored`: take this one, moved to the device.
-    """
-    import torch
-
-    from ...engine.gpu_search.buffers import Parts
-    from ...engine.gpu_search.device_store import Store
-    from ...engine.gpu_search.pipeline import Pipeline
-    from ...engine.models.runtime.bert import Bert, Shape
-    from ...engine.models.runtime.packed import PackedRuntime
-    from ...kernels.pack import PairForm, TokenRows
-    from .random_models import MAX_LENGTH, weights
-
-    device = settings.device
-    dtype = torch.float32 if settings.dry else torch.float16
-    if stored is None:
-        stored = synthetic.store(passages, tokens, shape, settings)
-    else:
-        rows = TokenRows(stored.tokens.ids.to(device), stored.tokens.offsets.to(device))
-        stored = Store(stored.vectors.to(device, dtype), rows, stored.lengths)
-    sizes = Shape(shape.layers, shape.heads, shape.width, shape.wide, 1e-12)
-    models = []
-    for kind, head in (("bi-encoder", "mean"), ("cross-encoder", "logit")):
-        tensors = weights(shape, kind, torch.Generator().manual_seed(settings.seed))  # type: ignore[arg-type]
-        models.append(PackedRuntime(Bert(tensors, sizes, head, dtype, device)))  # type: ignore[arg-type]
-    encoder, reranker = models
-    parts = Parts(
-        encoder=encoder.bert, reranker=reranker.bert, store=stored, normalize=True, weight=1.0, lexical_weight=0.5,
-        form=PairForm.of(synthetic.TEMPLATE, MAX_LENGTH, device), encoder_buffers=encoder.buffers,
-        reranker_buffers=reranker.buffers,
-    )  # fmt: skip
-    return Pipeline(parts), stored
+"""Of a caller: queries that wait together are different, since the batcher scores once what is the same."""
 
 
 def latency(task: Task) -> Iterator[Case]:
@@ -75,23 +45,31 @@ def latency(task: Task) -> Iterator[Case]:
     for place, (shape, passages, tokens) in enumerate(dict.fromkeys(cases)):
         turn: Turn = "first" if place == 0 else "last" if shape in settings.models[2:] else "then"
         about = {"model": shape.name, "passages": passages, "tokens": tokens, "candidates": settings.candidates}
-        yield Case(about, partial(_latency, shape, passages, tokens, task), turn)
+        yield Case(about, partial(_latency, settings.workload(shape, passages, tokens), task), turn)
 
 
-def _latency(shape: ModelShape, passages: int, tokens: int, task: Task) -> Iterator[Row]:
-    settings = task.settings
-    let_go(settings)
-    random = np.random.default_rng(settings.seed)
-    pipeline, stored = random_pipeline(shape, passages, tokens, settings)
-    asked = cycle([synthetic.queries(1, shape, settings, random) for _ in range(64)])
-    k = settings.candidates
-    row: Row = {**wall_ms(lambda: pipeline.search(next(asked), k, 10), settings.searches)}
-    if (measured := rates(task.floors)) is not None:
-        arithmetic = synthetic.flops(np.full(k, tokens), shape, first_only=True) / measured[1]
-        scan = stored.vectors.numel() * stored.vectors.element_size() / measured[0]
-        row["floor ms"] = 1e3 * (arithmetic + scan)
+def _latency(workload: RandomWorkload, task: Task) -> Iterator[Row]:
+    let_go(task.settings)
+    k, pipeline, queries = task.settings.candidates, workload.pipeline(), workload.queries(LONE_QUERIES)
+    lone = [queries.select(np.array([row])) for row in range(LONE_QUERIES)]
+
+    def ask(turn: int) -> float:
+        return ms_of(lambda: pipeline.search(lone[turn % LONE_QUERIES], k, 10))
+
+    taken, _ = in_turns({"tandem": ask}, task.settings.searches, warm_up=WARM_UP, seconds=SECONDS)
+    row = percentiles(taken["tandem"])
+    vectors = pipeline.parts.store.vectors
+    if task.rates is not None and vectors is not None:
+        arithmetic = roofline.floor_ms(_flops(workload, k), task.rates, "fp16") or 0.0
+        row["floor ms"] = arithmetic + vectors.nbytes / task.rates.copy * 1e3
         row["times the floor"] = row["p50 ms"] / row["floor ms"]
     yield row
+
+
+def _flops(workload: RandomWorkload, candidates: int) -> float:
+    """Of reading so many candidates."""
+    lengths = np.full(candidates, workload.tokens)
+    return float(roofline.model_flops(workload.shape, lengths, first_token=True).sum())
 
 
 def throughput(task: Task) -> Iterator[Case]:
@@ -100,63 +78,39 @@ def throughput(task: Task) -> Iterator[Case]:
 
     settings, most = task.settings, max(task.settings.concurrency)
     let_go(settings)
-    shape = settings.models[0]
-    pipeline, _ = random_pipeline(shape, settings.base_passages, settings.base_tokens, settings)
-    asked = synthetic.queries(most * QUERIES_EACH, shape, settings, np.random.default_rng(settings.seed))
+    workload = settings.workload(settings.models[0], settings.base_passages, settings.base_tokens)
+    asked = workload.queries(most * QUERIES_EACH)
     jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
-    search = GpuSearch(pipeline, settings.candidates, 10)
+    search = GpuSearch(workload.pipeline(), settings.candidates, 10)
     for start in (0, most):  # twice, since lengths differ: what batches of any size need is captured before the clock
         for size in range(most, 0, -1):
             search.run(concatenate(jobs[start : start + size]))
     for callers in settings.concurrency:
-        yield Case({"callers": callers}, partial(_throughput, search, jobs, callers, task))
+        yield Case({"callers": callers}, partial(_throughput, search, jobs, callers, workload, task))
 
 
-def _throughput(search: Any, jobs: list[Any], callers: int, task: Task) -> Iterator[Row]:
-    settings = task.settings
-    batcher = Batcher(queue_tokens=10_000_000)
-    try:
-        times, seconds, errors = offered(batcher, search, jobs, callers, settings.concurrency_seconds)
-    finally:
-        batcher.close()
+def _throughput(
+    search: GpuSearch, jobs: list[TokenBatch], callers: int, workload: RandomWorkload, task: Task
+) -> Iterator[Row]:
+    k, end = task.settings.candidates, time.perf_counter() + task.settings.concurrency_seconds
+    work = takewhile(lambda _: time.perf_counter() < end, cycle(jobs))
+    with closing(Batcher(queue_tokens=10_000_000)) as batcher:
+        seconds, times, errors = at_once(partial(_answered, batcher, search), work, callers)
     if not times:
         raise errors[0]
     rate = len(times) / seconds
-    row: Row = {"searches/s": rate, "pairs/s": rate * settings.candidates, **percentiles(times)}
-    if (measured := rates(task.floors)) is not None:
-        tokens = np.full(settings.candidates, settings.base_tokens)
-        work = synthetic.flops(tokens, settings.models[0], first_only=True)
-        row["share of matmul rate"] = rate * work / measured[1]
+    row = {"searches/s": rate, "pairs/s": rate * k, **percentiles(times)}
+    if task.rates is not None:
+        row["share of matmul rate"] = rate * (roofline.floor_ms(_flops(workload, k), task.rates, "fp16") or 0.0) / 1e3
     if errors:
         row["error"] = f"{len(errors)} of {callers} callers ended early: {said(errors[0])}"
     yield row
 
 
-def offered(
-    batcher: Any, search: Any, jobs: list[Any], callers: int, seconds: float
-) -> tuple[list[float], float, list[Exception]]:
-    """Milliseconds of each answer to `callers` who ask queries of their own, the seconds that took, and what ended a
-    caller before the others."""
-    times: list[list[float]] = [[] for _ in range(callers)]
-    errors: list[Exception] = []
-    each = len(jobs) // callers
-    end = time.perf_counter() + seconds
-
-    def ask(caller: int) -> None:
-        own = cycle(jobs[caller * each : (caller + 1) * each])
-        try:
-            while (start := time.perf_counter()) < end:
-                (result,) = batcher.submit(Job(search, next(own), urgent=True)).result().results
-                if isinstance(result, Exception) or result is None:
-                    raise result or ValueError("a search gave no answer")
-                times[caller].append((time.perf_counter() - start) * 1e3)
-        except Exception as error:  # of a thread, where nobody would see it
-            errors.append(error)
-
-    threads = [threading.Thread(target=ask, args=(caller,)) for caller in range(callers)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [value for own in times for value in own], time.perf_counter() - started, errors
+def _answered(batcher: Batcher, search: GpuSearch, job: TokenBatch) -> float:
+    """Milliseconds of one query's answer."""
+    start = time.perf_counter()
+    (result,) = batcher.submit(Job(search, job, urgent=True)).result().results
+    if isinstance(result, Exception) or result is None:
+        raise result or EngineError("a search gave no answer")
+    return (time.perf_counter() - start) * 1e3

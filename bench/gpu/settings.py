@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """A BERT with random weights; speed does not depend on them."""
-
-    name: str
-    layers: int
-    heads: int
-    width: int
-    wide: int
-    vocabulary: int
-
-
-MINILM = ModelShape("MiniLM-L6-shaped", 6, 12, 384, 1536, 30_522)
-BERT_BASE = ModelShape("bert-base-shaped", 12, 12, 768, 3072, 30_522)
-XLMR_LARGE = ModelShape("XLM-R-large-shaped", 24, 16, 1024, 4096, 250_002)
-TINY = ModelShape("tiny", 2, 4, 64, 128, 500)
-# Heads of 64, of which MiniLM (32) says nothing, at the least depth: for checks.
-WIDE_HEADS = ModelShape("two layers of bert-base", 2, 12, 768, 3072, 30_522)
-TINY_WIDE_HEADS = ModelShape("tiny with heads of 64", 2, 2, 128, 256, 500)
+from ..random_models.shapes import BERT_BASE, MINILM, TINY, XLMR_LARGE, ModelShape
+from ..random_models.workload import RandomWorkload
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +40,14 @@ class Settings:
     def dry(self) -> bool:
         return self.device == "cpu"
 
-
-def dry_run() -> Settings:
-    """Everything, on the CPU, at sizes that show only that it runs."""
-    return replace(
-        Settings(),
-        device="cpu",
-        minutes=5.0,
-        models=(TINY,),
-        passages=(500,),
-        tokens=(24,),
-        base_passages=500,
-        base_tokens=24,
-        candidates=8,
-        concurrency=(1, 4),
-        concurrency_seconds=0.2,
-        throughput_pairs=16,
-        repeats=3,
-        searches=3,
-        matmul=64,
-        copy_bytes=2**16,
-        faiss_rows=500,
-    )
+    def workload(self, shape: ModelShape, passages: int, tokens: int) -> RandomWorkload:
+        """A search on this device."""
+        return RandomWorkload(shape, passages, tokens, self.device, self.seed, self.query_tokens)
 
 
-def restored(plain: dict[str, Any]) -> Settings:
-    """Settings out of `dataclasses.asdict` and JSON."""
-    models = tuple(ModelShape(**model) for model in plain["models"])
-    tuples = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
-    return Settings(**{**plain, **tuples, "models": models})
+DRY_RUN = Settings(
+    device="cpu", minutes=5.0, models=(TINY,), passages=(500,), tokens=(24,), base_passages=500, base_tokens=24,
+    candidates=8, concurrency=(1, 4), concurrency_seconds=0.2, throughput_pairs=16, repeats=3, searches=3, matmul=64,
+    copy_bytes=2**16, faiss_rows=500,
+)  # fmt: skip
+"""Everything, on the CPU, at sizes that show only that it runs."""

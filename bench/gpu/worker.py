@@ -19,11 +19,10 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ...engine.platform import cuda_driver
-from ..document import said
+from ..document import Row, said
 from ..rivals.children.protocol import answer, answers
-from .case import Case, Row, Task, cases
-from .memory import used
+from .device import used, works
+from .plan import Case, Task, cases
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,24 +64,6 @@ def _run(case: Case, settings: Settings, tell: Tell) -> bool:
         tell({"row": {**case.about, "error": said(error)}})
         return False
     return fine
-
-
-def works(settings: Settings) -> bool:
-    """Whether the device still computes: after a fault a CUDA context answers every call with it.
-
-    Asked of PyTorch; where that does not reach the card, nothing is known and the next case may try.
-    """
-    if settings.dry or cuda_driver.torch_problem() is not None:
-        return True
-    try:
-        import torch
-
-        torch.cuda.empty_cache()
-        torch.cuda.synchronize()
-        return bool(torch.ones(8, device=settings.device).sum().item() == 8)
-    except Exception as error:
-        log.error("the device no longer works: %s", said(error))
-        return False
 
 
 def main() -> None:

@@ -12,23 +12,26 @@ to show that everything is in place, and the document says `dry_run`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 
 from ...engine.collection.report import Progress, silent
-from ...engine.errors import DeviceError
-from ..document import Document, Table, document
+from ...engine.errors import DeviceError, InputError
+from ..document import Document, Row, Table, document, grid
 from ..environment import card
+from ..roofline import Rates
 from .cases import TINY, WHOLE, KernelCase, cases
 from .contestants import Contestant
-from .timing import each_of, measured_peaks, seconds
+from .timing import dtype_on, each_of, measured_rates
 from .tuning import OURS, tried
 
 MEASURES = (
     "each kernel's time at a search's sizes as a share of what this machine can move and multiply, beside PyTorch: "
     "a kernel that does not beat PyTorch goes"
 )
+ALONE = "ours, called by itself"
 COMPILED = "what the compiler made of each kernel for A100 and H100: registers, shared memory, spills, matrix units"
 
 
@@ -38,8 +41,10 @@ def kernels(
     only: str = "",
     tune: bool = False,
     progress: Progress = silent,
-) -> Document:
+) -> Iterator[Document]:
     """Measure the cases whose name contains `only`; `tune` tries each launch rule's candidates too.
+
+    Gives the document anew after each case; `passed` says whether none of our own kernels failed.
 
     Raises DeviceError when a GPU is asked for, or needed to tune, and is missing.
     """
@@ -49,20 +54,24 @@ def kernels(
     if tune and not cuda:
         raise DeviceError("launch rules are tuned on a GPU, and PyTorch here finds none; leave out --tune")
     where = torch.device("cuda" if cuda else "cpu")
-    peaks = measured_peaks(where)
-    results = []
-    made = cases(WHOLE if cuda else TINY, where, torch.float16 if cuda else torch.float32)
+    rates = measured_rates(where)
+    name = torch.cuda.get_device_name(where) if cuda else None
+    environment = card() | {"gpu": name}
+    peaks = {"gb_s": _rounded(rates.copy / 1e9), "tflop_s": _rounded(max(rates.gemm.values()) / 1e12)}
+    results: list[dict[str, Any]] = []
+    made = cases(WHOLE if cuda else TINY, where, dtype_on(where))
     while (case := next(made, None)) is not None:
         if only in case.name:
-            results.append(_result(case, peaks, where, tune=tune))
+            results.append(measured(case, rates, where, tune=tune))
             progress(len(results), None, case.name)
+            yield document(
+                "kernels", MEASURES, workload={"name": name or "dry run"}, environment=environment,
+                tables=_tables(results, peaks, dry=not cuda), dry_run=not cuda, peaks=peaks, cases=results,
+                passed=all(each["us"] is not None for each in results),
+            )  # fmt: skip
         del case  # and its tensors, before the next are made
-    name = torch.cuda.get_device_name(where) if cuda else None
-    rounded = {unit: _rounded(value) for unit, value in peaks.items()}
-    return document(
-        "kernels", MEASURES, workload={"name": name or "dry run"}, tables=_tables(results, rounded, dry=not cuda),
-        environment=card() | {"gpu": name}, dry_run=not cuda, peaks=rounded, cases=results,
-    )  # fmt: skip
+    if not results:
+        raise InputError(f"no kernel's case is called {only!r}; without --only all are measured")
 
 
 def compile_report(only: str = "") -> Document:
@@ -84,57 +93,60 @@ def compile_report(only: str = "") -> Document:
     )  # fmt: skip
 
 
+def measured(case: KernelCase, rates: Rates | None, device: torch.device, *, tune: bool = False) -> dict[str, Any]:
+    """A case's time, its shares of the rates and what its rivals take; `us` is None where our own kernel failed."""
+    contestants = {OURS: Contestant(case.ours), **case.rivals}
+    if not all(rival.captured for rival in case.rivals.values()):
+        contestants[ALONE] = Contestant(case.ours, captured=False)
+    timed, failed = each_of(contestants, device)
+    result: dict[str, Any] = {"case": case.name, "us": None, "rivals": {}, "failed": failed}
+    if OURS not in timed:
+        return result
+    ours = timed.pop(OURS)
+    alone = timed.pop(ALONE, ours)
+    for name, took in timed.items():
+        captured = case.rivals[name].captured
+        slower = _rounded(took / (ours if captured else alone))
+        result["rivals"][name] = {"us": _rounded(took * 1e6), "slower": slower, "captured": captured}
+    speed = {"gb_s": _rounded(case.moved / ours / 1e9), "tflop_s": _rounded(case.flops / ours / 1e12)}
+    result |= {"us": _rounded(ours * 1e6), **speed}
+    if rates is not None:
+        moving, multiplying = case.moved / rates.copy, case.flops / max(rates.gemm.values())
+        bound = "memory" if moving >= multiplying else "arithmetic"
+        result |= {"bound": bound, "share": _rounded(max(moving, multiplying) / ours)}
+    return result | ({"tried": tried(case, device)} if tune else {})
+
+
+def row_of(result: dict[str, Any]) -> Row:
+    """A result as a row for people."""
+    slower = [
+        f"{name} {rival['slower']:.3g}x" + ("" if rival["captured"] else " (both called by themselves)")
+        for name, rival in result["rivals"].items()
+    ]
+    row = {
+        "case": result["case"], "µs": result["us"], "GB/s": result.get("gb_s"), "TFLOP/s": result.get("tflop_s"),
+        "share of peak": result.get("share"), "bound": result.get("bound"), "slower than ours": ", ".join(slower),
+    }  # fmt: skip
+    if absent := ", ".join(f"{name}: {why}" for name, why in result["failed"].items() if name not in (OURS, ALONE)):
+        row["not here"] = absent
+    if result["us"] is None:
+        row["error"] = result["failed"][OURS]
+    return row
+
+
 def _tables(results: list[dict[str, Any]], peaks: dict[str, float], *, dry: bool) -> list[Table]:
-    rows: list[list[Any]] = [
-        [case["case"], case["us"], case["gb_s"], case["tflop_s"] or None, f"{case['share']:.0%} ({case['bound']})",
-         ", ".join(f"{name} {rival['slower']:.3g}x" for name, rival in case["rivals"].items())]
-        for case in results if case["us"] is not None
-    ]  # fmt: skip
     notes = [
         f"measured peaks: copy {peaks['gb_s']:g} GB/s, matrix product {peaks['tflop_s']:g} TFLOP/s",
         "medians; a share is the floor over the time",
         *(f"{case['case']}: {name} is faster" for case in results for name, rival in case["rivals"].items()
           if rival["slower"] < 1 and not dry),
-        *(f"{case['case']}: {name} is not here: {why}" for case in results for name, why in case["failed"].items()),
-        *(f"{case['case']}: {name} and ours called by themselves, not in a graph" for case in results
-          for name, rival in case["rivals"].items() if not rival["captured"]),
         *(["dry run: no GPU here, so the PyTorch references ran at tiny sizes; these times say nothing of the kernels"]
           if dry else []),
     ]  # fmt: skip
-    columns = ["case", "µs", "GB/s", "TFLOP/s", "share of peak", "slower than ours"]
     tried = [[case["case"], rule, us] for case in results
              for rule, us in sorted(case.get("tried", {}).items(), key=lambda item: item[1] or math.inf)]  # fmt: skip
-    found = [Table("Kernels", columns, rows, notes)]
+    found = [grid("Kernels", [row_of(result) for result in results], notes)]
     return [*found, Table("Launch rules", ["case", "rule", "µs"], tried)] if tried else found
-
-
-def _result(case: KernelCase, peaks: dict[str, float], device: torch.device, *, tune: bool) -> dict[str, Any]:
-    timed, failed = each_of({OURS: Contestant(case.ours), **case.rivals}, device)
-    ours = timed.pop(OURS, None)
-    moving, multiplying = case.moved / peaks["gb_s"] / 1e9, case.flops / peaks["tflop_s"] / 1e12
-    result: dict[str, Any] = {
-        "case": case.name,
-        "us": None,
-        "bound": "memory" if moving >= multiplying else "arithmetic",
-        "rivals": {},
-        "failed": failed,
-    }
-    if ours is None:
-        return result
-    beside = {True: ours}
-    if not all(case.rivals[name].captured for name in timed):
-        beside[False] = seconds(Contestant(case.ours, captured=False), device)
-    for name, took in timed.items():
-        captured = case.rivals[name].captured
-        slower = _rounded(took / beside[captured])
-        result["rivals"][name] = {"us": _rounded(took * 1e6), "slower": slower, "captured": captured}
-    return result | {
-        "us": _rounded(ours * 1e6),
-        "gb_s": _rounded(case.moved / ours / 1e9),
-        "tflop_s": _rounded(case.flops / ours / 1e12),
-        "share": _rounded(max(moving, multiplying) / ours),
-        **({"tried": tried(case, device)} if tune else {}),
-    }
 
 
 def _rounded(value: float) -> float:

@@ -6,7 +6,7 @@ candidates of 128 tokens on average: lengths are spread evenly between half and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from ...kernels.layout import reference as layout_reference
 from .contestants import Call, Contestant, padded_attention, padded_first_attention, pytorch, varlen
 
 EPS = 1e-12
+TEMPLATE = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
+"""BERT's pair: [CLS] query [SEP] passage [SEP]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +49,28 @@ class Sizes:
 
 WHOLE = Sizes(100, 128, 100_000, (1_000_000, 10_000_000), {"L6": (384, 12, 1536), "base": (768, 12, 3072)})
 TINY = Sizes(4, 24, 50, (3000,), {"tiny": (64, 2, 128)})
+Random = Callable[..., torch.Tensor]
+"""Makes a tensor of the shape it is given, in the models' dtype on the device."""
 
 
-TEMPLATE = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
-"""BERT's pair: [CLS] query [SEP] passage [SEP]."""
+def groups(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Iterator[KernelCase]]]:
+    """The cases by what they share: sizes that do not fit cost their own group.
+
+    A case is made when it is reached; who has let go of the one before has its memory free. On `meta` the tensors have
+    shapes and no values, which is enough to record the launches.
+    """
+    random = partial(torch.randn, device=device, dtype=dtype)
+    return {
+        "pairs": partial(_pairs, sizes, device),
+        **{name: partial(_model, name, sizes, device, random) for name in sizes.models},
+        **{f"scan {count:,}": partial(_scans, count, sizes, device) for count in sizes.vectors},
+    }
 
 
 def cases(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[KernelCase]:
-    """Every case, made when it is reached; who has let go of the one before has its memory free.
-
-    On `meta` the tensors have shapes and no values, which is enough to record the launches.
-    """
-    where = _layout(sizes, device)
-    yield _pack(sizes, device)
-    yield _laid_out(where)
-    for model, (width, heads, wide) in sizes.models.items():
-        yield _embed_norm(model, where, width, device, dtype)
-        yield from _attention(model, where, width, heads, device, dtype)
-        yield _add_norm(model, where.capacity, width, device, dtype)
-        for rows in (where.capacity, where.sequences):
-            yield _linear_gelu(model, rows, width, wide, device, dtype)
-        yield _pool(model, where, width, device, dtype)
-    yield _topk(sizes, device)
-    for n in sizes.vectors:
-        for queries in (1, 16, 64):
-            yield _scan(n, min(sizes.models.values())[0], queries, device)
-
-
-def _random(*shape: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, device=device, dtype=dtype)
+    """Every case of every group."""
+    for group in groups(sizes, device, dtype).values():
+        yield from group()
 
 
 def _lengths(sizes: Sizes) -> torch.Tensor:
@@ -94,44 +89,61 @@ def _layout(sizes: Sizes, device: torch.device) -> Layout:
     return layout_reference(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().to(device), capacity)
 
 
-def _pack(sizes: Sizes, device: torch.device) -> KernelCase:
+def _pairs(sizes: Sizes, device: torch.device) -> Iterator[KernelCase]:
+    """What a search does whatever its models are: pairs joined and laid out, the best taken."""
     lengths = torch.full((sizes.stored,), sizes.tokens - 15)
     offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(device)
     store = pack.TokenRows(torch.randint(0, 30_000, (int(lengths.sum()),)).to(torch.uint16).to(device), offsets)
     queries = pack.TokenRows(torch.arange(12, dtype=torch.int32, device=device), torch.tensor([0, 12], device=device))
     rows = torch.randint(0, sizes.stored, (sizes.candidates,), device=device)
     owners = torch.zeros(sizes.candidates, dtype=torch.int32, device=device)
-    form = pack.PairForm.of(TEMPLATE, 512, device)
     capacity = sizes.candidates * sizes.tokens
-    out = pack.empty_pairs(sizes.candidates, capacity, device)
-    args = (queries, store, rows, owners, form, capacity)
+    joined = pack.empty_pairs(sizes.candidates, capacity, device)
+    args = (queries, store, rows, owners, pack.PairForm.of(TEMPLATE, 512, device), capacity)
     # Ids read and written, segment and position written: 2 + 4 + 1 + 4 bytes a token.
-    return KernelCase(
+    yield KernelCase(
         f"pack {sizes.candidates} × {sizes.tokens}",
-        lambda: pack.pack(*args, out=out),
+        lambda: pack.pack(*args, out=joined),
         {"pytorch": Contestant(lambda: pack.reference(*args), captured=False)},
         moved=11 * capacity,
     )
-
-
-def _laid_out(where: Layout) -> KernelCase:
-    out = empty_layout(where.sequences, where.capacity, where.cu_seqlens.device)
-    return KernelCase(
+    where = _layout(sizes, device)
+    filled = empty_layout(where.sequences, where.capacity, where.cu_seqlens.device)
+    yield KernelCase(
         f"layout {where.sequences} sequences",
-        lambda: layout(where.cu_seqlens, where.capacity, out=out),
+        lambda: layout(where.cu_seqlens, where.capacity, out=filled),
         {"pytorch": Contestant(lambda: layout_reference(where.cu_seqlens, where.capacity), captured=False)},
-        moved=out.positions.nbytes + out.blocks.nbytes,
+        moved=filled.positions.nbytes + filled.blocks.nbytes,
+    )
+    logits, recall = torch.randn(2, 1, sizes.candidates, device=device)
+    k = min(10, sizes.candidates)
+    best = (logits.new_empty(1, k), logits.new_empty(1, k, dtype=torch.int32))
+    yield KernelCase(
+        f"topk {k} of {sizes.candidates}",
+        lambda: topk.topk(logits, recall, 5.0, k, out=best),
+        pytorch(topk.reference, device, logits, recall, 5.0, k, captured=False),
+        moved=2 * logits.nbytes,
     )
 
 
-def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
+def _model(model: str, sizes: Sizes, device: torch.device, random: Random) -> Iterator[KernelCase]:
+    """The operations of a layer, and those around all layers."""
+    where, (width, heads, wide) = _layout(sizes, device), sizes.models[model]
+    yield _embed_norm(model, where, width, device, random)
+    yield from _attention(model, where, width, heads, device, random)
+    yield _add_norm(model, where.capacity, width, device, random)
+    for rows in (where.capacity, where.sequences):
+        yield _linear_gelu(model, rows, width, wide, device, random)
+    yield _pool(model, where, width, device, random)
+
+
+def _embed_norm(model: str, where: Layout, width: int, device: torch.device, random: Random) -> KernelCase:
     tokens = where.capacity
     ids = torch.randint(0, 30_000, (tokens,), dtype=torch.int32, device=device)
     segments = torch.zeros(tokens, dtype=torch.uint8, device=device)
-    word, position, segment = (_random(rows, width, device=device, dtype=dtype) for rows in (30_000, 512, 2))
-    weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(2))
-    args = (ids, where.positions, segments, word, position, segment, weight, beta, EPS)
-    out = _random(tokens, width, device=device, dtype=dtype)
+    word, position, segment = (random(rows, width) for rows in (30_000, 512, 2))
+    args = (ids, where.positions, segments, word, position, segment, random(width), random(width), EPS)
+    out = random(tokens, width)
     return KernelCase(
         f"embed_norm {model}",
         lambda: embed_norm.embed_norm(*args, out=out),
@@ -141,11 +153,10 @@ def _embed_norm(model: str, where: Layout, width: int, device: torch.device, dty
 
 
 def _attention(
-    model: str, where: Layout, width: int, heads: int, device: torch.device, dtype: torch.dtype
+    model: str, where: Layout, width: int, heads: int, device: torch.device, random: Random
 ) -> Iterator[KernelCase]:
     head_dim = width // heads
-    qkv = _random(where.capacity, 3, heads, head_dim, device=device, dtype=dtype)
-    out = _random(where.capacity, heads, head_dim, device=device, dtype=dtype)
+    qkv, out = random(where.capacity, 3, heads, head_dim), random(where.capacity, heads, head_dim)
     # A meta tensor has no lengths; there the bench only wants the launches.
     lengths = torch.diff(where.cu_seqlens).tolist() if device.type != "meta" else [0]
     longest = max(lengths)
@@ -159,8 +170,7 @@ def _attention(
         moved=qkv.nbytes + out.nbytes,
         flops=sum(4 * length * length * width for length in lengths),
     )
-    q = _random(where.sequences, heads, head_dim, device=device, dtype=dtype)
-    kv = qkv[:, 1:].contiguous()
+    q, kv = random(where.sequences, heads, head_dim), qkv[:, 1:].contiguous()
     first = torch.empty_like(q)
     yield KernelCase(
         f"first_attention {model}",
@@ -174,10 +184,9 @@ def _attention(
     )
 
 
-def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
-    x, residual, out = (_random(rows, width, device=device, dtype=dtype) for _ in range(3))
-    bias, weight, beta = (_random(width, device=device, dtype=dtype) for _ in range(3))
-    args = (x, residual, bias, weight, beta, EPS)
+def _add_norm(model: str, rows: int, width: int, device: torch.device, random: Random) -> KernelCase:
+    x, residual, out = (random(rows, width) for _ in range(3))
+    args = (x, residual, random(width), random(width), random(width), EPS)
     return KernelCase(
         f"add_norm {model}",
         lambda: add_norm.add_norm(*args, out=out),
@@ -186,22 +195,19 @@ def _add_norm(model: str, rows: int, width: int, device: torch.device, dtype: to
     )
 
 
-def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
-    x, weight = _random(rows, width, device=device, dtype=dtype), _random(wide, width, device=device, dtype=dtype)
-    bias, out = _random(wide, device=device, dtype=dtype), _random(rows, wide, device=device, dtype=dtype)
-    args = (x, weight, bias)
+def _linear_gelu(model: str, rows: int, width: int, wide: int, device: torch.device, random: Random) -> KernelCase:
+    x, weight, bias, out = random(rows, width), random(wide, width), random(wide), random(rows, wide)
     return KernelCase(
         f"linear_gelu {model} {rows} rows",
-        lambda: linear_gelu.linear_gelu(*args, out=out),
-        pytorch(linear_gelu.reference, device, *args),
+        lambda: linear_gelu.linear_gelu(x, weight, bias, out=out),
+        pytorch(linear_gelu.reference, device, x, weight, bias),
         moved=x.nbytes + weight.nbytes + out.nbytes,
         flops=2 * rows * width * wide,
     )
 
 
-def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: torch.dtype) -> KernelCase:
-    hidden = _random(where.capacity, width, device=device, dtype=dtype)
-    out = _random(where.sequences, width, device=device)
+def _pool(model: str, where: Layout, width: int, device: torch.device, random: Random) -> KernelCase:
+    hidden, out = random(where.capacity, width), torch.randn(where.sequences, width, device=device)
     return KernelCase(
         f"pool {model}",
         lambda: pool.pool(hidden, where.cu_seqlens, normalize=True, out=out),
@@ -210,31 +216,19 @@ def _pool(model: str, where: Layout, width: int, device: torch.device, dtype: to
     )
 
 
-def _topk(sizes: Sizes, device: torch.device) -> KernelCase:
-    logits, recall = (_random(1, sizes.candidates, device=device) for _ in range(2))
-    k = min(10, sizes.candidates)
-    out = (logits.new_empty(1, k), logits.new_empty(1, k, dtype=torch.int32))
-    return KernelCase(
-        f"topk {k} of {sizes.candidates}",
-        lambda: topk.topk(logits, recall, 5.0, k, out=out),
-        pytorch(topk.reference, device, logits, recall, 5.0, k, captured=False),
-        moved=2 * logits.nbytes,
-    )
-
-
-def _scan(n: int, width: int, queries: int, device: torch.device) -> KernelCase:
-    vectors = torch.nn.functional.normalize(_random(n, width, device=device, dtype=torch.float16))
-    asked, k = vectors[:queries].clone(), min(100, n)
-    scratch = scan.workspace(n, queries, k, device)
-    out = scan.empty_result(queries, k, device)
-
+def _scans(n: int, sizes: Sizes, device: torch.device) -> Iterator[KernelCase]:
     def plain(asked: torch.Tensor, vectors: torch.Tensor) -> Any:
         return (asked @ vectors.T).float().topk(k, dim=1)
 
-    return KernelCase(
-        f"scan {n:,} × {width}, {queries} queries",
-        lambda: scan.scan(vectors, asked, k, scratch=scratch, out=out),
-        pytorch(plain, device, asked, vectors),
-        moved=vectors.nbytes,
-        flops=2 * n * width * queries,
-    )
+    width, k = min(sizes.models.values())[0], min(100, n)
+    vectors = torch.nn.functional.normalize(torch.randn(n, width, device=device, dtype=torch.float16))
+    for queries in (1, 16, 64):
+        asked, scratch = vectors[:queries].clone(), scan.workspace(n, queries, k, device)
+        out = scan.empty_result(queries, k, device)
+        yield KernelCase(
+            f"scan {n:,} × {width}, {queries} queries",
+            partial(scan.scan, vectors, asked, k, scratch=scratch, out=out),
+            pytorch(plain, device, asked, vectors),
+            moved=vectors.nbytes,
+            flops=2 * n * width * queries,
+        )

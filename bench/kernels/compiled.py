@@ -1,6 +1,6 @@
 """What the kernels become on a GPU that is not there: compiled ahead of time, launch by launch.
 
-The ops run on tensors without memory (PyTorch's `meta` device) while every launch is recorded instead of made, so that
+The ops run on tensors without memory (PyTorch's `meta` device) while every launch is compiled instead of made, so that
 what is compiled is what the launch rules would launch, with the same sizes, warps and stages. Triton's wheel brings the
 assembler. This shows registers, shared memory, spills and the instructions used; not that a kernel runs, nor how fast.
 """
@@ -18,14 +18,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-
 from ...kernels import dispatch
 
 TARGETS = (80, 90)
-SHARED_LIMIT = {80: 163, 90: 227}
-"""KB of shared memory that a program may have, by compute capability (CUDA C programming guide, table of limits)."""
-_WHOLE = 16  # what pointers and sizes are divisible by, or not, when Triton specialises a launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +40,6 @@ class Compiled:
     """The matrix instruction: wgmma (sm_90), mma (sm_80), or none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A recorded launch: the kernel and what it was given."""
-
-    kernel: Any
-    arguments: dict[str, Any]
-    options: dict[str, Any]
-
-
 def report(ops: dict[str, Callable[[], Any]], targets: tuple[int, ...] = TARGETS) -> list[dict[str, Any]]:
     """Compile every different launch of `ops` (name → a call on `meta` tensors) for each target.
 
@@ -63,13 +49,13 @@ def report(ops: dict[str, Callable[[], Any]], targets: tuple[int, ...] = TARGETS
     rows: list[dict[str, Any]] = []
     seen = set()
     for op, call in ops.items():
-        with recording() as launches:
-            call()
-        for launch in launches:
-            program = (launch.kernel, str(_specialised(launch)), str(launch.options))
-            if program not in seen:
-                rows.extend(asdict(build(op, launch, target)) for target in targets)
-            seen.add(program)
+        for target in targets:
+            with compiling(target) as programs:
+                call()
+            for name, program in programs:
+                if (name, program.hash) not in seen:
+                    rows.append(asdict(_resources_of(op, name, target, program)))
+                seen.add((name, program.hash))
     return rows
 
 
@@ -81,65 +67,44 @@ def compiler() -> str:
 
 
 @contextmanager
-def recording() -> Iterator[list[Launch]]:
-    """Launches of kernels are appended to the list it gives, and not made."""
+def compiling(target: int) -> Iterator[list[tuple[str, Any]]]:
+    """Kernels are compiled for compute capability `target` (80: A100, 90: H100) and not launched: names and programs.
+
+    Triton is told of a card that is not there, and warms each launch up, which compiles it as a launch would.
+    """
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
     from triton.runtime.jit import JITFunction
 
-    launches: list[Launch] = []
+    programs: list[tuple[str, Any]] = []
+    launch = JITFunction.run
 
-    def record(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
-        names = [parameter.name for parameter in kernel.params]
-        options = {name: value for name, value in kwargs.items() if name not in names}
-        arguments = dict(zip(names, args, strict=False)) | {n: v for n, v in kwargs.items() if n in names}
-        launches.append(Launch(kernel, arguments, options))
+    def compile_only(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        programs.append((kernel.__name__, launch(kernel, *args, grid=grid, warmup=True, **kwargs)))
 
-    with mock.patch.object(JITFunction, "run", record), mock.patch.object(dispatch, "interpreting", True):
-        yield launches
+    card = mock.Mock()
+    card.get_current_device.return_value = target  # programs are cached by device
+    card.get_current_stream.return_value = 0
+    card.get_current_target.return_value = GPUTarget("cuda", target, 32)
+    driver.set_active(card)
+    try:
+        with (
+            mock.patch.object(JITFunction, "run", compile_only), mock.patch.object(dispatch, "interpreting", True),
+            warnings.catch_warnings(),
+        ):  # fmt: skip
+            warnings.simplefilter("ignore")  # Triton 3.9 announces another default for fused multiply-add
+            yield programs
+    finally:
+        driver.set_active(None)
 
 
-def build(op: str, launch: Launch, target: int) -> Compiled:
-    """Compile a recorded launch for compute capability `target` (80: A100, 90: H100)."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    signature, constants, attributes = _specialised(launch)
-    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Triton 3.9 announces another default for fused multiply-add
-        binary = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch.options)
-    registers, spilled = _resources(binary.asm["cubin"])
-    found = re.search(r"(wgmma)\.mma_async|(mma)\.sync", binary.asm["ptx"])
+def _resources_of(op: str, kernel: str, target: int, program: Any) -> Compiled:
+    registers, spilled = _resources(program.asm["cubin"])
+    found = re.search(r"(wgmma)\.mma_async|(mma)\.sync", program.asm["ptx"])
     return Compiled(
-        op, launch.kernel.__name__, target, registers, spilled, int(binary.metadata.shared),
-        int(binary.metadata.num_warps), found[1] or found[2] if found else None,
+        op, kernel, target, registers, spilled, int(program.metadata.shared), int(program.metadata.num_warps),
+        found[1] or found[2] if found else None,
     )  # fmt: skip
-
-
-def _specialised(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
-    """Signature, constants and divisibility of a launch, as Triton's own launcher specialises its arguments."""
-    signature: dict[str, str] = {}
-    constants: dict[str, Any] = {}
-    attributes: dict[tuple[int], list[list[Any]]] = {}
-    for place, parameter in enumerate(launch.kernel.params):
-        name, value = parameter.name, launch.arguments[parameter.name]
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-            signature[name], constants[name] = "constexpr", value
-            continue
-        signature[name] = _type_of(value)
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % _WHOLE == 0):
-            attributes[(place,)] = [["tt.divisibility", _WHOLE]]
-    return signature, constants, attributes
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        from triton.runtime.jit import mangle_type
-
-        return str(mangle_type(value))
-    if isinstance(value, float):
-        return "fp32"
-    return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

@@ -99,10 +99,10 @@ def evaluate(
     questions = sorted(judged.queries)
     if sample is not None and sample < len(questions):
         questions = sorted(random.Random(seed).sample(questions, sample))
-    settings = {
-        "candidates": candidates, "budget_ms": budget_ms, "rerank": rerank, "rerank_count": rerank_count,
-        "reread": reread,
+    told: dict[str, Any] = {
+        "candidates": candidates, "budget_ms": budget_ms, "rerank_count": rerank_count, "reread": reread
     }  # fmt: skip
+    settings = {**told, "rerank": rerank}
     exits = rerank and reads_twice(engine, min(candidates, rerank_count or candidates))
     results: dict[str, SearchResult] = {}
     served: dict[str, SearchResult] = {}
@@ -125,11 +125,8 @@ def evaluate(
         shown = (*shown, SERVED)
     timed = list((served or results).values())
     return Quality(
+        **told,
         questions=len(questions),
-        candidates=candidates,
-        budget_ms=budget_ms,
-        rerank_count=rerank_count,
-        reread=reread,
         degraded=sum(result.degraded is not None for result in timed),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,

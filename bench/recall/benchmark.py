@@ -10,30 +10,30 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...engine.collection.report import Progress
 from ...engine.recall import Index, IndexPlan, build, plan
-from ...engine.recall.exact import search as exact
+from ...engine.recall.neighbour_sample import DEPTH, NeighbourSample
 from ...engine.recall.planning import TARGET_RECALL
+from ...engine.recall.tuning import recall as share_found
 from .. import roofline
-from ..document import Document, Table, document
+from ..document import Document, Table, document, grid, not_here
 from ..setup import Setup
 from ..stats import shown, spread
+from ..turns import ms_of
 from ..workloads import said
-from .other_indexes import GRAPHS, RECALL_RIVALS, OtherIndex
+from .other_indexes import GRAPHS, RECALL_RIVALS, Floats, OtherIndex
 from .synthetic_vectors import spread_around
 
 MEASURES = "the 100 nearest of n vectors for one query: milliseconds, recall against exact search, seconds to build"
-DEPTH = 100
 TUNING = 128
 """Questions that indexes are tuned on, not measured on."""
-Floats = npt.NDArray[np.float32]
 
 
 def recall(
@@ -44,16 +44,19 @@ def recall(
     rivals: Sequence[str] = tuple(RECALL_RIVALS),
     graphs_up_to: int = 200_000,
     scratch: Path | None = None,
-) -> Document:
+) -> Iterator[Document]:
     """Each of `sizes` vectors: Tandem's planned index and the rivals; graphs only up to `graphs_up_to` vectors.
 
+    Gives the document anew after each index: building one of millions takes minutes. Not in turns, since not all of
+    them fit the memory at once.
     `scratch`: where vectors and indexes are written, some 2 kB a vector. A size that does not fit is left out, said so.
     """
-    engine, threads, progress = setup.engine, setup.threads, setup.progress
+    engine, threads = setup.engine, setup.threads
     asked = setup.workload.questions(sample + TUNING, setup.seed)
     embedded = engine.embed(asked)
     queries, tuning = embedded[:sample], embedded[sample:] if len(embedded) > sample else embedded
     rates = roofline.measure(threads)
+    description = setup.described(asked[:sample], [], depth=DEPTH)
     found: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     for size in sizes:
@@ -62,81 +65,85 @@ def recall(
             if reason := _no_room(size, engine.collection.index.dimension, folder):
                 absent[f"{size:,} vectors"] = reason
                 continue
-            progress(0, None, f"{size:,} vectors")
+            setup.progress(0, None, f"{size:,} vectors")
             vectors = spread_around(engine.collection.index.vectors, size, folder, setup.seed)
-            truth = exact(vectors, queries, min(DEPTH, size))[1]
-            tuned = exact(vectors, tuning, min(DEPTH, size))[1]
-            measured = {"tandem": _ours(folder, vectors, queries, truth, tuning, threads, rates, progress)}
-            for rival in rivals:
-                progress(0, None, f"{size:,} vectors: {rival}")
-                if rival in GRAPHS and size > graphs_up_to:
-                    absent[f"{rival}, {size:,} vectors"] = f"a graph is built up to {graphs_up_to:,} (--graphs-up-to)"
+            asked_of, tuned_on = (NeighbourSample.of(vectors, some) for some in (queries, tuning))
+            measured = found.setdefault(str(size), {})
+            for index in ("tandem", *rivals):
+                setup.progress(0, None, f"{size:,} vectors: {index}")
+                if index in GRAPHS and size > graphs_up_to:
+                    absent[f"{index}, {size:,} vectors"] = f"a graph is built up to {graphs_up_to:,} (--graphs-up-to)"
                     continue
                 try:
-                    measured[rival] = _theirs(rival, vectors, queries, truth, tuning, tuned, threads, rates)
+                    start = time.perf_counter()
+                    made = (
+                        RECALL_RIVALS[index](vectors, threads) if index in RECALL_RIVALS
+                        else _ours(folder, vectors, tuning, threads, setup.progress)
+                    )  # fmt: skip
+                    seconds = time.perf_counter() - start
+                    measured[index] = _measured(made, seconds, asked_of, tuned_on, rates)
                 except ImportError as error:
-                    absent[rival] = str(error)
-            found[str(size)] = measured
-    description = setup.described(asked[:sample], [], depth=DEPTH)
+                    absent[index] = str(error)
+                yield _document(description, found, rates, absent)
+    if not found:
+        yield _document(description, found, rates, absent)
+
+
+def _document(
+    description: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
+) -> Document:
     return document(
         "recall", MEASURES, workload=description, tables=[_table(description, found, rates, absent)],
         rates=rates.to_dict(), sizes=found, absent=absent,
     )  # fmt: skip
 
 
-def _ours(
-    folder: Path, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, threads: int, rates: roofline.Rates,
-    progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    start = time.perf_counter()
+def _ours(folder: Path, vectors: Floats, tuning: Floats, threads: int, progress: Progress) -> OtherIndex:
+    """The index that Tandem plans for so many vectors."""
     built = build(folder, plan(*vectors.shape), tuning, threads=threads, progress=progress)
-    seconds = time.perf_counter() - start
     index = Index.open(folder, built, threads=threads)
-    found = _measure(lambda query, k: index.search(query[None], k)[1][0], queries, truth)
-    extra = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".faiss")
+    beside = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".faiss")
+    return OtherIndex(
+        lambda query, k: index.search(query[None], k)[1][0], None, _plan(built), read=_read(built, vectors),
+        beside=beside,
+    )  # fmt: skip
+
+
+def _measured(
+    index: OtherIndex, build_seconds: float, sample: NeighbourSample, tuning: NeighbourSample, rates: roofline.Rates
+) -> dict[str, Any]:
+    settings = index.settings
+    if index.widen is not None:
+        settings = f"{settings}, search breadth {_widened(index, tuning)}"
+    index.search(sample.queries[0], sample.truth.shape[1])
+    ms, reached = _searched(index, sample)
     return {
-        **found, "build_seconds": round(seconds, 2), "bytes_beside_vectors": extra, "settings": _plan(built),
-        "floor_ms": round(_read(built, vectors) / rates.copy * 1e3, 3),
+        "ms": spread(ms), "recall": round(reached, 4), "build_seconds": round(build_seconds, 2), "settings": settings,
+        **({} if index.beside is None else {"bytes_beside_vectors": index.beside}),
+        **({} if index.read is None else {"floor_ms": round(index.read / rates.copy * 1e3, 3)}),
     }  # fmt: skip
 
 
-def _theirs(
-    name: str, vectors: Floats, queries: Floats, truth: Any, tuning: Floats, tuned: Any, threads: int,
-    rates: roofline.Rates,
-) -> dict[str, Any]:  # fmt: skip
-    start = time.perf_counter()
-    finder = RECALL_RIVALS[name](vectors, threads)
-    seconds = time.perf_counter() - start
-    settings = finder.settings
-    if finder.widen is not None:
-        settings = f"{settings}, search breadth {_widened(finder, tuning, tuned)}"
-    found = _measure(finder.search, queries, truth)
-    least = {} if finder.read is None else {"floor_ms": round(finder.read / rates.copy * 1e3, 3)}
-    return {**found, "build_seconds": round(seconds, 2), "settings": settings, **least}
+def _searched(index: OtherIndex, sample: NeighbourSample) -> tuple[list[float], float]:
+    """Milliseconds of each query, and the recall."""
+    found = np.full_like(sample.truth, -1)  # a graph may find fewer than are wanted
+
+    def ask(place: int) -> None:
+        rows = index.search(sample.queries[place], found.shape[1])
+        found[place, : len(rows)] = rows
+
+    ms = [ms_of(partial(ask, place)) for place in range(len(found))]
+    return ms, share_found(found, sample.truth)
 
 
-def _widened(finder: OtherIndex, tuning: Floats, tuned: Any) -> int:
-    """The least of the finder's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
-    assert finder.widen is not None
-    for breadth in finder.breadths:
-        finder.widen(breadth)
-        if _share([finder.search(query, tuned.shape[1]) for query in tuning], tuned) >= TARGET_RECALL:
+def _widened(index: OtherIndex, tuning: NeighbourSample) -> int:
+    """The least of the index's breadths that finds TARGET_RECALL on the tuning questions, or the largest."""
+    assert index.widen is not None
+    for breadth in index.breadths:
+        index.widen(breadth)
+        if _searched(index, tuning)[1] >= TARGET_RECALL:
             break
     return breadth
-
-
-def _measure(search: Callable[[Floats, int], Any], queries: Floats, truth: Any) -> dict[str, Any]:
-    rows, taken = [], []
-    search(queries[0], truth.shape[1])
-    for query in queries:
-        start = time.perf_counter()
-        rows.append(search(query, truth.shape[1]))
-        taken.append((time.perf_counter() - start) * 1e3)
-    return {"ms": spread(taken), "recall": round(_share(rows, truth), 4)}
-
-
-def _share(found: Sequence[Any], truth: Any) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
 
 
 def _read(built: IndexPlan, vectors: Floats) -> float:
@@ -167,12 +174,14 @@ def _no_room(size: int, dimension: int, folder: Path) -> str | None:
 def _table(
     workload: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
 ) -> Table:
-    rows: list[list[Any]] = []
-    for size, systems in found.items():
-        for name, each in systems.items():
-            floor_ms = each.get("floor_ms")
-            rows.append([f"{int(size):,}", name, shown(each["ms"]), each["ms"]["p95"], f"{each['recall']:.4f}",
-                         floor_ms, each["build_seconds"], each["settings"]])  # fmt: skip
+    rows = [
+        {
+            "vectors": f"{int(size):,}", "index": name, "ms, median (quartiles)": shown(each["ms"]),
+            "p95": each["ms"]["p95"], f"recall@{DEPTH}": f"{each['recall']:.4f}", "floor ms": each.get("floor_ms"),
+            "build s": each["build_seconds"], "settings": each["settings"],
+        }
+        for size, systems in found.items() for name, each in systems.items()
+    ]  # fmt: skip
     notes = [
         f"queries: {said(workload)}; vectors lie around that collection's own; graphs search with one thread",
         rates.note() + "; the floor reads from memory, so what fits into the cache may go below",
@@ -180,16 +189,6 @@ def _table(
           for size, systems in found.items() for name, each in systems.items()
           if name != "tandem" and each["ms"]["p50"] < systems["tandem"]["ms"]["p50"]
           and each["recall"] >= TARGET_RECALL),
-        *(f"{name} is not here: {reason}" for name, reason in absent.items()),
+        *not_here(absent),
     ]  # fmt: skip
-    columns = [
-        "vectors",
-        "index",
-        "ms, median (quartiles)",
-        "p95",
-        f"recall@{DEPTH}",
-        "floor ms",
-        "build s",
-        "settings",
-    ]
-    return Table("Recall: the 100 nearest vectors of one query", columns, rows, notes)
+    return grid("Recall: the 100 nearest vectors of one query", rows, notes)

@@ -28,7 +28,7 @@ ADDED = 100_000
 class OtherIndex:
     """A built index: `search(query [d], k)` gives int64 [k]; `widen(breadth)` trades time for recall, where it can.
 
-    read: bytes that every search reads, where it is always the same
+    read: bytes that every search reads, where it is always the same; beside: bytes of its files, where it has some
     """
 
     search: Callable[[Floats, int], Rows]
@@ -36,6 +36,7 @@ class OtherIndex:
     settings: str
     breadths: Sequence[int] = BREADTHS
     read: float | None = None
+    beside: int | None = None
 
 
 def faiss_flat(vectors: Floats, threads: int) -> OtherIndex:

@@ -9,6 +9,6 @@ children/        what runs over there: scripts that know nothing of Tandem
 
 from .catalog import DEFAULT, RIVALS, Spec
 from .environments import ENVIRONMENTS
-from .process import Rival, Unavailable, running
+from .process import Rival, check_known, running
 
-__all__ = ["DEFAULT", "ENVIRONMENTS", "RIVALS", "Rival", "Spec", "Unavailable", "running"]
+__all__ = ["DEFAULT", "ENVIRONMENTS", "RIVALS", "Rival", "Spec", "check_known", "running"]

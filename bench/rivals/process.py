@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ...engine.errors import InputError
 from ...engine.models.artifact import VARIANT_FILES, Artifact
 from ..child import OFFLINE, Child, ChildEndedError, ChildSilentError, Message
+from ..turns import Unavailable
 from .catalog import RIVALS, Spec
 from .environments import python_of
 from .staging import stage
@@ -26,10 +27,6 @@ HERE = Path(__file__).parent
 START_SECONDS = 180.0
 """A rival that has not loaded its models by then is left out; PyTorch from a cold disk takes half a minute."""
 CALL_SECONDS = 600.0
-
-
-class Unavailable(Exception):
-    """A rival that cannot take part here; the message is the reason, and goes into the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Rival:
         if not python.exists():
             raise Unavailable(f"no environment {spec.environment}; make it with `tandem bench rivals --install`")
         if missing := [a for a in (encoder, reranker) if spec.precision not in a.manifest.variants]:
-            raise Unavailable(f"{missing[0].path} has no {spec.precision} variant")
+            raise Unavailable(f"{missing[0].manifest.name} has no {spec.precision} variant")
         with ExitStack() as undo:
             scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="tandem-rival-")))
             errors = undo.enter_context(tempfile.TemporaryFile())
@@ -116,6 +113,12 @@ def configuration(spec: Spec, encoder: Artifact, reranker: Artifact, scratch: Pa
     }
 
 
+def check_known(names: Sequence[str]) -> None:
+    """Raises InputError for a name that is no rival's."""
+    if unknown := [name for name in names if name not in RIVALS]:
+        raise InputError(f"unknown rival {unknown[0]!r}; there are {', '.join(RIVALS)}")
+
+
 @contextmanager
 def running(
     names: Sequence[str],
@@ -128,10 +131,9 @@ def running(
 ) -> Iterator[tuple[list[Rival], dict[str, str]]]:
     """For the length of a block, the rivals of `names` that start here, and the reason of each that does not.
 
-    Raises InputError for no rival.
+    Raises what `check_known` raises.
     """
-    if unknown := [name for name in names if name not in RIVALS]:
-        raise InputError(f"unknown rival {unknown[0]!r}; there are {', '.join(RIVALS)}")
+    check_known(names)
     started: list[Rival] = []
     absent: dict[str, str] = {}
     with ExitStack() as block:

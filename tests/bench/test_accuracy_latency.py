@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("bm25s")
 
-from tandem.bench.quality.accuracy_latency import _logits, _recall, _reordered
 from tandem.bench.quality.bm25 import bm25
+from tandem.bench.quality.replay import candidate_lists, read_logits, reranked
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
@@ -38,12 +38,12 @@ def engine(
 
 @pytest.mark.parametrize("count", [1, 7, 60])
 def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
-    recalled = _recall(engine, QUESTIONS, 60)
+    recalled = candidate_lists(engine, QUESTIONS, 60)
     say = lambda done, total, what: None  # noqa: E731
-    logits = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
-    fewer = _logits(engine, engine.reranker, QUESTIONS, recalled, count, None, say)
+    logits = read_logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
+    fewer = read_logits(engine, engine.reranker, QUESTIONS, recalled, count, None, say)
     assert all(np.array_equal(fewer[name], logits[name][:count]) for name in QUESTIONS)
-    run = _reordered(recalled, logits, count, engine.fusion)
+    run = reranked(recalled, logits, count, engine.fusion)
     for name, question in QUESTIONS.items():
         result = engine.search(question, top_k=count, candidates=count, budget_ms=None)
         assert run[name][:count] == [hit.document for hit in result.hits]
@@ -51,11 +51,11 @@ def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
 
 
 def test_shorter_pairs_change_only_those_that_are_longer(engine: Engine):
-    recalled = _recall(engine, QUESTIONS, 60)
+    recalled = candidate_lists(engine, QUESTIONS, 60)
     say = lambda done, total, what: None  # noqa: E731
-    whole = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
-    same = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, 4096, say)
-    short = _logits(engine, engine.reranker, QUESTIONS, recalled, 60, 24, say)
+    whole = read_logits(engine, engine.reranker, QUESTIONS, recalled, 60, None, say)
+    same = read_logits(engine, engine.reranker, QUESTIONS, recalled, 60, 4096, say)
+    short = read_logits(engine, engine.reranker, QUESTIONS, recalled, 60, 24, say)
     tokenizer = engine.reranker.tokenizer
     for name, question in QUESTIONS.items():
         assert np.array_equal(whole[name], same[name])

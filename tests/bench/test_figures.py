@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from tandem.bench.agreement import kendall
 from tandem.bench.latency import SAME_PRECISION, TO_EXIT, _summaries
 from tandem.bench.recall.synthetic_vectors import NEAR, NEAREST, spread_around
 from tandem.bench.stats import ratios, shown, spread
-
-
-def slow_kendall(a: list[float], b: list[float]) -> float:
-    same, left, right = 0, 0, 0
-    for i, j in itertools.combinations(range(len(a)), 2):
-        x, y = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
-        same, left, right = same + x * y, left + (x != 0), right + (y != 0)
-    return same / np.sqrt(left * right)
-
-
-def test_kendall_is_what_counting_pairs_gives():
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        a, b = random.integers(0, 6, 9), random.integers(0, 6, 9)
-        assert kendall(a, b) == pytest.approx(slow_kendall(a.tolist(), b.tolist()))
-    assert kendall(np.arange(5), np.arange(5) ** 3) == 1.0
-    assert kendall(np.arange(5), -np.arange(5)) == -1.0
-    tied = np.array([3, 1, 1, 0])
-    assert kendall(tied, tied) == pytest.approx(1.0)
 
 
 def test_ratios_are_question_by_question():

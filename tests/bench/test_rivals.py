@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench.rivals import RIVALS, Rival, Unavailable, running
+from tandem.bench.rivals import RIVALS, Rival, running
 from tandem.bench.rivals.environments import install
 from tandem.bench.rivals.staging import stage
+from tandem.bench.turns import Unavailable
 from tandem.engine.errors import InputError
 from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.cross_encoder import CrossEncoder
@@ -76,6 +77,12 @@ def test_an_environment_loses_what_does_not_fit_and_is_made_once(tmp_path: Path,
     assert ran[1][-len(spec.packages) :] == list(spec.packages)
     assert ran[2][-1] == "torchvision"
     assert len(ran) == 3, "made once"
+
+
+def test_a_model_without_the_precision_is_named_and_its_place_is_not(models):
+    with pytest.raises(Unavailable, match="has no fp16 variant") as reason:
+        Rival(replace(RIVALS["onnxruntime"], precision="fp16"), *models, threads=1)
+    assert str(models[0].path) not in str(reason.value), "a saved result must not tell where somebody's files lie"
 
 
 def test_a_rival_that_cannot_load_says_why(models):

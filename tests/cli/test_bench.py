@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tandem.bench import roofline
+from tandem.bench.recall.other_indexes import RECALL_RIVALS
 from tandem.cli import main
 from tandem.cli.benching import typed
 
@@ -99,6 +100,24 @@ def test_export_times_our_graphs_beside_the_plain_ones(tandem, tiny_cross_encode
     graphs = json.loads(out.splitlines()[-1])["graphs"]
     assert {"tandem fp32", "tandem int8", "optimum, as exported"} <= set(graphs)
     assert all(each["ms"]["1 × 16"]["p50"] > 0 for each in graphs.values())
+
+
+def test_what_was_measured_stays_when_the_rest_is_interrupted(
+    tandem, beir: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(RECALL_RIVALS, "usearch", interrupted)
+    code, _, _ = tandem(
+        "bench", "recall", collection, "--questions", beir, "--threads", 1, *SMALL["recall"], "--rival", "usearch",
+        "--save", "--results", tmp_path,
+    )  # fmt: skip
+    assert code == 130
+    (path,) = tmp_path.glob("*.json")
+    document = json.loads(path.read_text())
+    assert list(document["sizes"]["300"]) == ["tandem", "faiss flat"]
+    assert document["command"].startswith("tandem bench recall")
 
 
 @pytest.mark.parametrize("name", ["latency", "quality", "recall", "throughput"])

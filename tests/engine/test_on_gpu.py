@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.bench.gpu.random_models import make, texts
-from tandem.bench.gpu.settings import TINY
+from tandem.bench.random_models.artifacts import make, texts
+from tandem.bench.random_models.shapes import TINY
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.errors import DeviceError

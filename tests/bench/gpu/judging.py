@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tandem.bench.random_models.artifacts import SPECIAL
+from tandem.bench.random_models.shapes import MAX_LENGTH, ModelShape
+from tandem.bench.random_models.workload import CLS, SEP
+from tandem.engine.text.tokens import TokenBatch, cumulative
+
 # Half precision has 11 bits: 3e-2 on hidden states of unit size after six layers, 1e-2 on a cosine's vector entries.
 LOGIT_ATOL, VECTOR_ATOL, SCORE_ATOL = 3e-2, 1e-2, 2e-3
 Record = Callable[[str, Any], None]
@@ -27,6 +32,19 @@ def unit(random: np.random.Generator, rows: int, width: int) -> Any:
     """float32 [rows, width]: unit vectors."""
     made = random.normal(size=(rows, width)).astype(np.float32)
     return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def pairs(count: int, tokens: int, shape: ModelShape, seed: int) -> TokenBatch:
+    """Pairs as a cross-encoder reads them: `tokens` tokens on average, between three and five quarters of it."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(max(4, tokens * 3 // 4), min(MAX_LENGTH, tokens * 5 // 4) + 1, count)
+    bounds = cumulative(lengths)
+    ids = random.integers(len(SPECIAL), shape.vocabulary, int(bounds[-1])).astype(np.int32)
+    ids[bounds[:-1]], ids[bounds[1:] - 1] = CLS, SEP
+    segments = np.ones(len(ids), dtype=np.uint8)
+    for start, length in zip(bounds[:-1], lengths, strict=True):
+        segments[start : start + length // 4] = 0
+    return TokenBatch(ids, bounds, segments)
 
 
 def missing(vectors: Any, asked: Any, rows: Any) -> float:

@@ -23,7 +23,7 @@ def test_faiss_against_numpy(request: pytest.FixtureRequest, tmp_path: Path, rec
     from tandem.engine.recall.gpu_planning import GpuPlan
 
     run = request.config.pluginmanager.get_plugin(PLUGIN)  # of `tandem bench gpu`, which has a seed
-    settings = Settings() if run is None else run.settings
+    settings = Settings() if run is None else run.task.settings
     random = np.random.default_rng(settings.seed)
     vectors, asked = unit(random, settings.faiss_rows, 384), unit(random, 7, 384)
     index = GpuFaiss.open(tmp_path, vectors, GpuPlan(kind="flat", reason="a check", nbytes=0), probes=0)

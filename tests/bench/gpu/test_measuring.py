@@ -1,11 +1,10 @@
-"""How `tandem bench gpu` measures and checks: clock, callers, contestants' turns, and what a check's row says."""
+"""How `tandem bench gpu` measures: callers, the order of cases, the card, what is missing."""
 
 from __future__ import annotations
 
 import json
-import threading
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,202 +15,65 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from tandem.bench.gpu import checks as checking  # noqa: E402
-from tandem.bench.gpu import clock  # noqa: E402
-from tandem.bench.gpu import collection as engine  # noqa: E402
+from tandem.bench.gpu import device as card  # noqa: E402
+from tandem.bench.gpu import rivals as contestants  # noqa: E402
 from tandem.bench.gpu import search as searches  # noqa: E402
-from tandem.bench.gpu import worker as working  # noqa: E402
-from tandem.bench.gpu.case import PLAN, SECTIONS, Task, cases  # noqa: E402
-from tandem.bench.gpu.kernels import kernels  # noqa: E402
-from tandem.bench.gpu.memory import used  # noqa: E402
-from tandem.bench.gpu.random_models import made  # noqa: E402
-from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS  # noqa: E402
-from tandem.bench.gpu.roofline import rates  # noqa: E402
-from tandem.bench.gpu.settings import BERT_BASE, TINY, XLMR_LARGE, Settings, dry_run, restored  # noqa: E402
+from tandem.bench.gpu.kernels import kernels, rates  # noqa: E402
+from tandem.bench.gpu.plan import PLAN, SECTIONS, Task, cases  # noqa: E402
+from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS, OURS_ONNX, PLAIN_ONNX  # noqa: E402
+from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
+from tandem.bench.random_models.artifacts import made  # noqa: E402
+from tandem.bench.random_models.shapes import BERT_BASE, TINY, XLMR_LARGE  # noqa: E402
+from tandem.bench.roofline import Rates  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
 from tandem.engine.scheduling.cost_model import CostModel  # noqa: E402
 from tandem.engine.text.tokens import TokenBatch  # noqa: E402
 
 
 def task(section: str, turn: Any, settings: Settings | None = None, scratch: Path = Path()) -> Task:
-    return Task(section, turn, settings or dry_run(), scratch)
-
-
-class Fake:
-    """A clock that a call moves by so many seconds."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
-        self.now, self.calls, self._seconds = 0.0, 0, seconds
-        monkeypatch.setattr(clock.time, "perf_counter", lambda: self.now)
-
-    def __call__(self) -> None:
-        self.now += self._seconds[min(self.calls, len(self._seconds) - 1)]
-        self.calls += 1
-
-
-def test_a_slow_first_call_does_not_cost_the_warm_up(monkeypatch: pytest.MonkeyPatch):
-    """torch.compile: compiling, warming up, recording, and from then on the time that is measured."""
-    run = Fake(monkeypatch, 60.0, 9.0, 5.0, 0.1)
-    found = clock.wall_ms(run, repeats=3)
-    assert found == {"p50 ms": 100.0, "p95 ms": 100.0, "p99 ms": None, "samples": 3}
-    assert run.calls == 2 + clock.LEAST_WARM_UP + 3
-
-
-def test_as_many_samples_as_fit(monkeypatch: pytest.MonkeyPatch):
-    run = Fake(monkeypatch, 1.0, 0.01)
-    found = clock.wall_ms(run, repeats=2000, seconds=5.0)
-    assert found["samples"] == pytest.approx(500, abs=1)
-    assert found["p99 ms"] == pytest.approx(10.0)
-
-
-def test_a_p99_of_few_samples_is_left_out():
-    assert clock.percentiles([1.0] * 199)["p99 ms"] is None
-    assert clock.percentiles([1.0] * 200)["p99 ms"] == 1.0
-
-
-# A file with a test of each kind, among them what a machine lacks and a fault of the device.
-CHECKED = """
-import pytest
-from tandem.engine.errors import DeviceError
-
-@pytest.mark.parametrize("size", [1, 2])
-def test_scan_against_numpy(record_property, size):
-    record_property("found", 0.25)
-    record_property("allowed", 0.5)
-
-def test_a_fault():
-    raise DeviceError("the GPU stopped working during a scan")
-
-def test_too_far(record_property):
-    record_property("found", float("inf"))
-    assert not "far from it", "inf ids that differ, 0 allowed"
-
-def test_not_here():
-    pytest.skip("FAISS sees no GPU")
-
-@pytest.fixture
-def refused():
-    raise ImportError("libcudart.so.12")
-
-def test_a_fixture_that_fails(refused):
-    pass
-
-@pytest.mark.gpu
-def test_only_on_a_gpu():
-    raise AssertionError
-
-def test_settings_of_the_run(request):
-    assert request.config.pluginmanager.get_plugin("tandem-bench-gpu").settings.seed == 7
-"""
-
-
-@pytest.fixture
-def tests_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where `tandem bench gpu` looks for tests."""
-    monkeypatch.setattr(checking, "ROOT", tmp_path)
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "pyproject.toml").write_text(
-        '[tool.pytest.ini_options]\nmarkers = ["gpu: needs a CUDA device"]\naddopts = "--import-mode=importlib"\n'
-    )
-    return tmp_path / "tests"
-
-
-def test_a_test_is_a_row_of_what_it_recorded_or_why_it_failed(tests_of: Path):
-    (tests_of / "test_all_kinds.py").write_text(CHECKED)
-    found = {row["check"]: row for row in checking.tested("test_all_kinds.py", replace(dry_run(), seed=7))}
-    assert found["scan against numpy"] == {
-        "check": "scan against numpy", "passed": True, "tests": 2, "found": 0.25, "allowed": 0.5,
-    }  # fmt: skip
-    assert found["a fault"]["passed"] is False
-    assert found["a fault"]["error"].endswith("DeviceError: the GPU stopped working during a scan")
-    assert (found["too far"]["passed"], found["too far"]["found"]) == (False, float("inf"))
-    assert "inf ids that differ, 0 allowed" in found["too far"]["error"]
-    assert (found["not here"]["passed"], found["not here"]["error"]) == (None, "not run: FAISS sees no GPU")
-    assert found["a fixture that fails"]["passed"] is False
-    assert found["settings of the run"]["passed"] is True
-    assert "only on a gpu" not in found
-
-
-@pytest.mark.parametrize(
-    ("words", "passed", "error"),
-    [
-        ("import no_such_library", None, "ModuleNotFoundError: No module named 'no_such_library'"),
-        ("import", False, "SyntaxError"),
-        ("", None, "not run: pytest ended with NO_TESTS_COLLECTED"),
-        (None, None, "not run: the tests are not here"),
-    ],
-)
-def test_a_file_without_tests_that_run_says_why(tests_of: Path, words: str | None, passed: bool | None, error: str):
-    name = f"test_{tests_of.parent.name}.py"  # pytest imports a name once
-    if words is not None:
-        (tests_of / name).write_text(words)
-    (row,) = checking.tested(name, dry_run())
-    assert row["passed"] is passed
-    assert error in row["error"]
-
-
-def test_faiss_is_checked_in_a_process_of_its_own():
-    found = {turn: [case.label for case in cases(task("checks", turn))] for turn in ("first", "then")}
-    assert found == {"first": ["bench/gpu/test_oracles.py"], "then": ["bench/gpu/test_faiss.py"]}
-
-
-def test_the_tests_of_kernels_and_engine_are_parts_of_the_run():
-    labels = [case.label for case in cases(task("tests", "last", Settings()))]
-    assert {"kernels/test_scan.py", "kernels/test_graph.py", "engine/test_on_gpu.py"} <= set(labels)
-    assert "engine/recall/test_gpu.py" in labels
-    assert "engine/test_engine.py" not in labels, "it has nothing for a GPU"
-
-
-def test_without_a_collection_that_section_says_so_and_fails_nothing():
-    (case,) = engine.collection(task("engine", "then"))
-    (row,) = case.run()
-    assert row["passed"] is None
-    assert "--collection" in row["error"]
+    return Task(section, turn, settings or DRY_RUN, scratch)
 
 
 class Batcher:
-    """Answers at once, and keeps which thread asked what."""
+    """Answers at once."""
 
-    def __init__(self, fails: bool = False) -> None:
-        self.asked: list[tuple[int, int]] = []
+    def __init__(self, fails: int = 0) -> None:
         self._fails = fails
 
     def submit(self, job: Any) -> Future[Any]:
-        self.asked.append((threading.get_ident(), int(job.batch.ids[0])))
         future: Future[Any] = Future()
-        future.set_result(SimpleNamespace(results=[DeviceError("broken") if self._fails else "found"]))
+        self._fails -= 1
+        future.set_result(SimpleNamespace(results=[DeviceError("broken") if self._fails >= 0 else "found"]))
         return future
 
+    def close(self) -> None:
+        pass
 
-SEARCH = SimpleNamespace(cost=CostModel(call=1e-3, token=0.0, square=0.0, tokens=4096))
+
+SEARCH: Any = SimpleNamespace(cost=CostModel(call=1e-3, token=0.0, square=0.0, tokens=4096))
 JOBS = [TokenBatch(np.array([row], np.int32), np.array([0, 1])) for row in range(8)]
 
 
-def test_callers_ask_queries_of_their_own():
-    """Nobody is answered by another's: a caller has its share of the queries, and asks it again and again."""
-    batcher = Batcher()
-    times, seconds, errors = searches.offered(batcher, SEARCH, JOBS, 2, 0.05)
-    assert len(times) == len(batcher.asked) > 8
-    assert 0.04 < seconds < 10
-    assert not errors
-    shares = [{asked for caller, asked in batcher.asked if caller == each} for each, _ in batcher.asked]
-    assert sorted(map(sorted, set(map(frozenset, shares)))) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-
-
-def test_a_callers_error_is_told():
-    times, _, errors = searches.offered(Batcher(fails=True), SEARCH, JOBS, 2, 0.05)
-    assert times == []
-    assert [str(error) for error in errors] == ["broken", "broken"]
-
-
-def test_an_error_of_every_caller_is_the_rows(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(searches, "offered", lambda *args: ([], 1.0, [DeviceError("broken")]))
-    with pytest.raises(DeviceError, match="broken"):
-        next(searches._throughput(SEARCH, JOBS, 2, task("throughput", "then")))
-    monkeypatch.setattr(searches, "offered", lambda *args: ([1.0, 2.0], 1.0, [DeviceError("broken")]))
-    row = next(searches._throughput(SEARCH, JOBS, 2, task("throughput", "then")))
-    assert row["searches/s"] == 2.0
-    assert row["error"] == "1 of 2 callers ended early: DeviceError: broken"
+@pytest.mark.parametrize("fails", [0, 1, 10**6])
+def test_callers_that_end_early_are_told_and_without_an_answer_there_is_no_row(
+    monkeypatch: pytest.MonkeyPatch, fails: int
+):
+    monkeypatch.setattr(searches, "Batcher", lambda **_: Batcher(fails))
+    few = replace(DRY_RUN, concurrency_seconds=0.05)
+    shape, asked = (
+        few.workload(TINY, 100, 24),
+        Task("throughput", "then", few, Path(), rates=Rates({"fp32": 1e12}, 1e9, {})),
+    )
+    measured = searches._throughput(SEARCH, JOBS, 2, shape, asked)
+    if fails > 2:
+        with pytest.raises(DeviceError, match="broken"):
+            next(measured)
+        return
+    row = next(measured)
+    assert row["samples"] > 8, "the queries are asked again and again"
+    assert row["pairs/s"] == few.candidates * row["searches/s"]
+    assert row["share of matmul rate"] > 0
+    assert row.get("error") == (f"{fails} of 2 callers ended early: DeviceError: broken" if fails else None)
 
 
 def test_rows_that_targets_are_about_come_first_and_slow_ones_last():
@@ -232,29 +94,41 @@ def test_rows_that_targets_are_about_come_first_and_slow_ones_last():
     assert order.index(("kernels", "first")) < order.index(("kernels", "then")) < order.index(("kernels", "last"))
 
 
-def test_a_kernel_that_cannot_be_made_costs_its_group(monkeypatch: pytest.MonkeyPatch):
+def test_kernels_that_cannot_be_made_cost_their_group(monkeypatch: pytest.MonkeyPatch):
     from tandem.bench.kernels import cases as kernel_cases
 
-    original = kernel_cases.cases
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
 
-    def made_cases(sizes: Any, *args: Any) -> Any:
-        if not sizes.vectors:
-            raise RuntimeError("out of memory")
-        yield from original(sizes, *args)
-
-    monkeypatch.setattr(kernel_cases, "cases", made_cases)
-    (failed,) = kernels(task("kernels", "then"))
+    monkeypatch.setattr(kernel_cases, "_embed_norm", refuse)
+    *others, failed = kernels(task("kernels", "then"))
+    assert [case.about["case"].split()[0] for case in others] == ["pack", "layout", "topk"]
+    assert failed.about == {"case": "the cases of tiny"}
     with pytest.raises(RuntimeError, match="out of memory"):
         list(failed.run())
-    assert [case.about["op"].split()[0] for case in kernels(task("kernels", "first"))][:1] == ["scan"]
+    assert [case.about["case"].split()[0] for case in kernels(task("kernels", "first"))] == ["scan"] * 3
+
+
+def test_without_the_onnx_package_those_are_missing_who_want_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contestants, "find_spec", lambda name: None)
+    small = replace(DRY_RUN, throughput_pairs=4, candidates=4, repeats=3)
+    graphs = {OURS_ONNX, PLAIN_ONNX}
+    for case in cases(task("rivals", "first", small, tmp_path)):
+        if case.about["who"] in graphs:
+            with pytest.raises(ImportError, match="the package onnx is missing"):
+                list(case.run())
+        elif case.about["who"] == OURS:
+            (row,) = case.run()
+            assert row["pairs/s"] > 0
 
 
 def test_floors_that_are_not_all_there_are_none():
-    copy, product = {"what": "copy", "rate": 2.0}, {"what": "64³ product", "rate": 3.0}
-    assert rates([copy, {"what": "read (sum)", "rate": 9.0}, product]) == (2e12, 3e12)
-    assert rates([copy]) is None
-    assert rates([copy, {"what": "64³ product", "error": "out of memory"}]) is None
-    assert rates(None) is None
+    copy, product = {"what": "copy", "rate": 2.0}, {"what": "product", "rate": 3.0}
+    found = rates([copy, {"what": "read", "rate": 9.0}, product], dry=False)
+    assert found == Rates({"fp16": 3e12}, 2e12, {"fp16": "PyTorch"})
+    assert rates([copy], dry=False) is None
+    assert rates([copy, {"what": "product", "error": "out of memory"}], dry=False) is None
+    assert rates([], dry=True) is None
 
 
 def test_a_model_that_an_earlier_process_made_is_opened(tmp_path: Path):
@@ -268,34 +142,35 @@ def test_a_model_that_an_earlier_process_made_is_opened(tmp_path: Path):
     assert first.path == again.path
 
 
-def test_settings_survive_json():
-    for settings in (Settings(), replace(dry_run(), seed=3)):
-        assert restored(json.loads(json.dumps(asdict(settings)))) == settings
+def test_a_task_survives_json(tmp_path: Path):
+    for settings in (Settings(), replace(DRY_RUN, seed=3)):
+        given = Task("kernels", "last", settings, tmp_path, tmp_path / "c", Rates({"fp16": 1e12}, 2e12, {"fp16": "x"}))
+        assert Task.of(json.loads(json.dumps(given.order()))) == given
 
 
 def test_a_row_tells_what_is_taken_of_the_card(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 * 2**30, 10 * 2**30))
-    assert used(Settings()) == {"device GiB": 7.0}
-    assert used(dry_run()) == {}
+    assert card.used(Settings()) == {"device GiB": 7.0}
+    assert card.used(DRY_RUN) == {}
 
     def broken() -> Any:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", broken)
-    assert used(Settings()) == {}
+    assert card.used(Settings()) == {}
 
 
 def test_a_broken_context_is_noticed(monkeypatch: pytest.MonkeyPatch):
     def broken() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(working.cuda_driver, "torch_problem", lambda: None)
+    monkeypatch.setattr(card.cuda_driver, "torch_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     there = replace(Settings(), device="meta")
     monkeypatch.setattr(torch, "ones", lambda *args, **kwargs: torch.full((8,), 1.0))
-    assert working.works(there)
+    assert card.works(there)
     monkeypatch.setattr(torch.cuda, "synchronize", broken)
-    assert not working.works(there)
-    monkeypatch.setattr(working.cuda_driver, "torch_problem", lambda: "torch is not installed")
-    assert working.works(there), "nothing is known of it, so the next case may try"
+    assert not card.works(there)
+    monkeypatch.setattr(card.cuda_driver, "torch_problem", lambda: "torch is not installed")
+    assert card.works(there), "nothing is known of it, so the next case may try"

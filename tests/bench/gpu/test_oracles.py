@@ -17,19 +17,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from tandem.bench.gpu import synthetic  # noqa: E402
 from tandem.bench.gpu.checks import PLUGIN  # noqa: E402
-from tandem.bench.gpu.random_models import made  # noqa: E402
-from tandem.bench.gpu.search import random_pipeline  # noqa: E402
-from tandem.bench.gpu.settings import (  # noqa: E402
-    MINILM,
-    TINY,
-    TINY_WIDE_HEADS,
-    WIDE_HEADS,
-    ModelShape,
-    Settings,
-    dry_run,
-)
+from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
+from tandem.bench.random_models.artifacts import made  # noqa: E402
+from tandem.bench.random_models.shapes import MINILM, TINY, ModelShape  # noqa: E402
+from tandem.bench.random_models.workload import TEMPLATE  # noqa: E402
 from tandem.engine.models.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.models.encoder import BiEncoder  # noqa: E402
 from tandem.engine.platform import cuda_driver  # noqa: E402
@@ -38,11 +30,14 @@ from tandem.engine.text.tokens import TokenBatch, cumulative, join_pairs  # noqa
 from tandem.kernels.pack import PairForm, TokenRows, pack  # noqa: E402
 from tandem.kernels.scan import scan  # noqa: E402
 
-from .judging import VECTOR_ATOL, Record, hits_judged, judge, judge_largest, missing, unit  # noqa: E402
+from .judging import VECTOR_ATOL, Record, hits_judged, judge, judge_largest, missing, pairs, unit  # noqa: E402
 
 HITS_THAT_MAY_DIFFER = 0.005
 """Of ten hits on the device, at least 99.5 % are the oracle's."""
 PIPELINE_QUERIES = 20
+# Heads of 64, of which MiniLM (32) says nothing, at the least depth.
+WIDE_HEADS = ModelShape("two layers of bert-base", 2, 12, 768, 3072, 30_522)
+TINY_WIDE_HEADS = ModelShape("tiny with heads of 64", 2, 2, 128, 256, 500)
 ORACLE = Device("cpu", "the oracle", 4)
 
 
@@ -50,9 +45,9 @@ ORACLE = Device("cpu", "the oracle", 4)
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Of a dry run on the CPU, or of a GPU, where there is one."""
     run = request.config.pluginmanager.get_plugin(PLUGIN)  # of `tandem bench gpu`, which has a seed
-    seed = 0 if run is None else run.settings.seed
+    seed = 0 if run is None else run.task.settings.seed
     if request.param == "cpu":
-        return replace(dry_run(), seed=seed)
+        return replace(DRY_RUN, seed=seed)
     if (problem := cuda_driver.torch_problem()) is not None:
         pytest.skip(problem)
     return Settings(seed=seed)
@@ -83,7 +78,7 @@ def test_pack_against_the_join_on_the_host(settings: Settings, record_property: 
     bounds = cumulative(lengths)
     ids = random.integers(5, 30_000, int(bounds[-1])).astype(np.int32)
     query = random.integers(5, 30_000, 13).astype(np.int32)
-    expected = join_pairs(query, TokenBatch(ids, bounds), synthetic.TEMPLATE, 512, segments=True)
+    expected = join_pairs(query, TokenBatch(ids, bounds), TEMPLATE, 512, segments=True)
 
     def on(array: Any) -> Any:
         return torch.from_numpy(np.ascontiguousarray(array)).to(settings.device)
@@ -91,7 +86,7 @@ def test_pack_against_the_join_on_the_host(settings: Settings, record_property: 
     packed = pack(
         TokenRows(on(query), on(np.array([0, len(query)]))), TokenRows(on(ids), on(bounds)),
         on(np.arange(len(lengths))), torch.zeros(len(lengths), dtype=torch.int32, device=settings.device),
-        PairForm.of(synthetic.TEMPLATE, 512, settings.device), 16_384,
+        PairForm.of(TEMPLATE, 512, settings.device), 16_384,
     )  # fmt: skip
     differing = (packed.ids[: len(expected.ids)].cpu().numpy() != expected.ids).sum()
     differing += (packed.layout.cu_seqlens.cpu().numpy() != expected.cu_seqlens).sum()
@@ -101,7 +96,7 @@ def test_pack_against_the_join_on_the_host(settings: Settings, record_property: 
 def cross_encoder(tmp_path: Path, shape: ModelShape, seed: int) -> tuple[Any, TokenBatch, Any]:
     """A cross-encoder, pairs for it, and their logits in FP32 on the CPU."""
     artifact = made(tmp_path / "cross", shape, "cross-encoder", seed=seed, graphs=("fp32", "fp16"))
-    batch = synthetic.pairs(40, 100, shape, np.random.default_rng(seed))
+    batch = pairs(40, 100, shape, seed)
     return artifact, batch, CrossEncoder(artifact, ORACLE, "fp32", runtime="onnx").compute_all(batch)
 
 
@@ -129,7 +124,7 @@ def test_packed_bi_encoder_against_fp32_on_the_cpu(
     tmp_path: Path, settings: Settings, shape: ModelShape, record_property: Record
 ):
     artifact = made(tmp_path / "bi", shape, "bi-encoder", seed=settings.seed, graphs=("fp32",))
-    batch = synthetic.pairs(40, 60, shape, np.random.default_rng(settings.seed))
+    batch = pairs(40, 60, shape, settings.seed)
     models = (
         BiEncoder(artifact, device(settings), runtime="packed"),
         BiEncoder(artifact, ORACLE, "fp32", runtime="onnx"),
@@ -155,14 +150,13 @@ def test_resident_pipeline_against_stages_on_the_cpu(settings: Settings, shape: 
     Random models score random texts nearly alike, so a hit is one too whose score there is, within the error of a
     logit, the tenth's; `overlap@10` counts without that.
     """
-    few = replace(settings, base_passages=500, candidates=min(settings.candidates, 30))
-    asked = synthetic.queries(PIPELINE_QUERIES, shape, few, np.random.default_rng(settings.seed))
-    ours, stored = random_pipeline(shape, 500, 40, few)
-    oracle, _ = random_pipeline(shape, 500, 40, replace(few, device="cpu"), stored)
-    one = ours.search(asked, few.candidates, 10)
+    workload, candidates = settings.workload(shape, 500, 40), min(settings.candidates, 30)
+    asked, ours = workload.queries(PIPELINE_QUERIES), workload.pipeline()
+    oracle = replace(workload, device="cpu").pipeline(ours.parts.store)
+    one = ours.search(asked, candidates, 10)
     # More candidates than ours had: what half precision took from just beyond them is judged as well.
-    other = oracle.search(asked, 2 * few.candidates, 2 * few.candidates)
-    judged = [hits_judged(a, b, few.candidates) for a, b in zip(one, other, strict=True)]
+    other = oracle.search(asked, 2 * candidates, 2 * candidates)
+    judged = [hits_judged(a, b, candidates) for a, b in zip(one, other, strict=True)]
     wrong, overlap, spread = np.mean(judged, axis=0).tolist()
     more = {"overlap@10": overlap, "scale": spread}
     judge(record_property, wrong, HITS_THAT_MAY_DIFFER, "share of hits that are wrong", **more)

@@ -16,10 +16,11 @@ import pytest
 
 from tandem.bench.gpu import parts
 from tandem.bench.gpu import worker as working
-from tandem.bench.gpu.case import Case, Task
 from tandem.bench.gpu.parts import work_apart
+from tandem.bench.gpu.plan import Case, Task
 from tandem.bench.gpu.run import run
-from tandem.bench.gpu.settings import Settings, dry_run
+from tandem.bench.gpu.settings import DRY_RUN, Settings
+from tandem.bench.roofline import Rates
 from tandem.cli import main
 from tandem.engine.errors import InputError
 
@@ -27,7 +28,7 @@ from tandem.engine.errors import InputError
 SCRIPT = """
 import os, signal, sys, time
 from tandem.bench.gpu import worker
-from tandem.bench.gpu.case import Case
+from tandem.bench.gpu.plan import Case
 
 def case(name, statement):
     def run():
@@ -48,7 +49,7 @@ def command(*cases: tuple[str, str], extra: str = "") -> list[str]:
 
 def told(tmp_path: Path, command: list[str], *, seconds: float = 60.0, **settings: Any) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
-    task = Task("kernels", "then", replace(dry_run(), **settings), tmp_path)
+    task = Task("kernels", "then", replace(DRY_RUN, **settings), tmp_path)
     work_apart(task, messages.append, seconds=seconds, log=tmp_path / "log", command=command)
     return messages
 
@@ -116,21 +117,21 @@ def test_what_a_child_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def told(task):
     offline = os.environ["HF_HUB_OFFLINE"] + os.environ["TRANSFORMERS_OFFLINE"]
     about = {"op": offline, "who": repr(task.settings)}
-    yield Case(about, lambda: [{"floors": task.floors, "c": str(task.collection)}])
+    yield Case(about, lambda: [{"copy": task.rates.copy, "c": str(task.collection)}])
 worker.cases = told
 """
     settings = replace(Settings(device="cpu"), seed=7)
     messages: list[dict[str, Any]] = []
-    task = Task("kernels", "then", settings, tmp_path, tmp_path / "c", [{"what": "copy", "rate": 2.5}])
+    task = Task("kernels", "then", settings, tmp_path, tmp_path / "c", Rates({}, 2.5, {}))
     work_apart(task, messages.append, seconds=60, log=tmp_path / "log", command=command(extra=extra))
     assert messages[0]["row"] == {
-        "op": "11", "who": repr(settings), "floors": [{"what": "copy", "rate": 2.5}], "c": str(tmp_path / "c"),
+        "op": "11", "who": repr(settings), "copy": 2.5, "c": str(tmp_path / "c"),
     }  # fmt: skip
 
 
 def test_after_the_minutes_given_nothing_is_begun(tmp_path: Path):
     messages: list[dict[str, Any]] = []
-    working.work(Task("floors", "first", dry_run(), tmp_path), messages.append, seconds=-1.0)
+    working.work(Task("floors", "first", DRY_RUN, tmp_path), messages.append, seconds=-1.0)
     assert messages == [{"end": working.OVER}]
 
 
@@ -142,7 +143,7 @@ def test_a_case_that_raises_ends_alone(tmp_path: Path, monkeypatch: pytest.Monke
     cases = [Case({"op": "x"}, broken), Case({"op": "y"}, lambda: [{"a": 2}])]
     monkeypatch.setattr(working, "cases", lambda task: cases)
     messages: list[dict[str, Any]] = []
-    working.work(Task("kernels", "then", dry_run(), tmp_path), messages.append, seconds=60)
+    working.work(Task("kernels", "then", DRY_RUN, tmp_path), messages.append, seconds=60)
     assert [message["row"] for message in messages if "row" in message] == [
         {"op": "x", "a": 1}, {"op": "x", "error": "ValueError: broken"}, {"op": "y", "a": 2},
     ]  # fmt: skip
@@ -167,10 +168,13 @@ def test_the_command_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_is_terminated_leaves_files_and_no_child(tmp_path: Path):
     script = """
 import json, sys
-from pathlib import Path
-from tandem.bench.gpu.run import run
-from tandem.bench.gpu.settings import dry_run
-run(dry_run(), Path(sys.argv[1]), sections=["kernels"], command=json.loads(sys.argv[2]))
+from functools import partial
+from tandem.bench.gpu import run as running
+from tandem.cli import main
+out, command = sys.argv[1:]
+running.run = partial(running.run, command=json.loads(command))
+sys.argv = ["tandem", "bench", "gpu", "--dry-run", "--sections", "kernels", "--out", out]
+main()
 """
     child = command(("a", "time.sleep(600)"), extra=f"""
 from pathlib import Path
@@ -200,10 +204,10 @@ def test_an_error_does_not_tell_where_files_lie(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(working, "cases", cases)
     collection = tmp_path / "somebody" / "c"
-    document = run(dry_run(), tmp_path, collection=collection, sections=["kernels"], apart=False)
+    document = run(DRY_RUN, tmp_path, collection=collection, sections=["kernels"], command=None)
     assert document["sections"]["kernels"]["rows"][0]["error"] == "ValueError: rivals-tiny and c do not fit"
 
 
 def test_an_unknown_section_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="unknown section 'kernel'; there are checks, floors"):
-        run(dry_run(), tmp_path, sections=["kernel"])
+        run(DRY_RUN, tmp_path, sections=["kernel"])

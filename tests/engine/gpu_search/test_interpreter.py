@@ -12,15 +12,12 @@ import pytest
 
 SEARCH = """
 import numpy as np
-from dataclasses import replace
-from tandem.bench.gpu import synthetic
-from tandem.bench.gpu.search import random_pipeline
-from tandem.bench.gpu.settings import TINY, dry_run
+from tandem.bench.random_models.shapes import TINY
+from tandem.bench.random_models.workload import RandomWorkload
 from tandem.kernels import dispatch
 
-settings = replace(dry_run(), base_passages=150)
-pipeline, _ = random_pipeline(TINY, 150, 20, settings)
-queries = synthetic.queries(2, TINY, settings, np.random.default_rng(0))
+workload = RandomWorkload(TINY, passages=150, tokens=20)
+pipeline, queries = workload.pipeline(), workload.queries(2)
 expected = pipeline.search(queries, 6, 6)
 dispatch.interpreting = True
 for ours, theirs in zip(pipeline.search(queries, 6, 6), expected, strict=True):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...engine.models.artifact import (
+    MANIFEST,
+    VARIANT_FILES,
     Artifact,
     ArtifactManifest,
     FileRecord,
@@ -21,17 +23,15 @@ from ...engine.models.artifact import (
     Variant,
 )
 from ...engine.platform.durable_io import sha256
-from .onnx_graph import write_graph
-from .settings import ModelShape
+from .shapes import MAX_LENGTH, ModelShape
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MAX_LENGTH = 512
 
 
 def make(
     folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
 ) -> Artifact:
-    """An artifact with random weights; needs PyTorch and safetensors. Its graphs were proven on nothing."""
+    """An artifact with random weights, proven on nothing; needs PyTorch, safetensors, and onnx for `graphs`."""
     import torch
     from safetensors.torch import save_file
 
@@ -40,13 +40,15 @@ def make(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_config(shape, kind)))
     _write_tokenizer(folder, shape)
-    names: dict[Precision, str] = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx"}
     (folder / "onnx").mkdir()
     unproven = Parity(samples=0, max_error=0.0, mean_error=0.0, top10_overlap=1.0, kendall_tau=1.0)
     variants: dict[Precision, Variant] = {}
     for precision in graphs:
-        write_graph(folder / names[precision], tensors, shape, kind, half=precision == "fp16")
-        variants[precision] = Variant(file=names[precision], parity=unproven)
+        from .onnx_graph import random_graph
+
+        graph = random_graph(tensors, shape, kind, half=precision == "fp16")
+        (folder / VARIANT_FILES[precision]).write_bytes(graph.SerializeToString())
+        variants[precision] = Variant(file=VARIANT_FILES[precision], parity=unproven)
     files = {
         file.relative_to(folder).as_posix(): FileRecord(sha256=sha256(file), size=file.stat().st_size)
         for file in sorted(folder.rglob("*"))
@@ -57,7 +59,7 @@ def make(
         segments=True, pad_id=0, dimension=shape.width if kind == "bi-encoder" else None,
         pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
     )  # fmt: skip
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
     return Artifact.open(folder, kind=kind)
 
 
@@ -65,7 +67,7 @@ def made(
     folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
 ) -> Artifact:
     """`make`, unless an earlier process has made it; of one that died at it nothing is kept."""
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         shutil.rmtree(folder, ignore_errors=True)
         make(folder, shape, kind, seed=seed, graphs=graphs)
     return Artifact.open(folder, kind=kind)
@@ -118,12 +120,8 @@ def texts(shape: ModelShape, lengths: Sequence[int], random: np.random.Generator
 
 
 def _word(number: int) -> str:
-    """A word of letters for each id: base 26, so that the pre-tokenizer does not cut it."""
-    letters = ""
-    while number:
-        number, digit = divmod(number, 26)
-        letters = chr(97 + digit) + letters
-    return "q" + letters
+    """The word of an id: letters and digits, which the pre-tokenizer does not cut."""
+    return f"q{number}"
 
 
 def _write_tokenizer(folder: Path, shape: ModelShape) -> None:
@@ -143,11 +141,7 @@ def _write_tokenizer(folder: Path, shape: ModelShape) -> None:
 
 
 def _config(shape: ModelShape, kind: Kind) -> dict[str, Any]:
-    config = {
-        "model_type": "bert", "hidden_act": "gelu", "hidden_size": shape.width, "intermediate_size": shape.wide,
-        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "vocab_size": shape.vocabulary,
-        "max_position_embeddings": MAX_LENGTH, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
-        "position_embedding_type": "absolute", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-        "architectures": ["BertModel" if kind == "bi-encoder" else "BertForSequenceClassification"],
-    }  # fmt: skip
-    return config if kind == "bi-encoder" else {**config, "id2label": {"0": "score"}, "label2id": {"score": 0}}
+    if kind == "bi-encoder":
+        return {**shape.architecture(), "architectures": ["BertModel"]}
+    one_label = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
+    return {**shape.architecture(), "architectures": ["BertForSequenceClassification"], **one_label}

@@ -1,23 +1,26 @@
-"""What a section is made of, and what it is told: plain data, since it crosses to another process."""
+"""The sections of a run, what they are made of and in which order: plain data, since it crosses to another process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from ...engine.errors import InputError
-from .settings import Settings, restored
+from ..document import Row
+from ..roofline import Rates
+from .settings import Settings
 
-Row = dict[str, Any]
 Turn = Literal["first", "then", "last"]
 """When in the run: the rows that targets are about, the others, those that are slow and missed least."""
 
 SECTIONS: dict[str, str] = {
-    "checks": ".checks:checks", "floors": ".roofline:floors", "kernels": ".kernels:kernels",
-    "latency": ".search:latency", "throughput": ".search:throughput", "engine": ".collection:collection",
+    "checks": ".checks:checks", "floors": ".kernels:floors", "kernels": ".kernels:kernels",
+    "latency": ".search:latency", "throughput": ".search:throughput", "engine": ".checks:engine",
     "rivals": ".rivals:rivals", "tests": ".checks:tests",
 }  # fmt: skip
 """Where the function is that gives a section's cases; imported when its turn comes."""
@@ -33,7 +36,7 @@ PLAN: tuple[tuple[str, Turn], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A section's cases of one turn. `floors`: rows of that section, None where it was not measured."""
+    """A section's cases of one turn. `rates`: the floors that were measured before, None where one was not."""
 
     section: str
     turn: Turn
@@ -41,19 +44,17 @@ class Task:
     scratch: Path
     """Where models are made: shared by the processes of a run."""
     collection: Path | None = None
-    floors: list[Row] | None = None
+    rates: Rates | None = None
 
     def order(self) -> Row:
         """Itself as JSON's types."""
-        paths = {"scratch": str(self.scratch), "collection": self.collection and str(self.collection)}
-        return {**asdict(self), **paths}
+        order: Row = TypeAdapter(Task).dump_python(self, mode="json")
+        return order
 
-    @classmethod
-    def of(cls, order: Row) -> Task:
+    @staticmethod
+    def of(order: Row) -> Task:
         """The task of an `order`."""
-        collection = order["collection"] and Path(order["collection"])
-        paths = {"scratch": Path(order["scratch"]), "collection": collection}
-        return cls(**{**order, **paths, "settings": restored(order["settings"])})
+        return TypeAdapter(Task).validate_python(order)
 
 
 @dataclass(frozen=True, slots=True)

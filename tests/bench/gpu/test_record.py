@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.bench.gpu.result_file import ResultFile, passed, plain
+from tandem.bench.document import plain
+from tandem.bench.gpu.record import RunRecord, passed
 from tandem.bench.gpu.targets import targets
 
-HERE = {"gpu": "H100", "commit": "abc", "torch": "2.11", "packages": {"numpy": "2"}}
+HERE = {"gpu": "H100", "commit": "abc", "packages": {"numpy": "2"}, "cpu": "x", "cores": 1, "load": 0,
+        "python": "3"}  # fmt: skip
 
 
-def record(folder: Path, **environment: Any) -> ResultFile:
-    return ResultFile(folder / "gpu", dry=False, environment={**HERE, **environment})
+def record(folder: Path, **environment: Any) -> RunRecord:
+    return RunRecord(folder / "gpu", dry=False, environment={**HERE, **environment})
 
 
-def filled(folder: Path, **environment: Any) -> ResultFile:
+def filled(folder: Path, **environment: Any) -> RunRecord:
     made = record(folder, **environment)
     for name in ("floors", "kernels"):
         made.begin(name)
@@ -101,13 +103,13 @@ def test_a_part_without_time_keeps_what_an_earlier_run_had(tmp_path: Path):
     assert found["rivals"]["error"] == "no time"
 
 
-def test_times_are_compared_within_an_op(tmp_path: Path):
+def test_times_are_compared_on_the_same_pairs(tmp_path: Path):
     made = record(tmp_path)
-    made.begin("kernels")
-    for op, who, us in (("a", "pytorch", 6.0), ("a", "ours", 2.0), ("b", "pytorch", 5.0)):
-        made.row("kernels", {"op": op, "who": who, "us": us})
-    rows = made.document()["sections"]["kernels"]["rows"]
-    assert [row.get("times slower than ours") for row in rows] == [3.0, 1.0, None]
+    made.begin("rivals")
+    for pairs, who, ms in ((8, "others", 6.0), (8, "tandem packed", 2.0), (16, "others", 5.0)):
+        made.row("rivals", {"model": "a", "pairs": pairs, "who": who, "p50 ms": ms})
+    rows = made.document()["sections"]["rivals"]["rows"]
+    assert [row.get("times slower than packed") for row in rows] == [3.0, 1.0, None]
 
 
 @pytest.mark.parametrize(
@@ -138,10 +140,10 @@ ROWS: dict[str, Any] = {
         },
     ),
     "kernels": section(
-        {"op": "scan 1,000,000 × 384, 1 queries", "who": "ours", "share of floor": 0.1},
-        {"op": "scan 10,000,000 × 384, 16 queries", "who": "ours", "share of floor": 0.2},
-        {"op": "scan 10,000,000 × 384, 1 queries", "who": "matmul and topk", "share of floor": 0.3},
-        {"op": "scan 10,000,000 × 384, 1 queries", "who": "ours", "share of floor": 0.8},
+        {"case": "scan 1,000,000 × 384, 1 queries", "share of peak": 0.1},
+        {"case": "scan 10,000,000 × 384, 16 queries", "share of peak": 0.2},
+        {"case": "scan 10,000,000 × 384, 1 queries", "error": "a fault"},
+        {"case": "scan 10,000,000 × 384, 1 queries", "share of peak": 0.8},
     ),
     "rivals": section(
         {"model": "MiniLM-L6-shaped", "pairs": 100, "who": "tandem packed", "pairs/s": 20_000},

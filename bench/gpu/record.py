@@ -1,29 +1,38 @@
-"""The document of a run as it grows: rows made fit for JSON, ratios and targets out of them, written after each."""
+"""The document of a run as it grows: ratios and targets out of its rows, written after each of them."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ...engine.platform.durable_io import replace_durably
-from .case import SECTIONS, Row
-from .memory import COLUMN
-from .report import markdown, tabled
+from ..document import Document, Row, Table, document, grid, plain
+from ..report import section
+from .device import COLUMN
+from .plan import SECTIONS
 from .targets import targets
 
+MEASURES = "everything that is said about GPUs, in one go: checks, floors, kernels, latency, throughput, rivals"
 CHECKED = ("checks", "engine")
 """Sections whose rows can fail a run."""
-# Of which section which column is compared with whose, among rows that share the other columns named.
-RATIOS = {
-    "kernels": ("us", "ours", ("op", "called"), "times slower than ours"),
-    "rivals": ("p50 ms", "tandem packed", ("model", "pairs"), "times slower than packed"),
+VERDICTS = {
+    True: "checks: passed", None: "checks: not run",
+    False: "checks: not passed, so times may be of something that is wrong or was not proven",
+}  # fmt: skip
+NOTES = {
+    "rivals": [
+        "given texts, and tokenising them in the time: tandem packed, from texts; sentence-transformers, as its users "
+        "give it. Given token ids on the host: all others. All give scores on the host",
+        "sentence-transformers with batches of 128 and of 512, of which the faster counts; plain ONNX Runtime and "
+        "torch.compile with batches of 128",
+    ],
+    "throughput": ["queries that wait together are different, so that none is answered by another's"],
 }
 
 
-class ResultFile:
+class RunRecord:
     """What was measured, in `base`.json and `base`.md."""
 
     def __init__(self, base: Path, *, dry: bool, environment: dict[str, Any]) -> None:
@@ -43,20 +52,20 @@ class ResultFile:
 
     def row(self, name: str, row: Row) -> None:
         """Add a row, and write the files."""
-        section = self.sections[name]
-        section["rows"].append(plain(row))
-        peaks = [row[COLUMN] for row in section["rows"] if row.get(COLUMN) is not None]
-        section["peak GiB"] = max(peaks, default=None)
-        if name in RATIOS:
-            _compare(section["rows"], *RATIOS[name])
+        found = self.sections[name]
+        found["rows"].append(plain(row))
+        peaks = [row[COLUMN] for row in found["rows"] if row.get(COLUMN) is not None]
+        found["peak GiB"] = max(peaks, default=None)
+        if name == "rivals":
+            _compare(found["rows"])
         self.write()
 
     def end(self, name: str, seconds: float, error: str | None) -> None:
         """A part has ended after `seconds`, with an error or without."""
-        section = self.sections[name]
-        section["seconds"] = round(section["seconds"] + seconds, 2)
-        if error is not None and error not in (section["error"] or ""):
-            section["error"] = "; ".join(filter(None, (section["error"], error)))
+        found = self.sections[name]
+        found["seconds"] = round(found["seconds"] + seconds, 2)
+        if error is not None and error not in (found["error"] or ""):
+            found["error"] = "; ".join(filter(None, (found["error"], error)))
         self.write()
 
     def left_out(self, name: str, error: str) -> None:
@@ -65,20 +74,26 @@ class ResultFile:
             self.begin(name)
             self.end(name, 0.0, error)
 
-    def document(self) -> dict[str, Any]:
-        """Everything so far, with tables."""
+    def document(self) -> Document:
+        """Everything so far."""
         sections = {name: self.sections[name] for name in SECTIONS if name in self.sections}
-        return tabled({
-            "benchmark": "gpu", "targets": targets(sections), "checks_passed": passed(sections), "dry_run": self._dry,
-            "environment": self._environment, "note": self.note, "sections": sections,
-        })  # fmt: skip
+        reached, verdict = targets(sections), passed(sections)
+        notes = [
+            *(["A dry run on a CPU: no number here means anything"] if self._dry else []),
+            VERDICTS[verdict], "by the rows below; nothing is said where a row is missing", *filter(None, [self.note]),
+        ]  # fmt: skip
+        return document(
+            "gpu", MEASURES, workload={"name": self._environment["gpu"]}, environment=self._environment,
+            tables=[grid("targets", reached, notes), *(_table(name, each) for name, each in sections.items())],
+            targets=reached, checks_passed=verdict, dry_run=self._dry, note=self.note, sections=sections,
+        )  # fmt: skip
 
     def write(self) -> None:
         """Both files; a crash at any moment leaves them old or new."""
-        document = self.document()
-        words = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        made = self.document()
+        words = json.dumps(made, indent=2, allow_nan=False) + "\n"
         replace_durably(self._base.with_suffix(".json"), words.encode())
-        replace_durably(self._base.with_suffix(".md"), markdown(document).encode())
+        replace_durably(self._base.with_suffix(".md"), section(made).encode())
 
     def _kept(self) -> dict[str, Any]:
         """Sections of an earlier file of the same card and commit; of another one none, and `note` says so."""
@@ -92,7 +107,7 @@ class ResultFile:
             self.note = "an earlier file could not be read as a result, and was replaced"
             return {}
         now = self._environment
-        different = [key for key in ("gpu", "commit", "torch", "packages") if was.get(key) != now.get(key)]
+        different = [key for key in ("gpu", "commit", "packages") if was.get(key) != now.get(key)]
         if different:
             what = ", ".join(f"{key} {was.get(key)}" if key != "packages" else "other packages" for key in different)
             self.note = f"the results of an earlier run ({what}) were replaced, since they are of something else"
@@ -102,19 +117,6 @@ class ResultFile:
                 f"sections of an earlier run may be of other code: its commit is {now.get('commit') or 'unknown'} too"
             )
         return sections
-
-
-def plain(row: Row) -> Row:
-    """A row of JSON's types: numbers that are not finite become None, and `not finite` names their columns."""
-    made: Row = {}
-    odd: list[str] = []
-    for name, value in row.items():
-        value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, float) and not math.isfinite(value):
-            odd.append(f"{name} is {value}")
-            value = None
-        made[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-    return {**made, "not finite": ", ".join(odd)} if odd else made
 
 
 def passed(sections: dict[str, Any]) -> bool | None:
@@ -133,12 +135,19 @@ def passed(sections: dict[str, Any]) -> bool | None:
     return complete and True in found and False not in found
 
 
-def _compare(rows: Iterable[Row], column: str, ours: str, keys: tuple[str, ...], ratio: str) -> None:
-    """Write into each row of `rows` how many times the time of ours it took."""
-    rows = list(rows)
-    times = {
-        tuple(row.get(key) for key in keys): row[column] for row in rows if row.get("who") == ours and row.get(column)
-    }
+def _compare(rows: Iterable[Row]) -> None:
+    """Write into each row how many times the time of ours it took, on the same pairs."""
+    rows = [row for row in rows if row.get("p50 ms")]
+    ours = {(row["model"], row["pairs"]): row["p50 ms"] for row in rows if row["who"] == "tandem packed"}
     for row in rows:
-        if row.get(column) and (own := times.get(tuple(row.get(key) for key in keys))) is not None:
-            row[ratio] = row[column] / own
+        if (own := ours.get((row["model"], row["pairs"]))) is not None:
+            row["times slower than packed"] = row["p50 ms"] / own
+
+
+def _table(name: str, found: dict[str, Any]) -> Table:
+    notes = [*NOTES.get(name, [])]
+    if found["peak GiB"] is not None:
+        notes.append(f"at most {found['peak GiB']:.1f} GiB of the card were taken, whoever took them")
+    if found["error"]:
+        notes.append(f"not finished: {found['error']}")
+    return grid(f"{name} ({found['seconds']:.1f} s)", found["rows"], notes)
