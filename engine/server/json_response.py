@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope, Send
 
 from .errors import Failure, dialect_of
+
+SLICE = 64
 
 
 class Json(JSONResponse):
@@ -22,6 +28,18 @@ class Written(Response):
     """JSON that is written already."""
 
     media_type = "application/json"
+
+
+async def written_rows(rows: Sequence[npt.NDArray[np.float32] | str]) -> list[orjson.Fragment]:
+    """Vectors, or texts in their place, as JSON. The event loop turns between slices of them: 2,048 vectors of 384
+    numbers are 9 MB, of which a tenth of a second would be written in one go."""
+    written: list[orjson.Fragment] = []
+    for start in range(0, len(rows), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        slice_ = rows[start : start + SLICE]
+        written += [orjson.Fragment(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)) for row in slice_]
+    return written
 
 
 def failure_reply(failure: Failure, scope: Scope) -> Json:

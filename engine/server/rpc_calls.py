@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
+import orjson
 from pydantic import TypeAdapter
 
 from ..config import SearchSettings
@@ -127,16 +128,21 @@ class Embed(Call[Embedded]):
 
 
 @dataclass(frozen=True, slots=True)
-class Tokenize(Call[list[list[dict[str, Any]]]]):
-    """The encoder's tokens of `texts`, with their places in them."""
+class Tokenize(Call[bytes]):
+    """The encoder's tokens of `texts`, with their places in them, as the client gets them: megabytes of JSON."""
 
     texts: Sequence[str]
     kind: TextKind | None = None
     special: bool = True
-    answer: ClassVar[Any] = list[list[dict[str, Any]]]
 
-    async def run(self, engine: Engine) -> list[list[dict[str, Any]]]:
-        return await asyncio.to_thread(self._tokens, engine)
+    async def run(self, engine: Engine) -> bytes:
+        return await asyncio.to_thread(lambda: orjson.dumps(self._tokens(engine)))
+
+    def pack(self, answer: bytes) -> tuple[Any, bytes]:
+        return None, answer
+
+    def unpack(self, document: Any, blob: bytes) -> bytes:
+        return blob
 
     def _tokens(self, engine: Engine) -> list[list[dict[str, Any]]]:
         encoder = engine.encoder

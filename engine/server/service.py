@@ -31,6 +31,8 @@ from .settings import ServerSettings
 from .supervisor import Host, Lease
 
 Answer = TypeVar("Answer")
+# Calls that are made before the event loop turns: 2,048 pairs of a request took a quarter of a second.
+AT_ONCE = 64
 
 
 class Service:
@@ -135,7 +137,11 @@ class Service:
         client: str = "",
     ) -> list[RerankResult]:
         """Queries, each with its texts, that are admitted together or not at all."""
-        parts = [self._rerank(lease, query, texts, None, truncate, None, None, client) for query, texts in groups]
+        parts: list[tuple[Work, Rerank]] = []
+        for query, texts in groups:
+            parts.append(self._rerank(lease, query, texts, None, truncate, None, None, client))
+            if len(parts) % AT_ONCE == 0:
+                await asyncio.sleep(0)
         with self.admission.reserve(sum((work for work, _ in parts), Work(0, 0.0)), remaining, client):
             results = await _together(lease, [call for _, call in parts], remaining)
         for result in results:
@@ -247,8 +253,12 @@ async def _together(lease: Lease, calls: Sequence[Call[Answer]], remaining: floa
     """The answers in order; the first error is raised, and ends the others."""
     if len(calls) == 1:
         return [await lease.run(calls[0], remaining)]
-    tasks = [asyncio.ensure_future(lease.run(call, remaining)) for call in calls]
+    tasks: list[asyncio.Future[Answer]] = []
     try:
+        for call in calls:
+            tasks.append(asyncio.ensure_future(lease.run(call, remaining)))
+            if len(tasks) % AT_ONCE == 0:
+                await asyncio.sleep(0)
         return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:

@@ -8,7 +8,7 @@ from fastapi import Request
 from pydantic import Field
 
 from ...text.tokens import Truncate
-from ..json_response import Json
+from ..json_response import Json, written_rows
 from ..response_schemas import CohereEmbeddings
 from .calls import embed_request, first_dimensions
 from .openai import encoded
@@ -35,12 +35,15 @@ async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json
     texts, kind = filled(body.texts, "texts"), kind_of(body.input_type, "input_type")
     result = await embed_request(service, request, texts, kind, _CUTS[body.truncate])
     vectors = first_dimensions(result.vectors, body.output_dimension)
-    forms = {form: [encoded(vector, form) for vector in vectors] for form in body.embedding_types or ["float"]}
+    forms = {
+        form: await written_rows([encoded(vector, form) for vector in vectors])
+        for form in body.embedding_types or ["float"]
+    }
     bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
     told: dict[str, Any] = {
         "response_type": "embeddings_floats" if bare else "embeddings_by_type",
         "id": request.state.request_id,
-        "embeddings": vectors if bare else forms,
+        "embeddings": forms["float"] if bare else forms,
         "texts": texts,
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": result.tokens}},
     }

@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import AliasChoices, Field
 
 from ..errors import Failure
-from ..json_response import Json
+from ..json_response import Json, written_rows
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
 from .calls import embed_request, first_dimensions
@@ -41,10 +41,9 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
     """Unit vectors, in the request's order."""
     texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
     result = await embed_request(service, request, texts, kind_of(body.input_type, "input_type"))
-    data = [
-        {"object": "embedding", "index": index, "embedding": encoded(vector, body.encoding_format)}
-        for index, vector in enumerate(first_dimensions(result.vectors, body.dimensions))
-    ]
+    vectors = first_dimensions(result.vectors, body.dimensions)
+    rows = await written_rows([encoded(vector, body.encoding_format) for vector in vectors])
+    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
 
 

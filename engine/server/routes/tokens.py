@@ -8,7 +8,7 @@ from fastapi import Request
 
 from ..admission import CHARACTERS_A_TOKEN
 from ..errors import Failure
-from ..json_response import Json
+from ..json_response import Json, Written
 from ..response_schemas import TeiToken
 from ..rpc_calls import Decode, Tokenize
 from .shared import Body, IdRows, Ids, Served, Texts, client_of, filled, kind_of, new_router, remaining
@@ -36,7 +36,7 @@ class DecodeBody(Body):
 
 
 @router.post("/tokenize", response_model=list[list[TeiToken]])
-async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Json:
+async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Written:
     """Token ids with their places in the text, by the encoder's tokenizer."""
     texts = [body.inputs] if isinstance(body.inputs, str) else filled(body.inputs, "inputs")
     kind = kind_of(body.prompt_name, "prompt_name")
@@ -52,7 +52,7 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Jso
             )
         client = client_of(request)
         call = Tokenize(client=client, texts=texts, kind=kind, special=body.add_special_tokens)
-        return Json(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
+        return Written(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
 
 
 @router.post("/decode", response_model=list[str])

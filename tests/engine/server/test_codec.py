@@ -74,7 +74,7 @@ ANSWERS = [
     (CALLS[0], SearchResponse(b'{"hits":[]}', TIMINGS, "late")),
     (CALLS[1], RerankResult([Reranked(1, 2.5), Reranked(0, -1.0, truncated=True)], 12, TIMINGS, None)),
     (CALLS[2], RerankResult([Reranked(0, 2.5, "text", "1")], 12, TIMINGS, "1 of 2", "cut_short")),
-    (CALLS[4], [[{"id": 1}]]),
+    (CALLS[4], b'[[{"id": 1}]]'),
     (CALLS[5], ["a"]),
 ]
 
