@@ -194,7 +194,8 @@ class Host:
         return self._current
 
     def _none(self) -> Failure:
-        what = "the worker is being started again" if self.restarts else "the models are being loaded"
+        first = self._current is None and not self.restarts
+        what = "the models are being loaded" if first else "the worker is being started again"
         return unavailable(what, self._pause() + self._opening)
 
     def _pause(self) -> float:

@@ -271,7 +271,7 @@ def test_what_comes_late_does_not_take_the_place_of_an_answer(
 
 
 def test_a_refusal_reaches_a_client_that_goes_on_sending(start: Callable[..., Running]):
-    server = start(max_body_bytes=1000)
+    server = start(max_body_bytes=1000, header_timeout_ms=1000)
     with connect(server) as connection:
         connection.sendall(post("/tokenize", "Content-Length: 3000000\r\n"))
         for _ in range(30):
