@@ -29,7 +29,7 @@ demo: $(INSTALLED)  ## Export the bundled models, index Python's documentation, 
 
 WORKERS ?= 2
 test: $(INSTALLED)  ## Run the tests in WORKERS=2 processes, each file in one of them.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)  ## Lint, format check and types.
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ publish. Whatever stops it, finished shards stay; the same call goes on from the
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from ..errors import CollectionError
 from ..text.tokenizer import Tokenizer
 from . import assemble, versions
+from .checking import check_files
 from .collection import read_current
 from .corpus import Corpus, open_corpus
 from .document import Fields
@@ -21,6 +23,8 @@ from .manifest import FORMAT, CollectionManifest, CollectionModels, IndexSetting
 from .prepare import Preparer
 from .report import BuildReport, Progress, silent
 from .shards import BuildJob
+
+log = logging.getLogger(__name__)
 
 
 def build(
@@ -44,7 +48,8 @@ def build(
     reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder.
     `also_index` may add files of its own to the version's folder, once its vectors are there.
 
-    Does nothing when `out` already holds this very collection. Raises CorpusError, InferenceError (a vector is not
+    Does nothing when `out` already holds this very collection, every file as it was written; a damaged one is made
+    again. Raises CorpusError, InferenceError (a vector is not
     finite), StorageError (the disk refused; a second writer), CollectionError (`out` is something else).
     """
     settings = settings or IndexSettings()
@@ -56,7 +61,7 @@ def build(
     with versions.writer_lock(out):
         current = read_current(out)
         job = BuildJob(out / versions.STAGING, key)
-        if current is not None and current.job == key:
+        if current is not None and current.job == key and _is_sound(out, current):
             if current.models != models:
                 current = assemble.relabel(out, current, models)
             versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
@@ -115,3 +120,12 @@ def _job_key(
     reranker = reranker_tokenizer and [reranker_tokenizer.fingerprint, reranker_tokenizer.max_length]
     encoder = [models.encoder.fingerprint, models.encoder.precision, tokenizer.fingerprint, tokenizer.max_length]
     return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, settings.model_dump(), passage_prompt)
+
+
+def _is_sound(out: Path, current: CollectionManifest) -> bool:
+    try:
+        check_files(out / versions.VERSIONS / current.version, current)
+    except CollectionError as error:
+        log.warning("the collection is damaged and is made again: %s", error)
+        return False
+    return True

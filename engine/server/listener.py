@@ -143,7 +143,9 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind((host.strip("[]"), port))
     except OSError as error:
         bound.close()
-        raise InputError(f"cannot listen on {host}:{port} ({error.strerror}); choose another port or host") from error
+        raise InputError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another port or admin_port, or another host"
+        ) from error
     return bound
 
 

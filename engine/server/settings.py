@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +26,9 @@ from ..errors import InputError
 
 # Fewer bits than this can be guessed at the rate a loopback server answers.
 SHORTEST_KEY = 16
-# Variables that Kubernetes makes for services of the names "tandem" and "tandem-…".
 # What a browser sends as Origin; a page from a file or a sandboxed frame is "null".
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+")
+# Variables that Kubernetes makes for services of the names "tandem" and "tandem-…".
 _SERVICE_LINK = re.compile(r"TANDEM_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)")
 
 
@@ -44,7 +45,7 @@ class ServerSettings(EngineOptions, BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas in a variable. Without one, only a loopback address is served."""
     api_key_file: Path | None = None
-    """A file with one key a line."""
+    """A file with one key a line; lines that begin with # are none. Read at the start."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Names (Host headers) that a server without keys answers to, besides localhost."""
     cors_allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -60,7 +61,7 @@ class ServerSettings(EngineOptions, BaseSettings):
     max_buffered_bytes: int = Field(default=256 * 2**20, gt=0)
     """Bytes of bodies held at once over all requests."""
     max_connections: int = Field(default=2048, gt=0)
-    """Connections of each listener, idle ones too; the next one gets 503."""
+    """Connections of each listener; of more, those that have waited longest without a request are closed."""
     max_concurrent_requests: int = Field(default=512, gt=0)
     max_documents: int = Field(default=2048, gt=0)
     """Documents of one rerank request."""
@@ -103,6 +104,9 @@ class ServerSettings(EngineOptions, BaseSettings):
             first = error.errors(include_input=False)[0]
             name = ".".join(map(str, first["loc"]))
             said = str(first.get("ctx", {}).get("error", first["msg"]))  # a sentence of ours without pydantic's prefix
+            if first["type"] == "extra_forbidden":
+                near = get_close_matches(name, cls.model_fields, 1)
+                said = f"there is no such setting{f'; did you mean {near[0]}?' if near else ''}"
             raise InputError(f"server setting {name}: {said}" if name else said) from error
 
     @classmethod
@@ -164,7 +168,7 @@ class ServerSettings(EngineOptions, BaseSettings):
                 lines = self.api_key_file.read_bytes().splitlines()
             except OSError as error:
                 raise ValueError(f"{self.api_key_file} cannot be read ({error.strerror})") from error
-            found = [line.strip() for line in lines if line.strip()]
+            found = [key for line in lines if (key := line.strip()) and not key.startswith(b"#")]
             if not found:
                 raise ValueError(f"{self.api_key_file} holds no key; put one on a line of its own")
             keys.extend(found)

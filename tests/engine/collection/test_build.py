@@ -81,6 +81,24 @@ def test_the_same_again_does_nothing(index: World, corpus: Path, tmp_path: Path)
     assert (second.version, second.passages) == (first.version, first.passages)
 
 
+@pytest.mark.parametrize("damage", ["flipped", "shorter", "missing"])
+def test_the_same_again_makes_a_damaged_collection_whole(
+    index: World, corpus: Path, tmp_path: Path, damage: str
+) -> None:
+    first = index(corpus, tmp_path / "out")
+    path = max((tmp_path / "out" / "versions" / first.version).glob("*.npy"), key=lambda each: each.stat().st_size)
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if damage == "flipped" else data[:-1])
+    with pytest.raises(CollectionError, match="index again"):
+        Collection.open(tmp_path / "out")
+    second = index(corpus, tmp_path / "out")
+    assert not second.unchanged
+    assert len(Collection.open(tmp_path / "out")) == first.passages
+
+
 @pytest.mark.parametrize("change", ["corpus", "settings", "encoder"])
 def test_whatever_changes_makes_a_new_version(index: World, corpus: Path, tmp_path: Path, change: str) -> None:
     first = index(corpus, tmp_path / "out")

@@ -64,7 +64,7 @@ def test_variables_that_set_nothing_are_named(monkeypatch: pytest.MonkeyPatch):
     [
         ({"host": "0.0.0.0"}, "no API key"),
         ({"port": 70_000}, "port"),
-        ({"ports": 1}, "ports"),
+        ({"ports": 1}, "did you mean port"),
         ({"api_keys": "short"}, "shorter than 16"),
         ({"api_key_file": Path("/nowhere/key")}, "cannot be read"),
         ({"timeout_ms": 0}, "timeout_ms"),
@@ -137,3 +137,12 @@ def test_every_setting_of_the_engine_is_one_of_the_server():
     for name, field in EngineOptions.model_fields.items():
         assert settings.ServerSettings.model_fields[name].annotation == field.annotation
         assert name in settings.ServerSettings().engine_settings()
+
+
+def test_a_comment_in_the_key_file_is_no_key(tmp_path: Path):
+    path = tmp_path / "keys"
+    path.write_text(f"# production frontend\n\n{'k' * 32}\n  # the next\n")
+    assert settings.ServerSettings(api_key_file=path).bearer_keys() == (b"k" * 32,)
+    path.write_text("# none\n")
+    with pytest.raises(InputError, match="holds no key"):
+        settings.ServerSettings.load(api_key_file=path)

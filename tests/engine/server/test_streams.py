@@ -20,7 +20,7 @@ from .conftest import KEY, Running
 from .test_listener import connect
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\nX-Request-Id: stream\r\n"
-EXAMPLES = int(os.environ.get("TANDEM_STREAMS", "150"))
+EXAMPLES = int(os.environ.get("TANDEM_STREAMS", "60"))
 BOUNDED = settings(
     max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
