@@ -20,6 +20,7 @@ from .service import Service
 log = logging.getLogger(__name__)
 _SENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HARDENING = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -39,6 +40,7 @@ class Access:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         start, method = time.perf_counter(), scope["method"]
+        method = method if method in _METHODS else "other"  # a client may write anything there
         if method == "HEAD":  # as GET; uvicorn, whose own scope this leaves alone, sends no body
             scope = {**scope, "method": "GET"}
         request_id = _request_id(dict(scope["headers"]).get(b"x-request-id"))

@@ -7,6 +7,7 @@ in hand to be busy all the time.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import time
@@ -32,6 +33,8 @@ LEAST_ERROR, MOST_ERROR = 1.1, 6.0
 # what was predicted, followed by steps of its logarithm: up by nearly STEP where one took longer, else down by a
 # hundredth of that (Robbins and Monro, A Stochastic Approximation Method, 1951).
 LATE_SHARE, STEP = 0.01, 0.25
+# Besides it falls with time, to a third in so long: what was slow a minute ago need not be now.
+FORGET_SECONDS = 60.0
 # Beyond this a client should not be told to wait: it is a guess of a guess.
 LONGEST_WAIT = 60
 
@@ -88,6 +91,7 @@ class Admission:
         self.tokens = 0
         self.seconds = 0.0
         self.requests = 0
+        self._learnt = time.monotonic()
         self.error = LEAST_ERROR
         """How many times longer than predicted a request takes that is among the slowest hundredth."""
         self._seconds_of: dict[str, float] = {}
@@ -103,16 +107,22 @@ class Admission:
         predicted = BESIDE + self.expected(work, client)
         if self.requests:
             self._check(work, predicted, remaining)
-        begun = time.monotonic()
         self.tokens += work.tokens
         self.seconds += work.seconds
         self.requests += 1
         self._requests_of[client] += 1
         self._seconds_of[client] = self._seconds_of.get(client, 0.0) + work.seconds
+        begun = time.monotonic()
         try:
             yield
+            if work.seconds > BESIDE:  # below it, what no model knows is most of the time
+                self._learn((time.monotonic() - begun) / predicted)
+        except asyncio.CancelledError:
+            # Late, or nobody waits any more: a promise that is broken is learnt from, one that is not is no news.
+            if work.seconds > BESIDE and time.monotonic() - begun > self.error * predicted:
+                self._learn(math.inf)
+            raise
         finally:
-            self._learn((time.monotonic() - begun) / predicted)
             self.tokens -= work.tokens
             self.requests -= 1
             self.seconds = self.seconds - work.seconds if self.requests else 0.0
@@ -133,8 +143,10 @@ class Admission:
 
     def _learn(self, ratio: float) -> None:
         """A request took `ratio` times what was predicted when it was admitted, or was given up then."""
-        step = STEP * ((ratio > self.error) - LATE_SHARE)
+        now = time.monotonic()
+        step = STEP * ((ratio > self.error) - LATE_SHARE) - (now - self._learnt) / FORGET_SECONDS
         self.error = min(max(self.error * math.exp(step), LEAST_ERROR), MOST_ERROR)
+        self._learnt = now
 
     def _check(self, work: Work, predicted: float, remaining: float) -> None:
         late = self.error * predicted - remaining

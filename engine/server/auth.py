@@ -39,7 +39,7 @@ class Auth:
         self._known = lru_cache(maxsize=64)(self._is_known)  # reading an address is a dozen calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or (scope["path"] in PROBES and scope["method"] == "GET"):
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
         failure = self._refused(headers)

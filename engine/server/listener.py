@@ -77,6 +77,7 @@ class Cycle(Protocol):
     """A request."""
 
     response_complete: bool
+    more_body: bool
 
 
 class Connections:
@@ -103,16 +104,28 @@ class Connections:
         waiting = {each for each in self._open if each.cycle is None or each.cycle.response_complete}
         before = {each: since for each, since in self._waiting.items() if each in waiting}
         self._waiting = before | dict.fromkeys(waiting - before.keys(), now)
+        for each in waiting:
+            if each.timeout_keep_alive_task is not None:  # idle between two requests: no head has begun
+                self._waiting[each] = now
         self._unread = {each: self._stuck(each, now) for each in self._open if _unsent(each)}
         for each, (_, since) in self._unread.items():
             if now - since > UNREAD_SECONDS:
                 self._refused("unread")
                 each.transport.abort()
         for each, since in list(self._waiting.items()):
-            if each.timeout_keep_alive_task is None and now - since > self._head_seconds and each not in self._unread:
+            if now - since > self._head_seconds and each not in self._unread:
                 self._end(each, "slow_headers")
-        for each in list(self._waiting)[: max(0, len(self._open) - self._most)]:
+        self._shed(max(0, len(self._open) - self._most))
+
+    def _shed(self, count: int) -> None:
+        """End `count` connections: those without a request, longest first, then those whose body has not come whole."""
+        for each in list(self._waiting)[:count]:
             self._end(each, "connections")
+            count -= 1
+        sending = [each for each in self._open if _is_sending(each.cycle)]
+        for each in sending[:count]:
+            self._refused("connections")
+            each.transport.abort()
 
     def _stuck(self, each: Connection, now: float) -> tuple[int, float]:
         size, since = self._unread.get(each, (-1, now))
@@ -147,6 +160,10 @@ def bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror}); choose another port or admin_port, or another host"
         ) from error
     return bound
+
+
+def _is_sending(cycle: Cycle | None) -> bool:
+    return cycle is not None and cycle.more_body and not cycle.response_complete
 
 
 def _unsent(connection: Connection) -> int:

@@ -1,7 +1,7 @@
 """Requests that end workers: refused for a while, so that the others are served.
 
-What lost its worker is tried once more while no other such request is: that a second one ends is its own fault, unless
-somebody ended it from outside. So it takes two such faults with no answer between. Text is kept as a keyed hash.
+What lost its worker is tried once more while no other such request is: that a second one ends is likely its own fault,
+where the first may have been another's. An answer clears it. Text is kept as a keyed hash.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 from . import codec
 from .rpc_calls import Call
 
-STRIKES = 2
+# Refused from as many on: a worker that ended under it counts one, and two where no other request was tried again.
+STRIKES = 4
 REMEMBERED = 1024
 # Seconds after which a request is tried again: an operator or the kernel may have ended the worker.
 TERM = 600.0
@@ -29,20 +30,27 @@ class PoisonRequests:
         self.alone = asyncio.Lock()
         """Held while a request that lost a worker is tried again."""
         self._secret = secrets.token_bytes(32)
-        self._strikes: dict[bytes, tuple[int, float]] = {}
+        self._strikes: dict[bytes, tuple[int, float, int]] = {}
+        """Strikes, until when they count, and the worker of the last one."""
 
     def refuses(self, call: Call[Any]) -> bool:
         """Whether it is known to end workers."""
-        strikes, until = self._strikes.get(self._key(call), (0, 0.0)) if self._strikes else (0, 0.0)
+        if not self._strikes:
+            return False
+        strikes, until, _ = self._strikes.get(self._key(call), (0, 0.0, 0))
         return strikes >= STRIKES and time.monotonic() < until
 
-    def strike(self, call: Call[Any]) -> bool:
-        """It ended a worker on its own; whether it is refused from now on."""
-        strikes, _ = self._strikes.pop(key := self._key(call), (0, 0.0))
-        self._strikes[key] = strikes + 1, time.monotonic() + TERM
+    def strike(self, call: Call[Any], worker: int, *, alone: bool) -> bool:
+        """`worker` ended under it; whether it is refused from now on. One worker counts once, however many asked it."""
+        strikes, until, last = self._strikes.pop(key := self._key(call), (0, 0.0, 0))
+        if time.monotonic() > until:
+            strikes = 0
+        if worker != last:
+            strikes += 1 + alone
+        self._strikes[key] = strikes, time.monotonic() + TERM, worker
         if len(self._strikes) > REMEMBERED:
             del self._strikes[next(iter(self._strikes))]
-        return strikes + 1 >= STRIKES
+        return strikes >= STRIKES
 
     def clear(self, call: Call[Any]) -> None:
         """It was answered."""

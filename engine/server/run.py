@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from functools import partial
@@ -42,6 +43,7 @@ class Serving:
         self.service = Service(settings, host=host)
         self._listeners: list[Listener] = []
         self._going: asyncio.Task[None] | None = None
+        self._signals = 0
 
     async def run(self) -> None:
         """Listen, load, serve, drain."""
@@ -64,7 +66,15 @@ class Serving:
         log.info("listening", extra={"host": address, "port": port, "keys": len(settings.bearer_keys())})
         watching: asyncio.Task[None] | None = None
         try:
-            facts = await host.open()
+            opening = asyncio.create_task(host.open())
+            await asyncio.wait({opening, *listening}, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():  # asked to stop while it loads
+                opening.cancel()
+                await asyncio.wait({opening})
+                return
+            facts = opening.result()
+            gc.collect()
+            gc.freeze()  # what stays for good is not looked through again: 50 ms each time
             log.info("ready", extra={
                 "device": facts.device, "reason": facts.reason, "passages": facts.passages,
                 "version": facts.version, "supervised": settings.supervise,
@@ -91,18 +101,23 @@ class Serving:
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.stop, self._settings.drain_delay_ms / 1e3)
-        loop.add_signal_handler(signal.SIGINT, self.stop, 0.0)
+        loop.add_signal_handler(signal.SIGTERM, self._signalled, self._settings.drain_delay_ms / 1e3)
+        loop.add_signal_handler(signal.SIGINT, self._signalled, 0.0)
+
+    def _signalled(self, delay: float) -> None:
+        """The first stops gracefully, also after /admin/drain, which a platform lets one follow; the next at once."""
+        self._signals += 1
+        if self._signals == 1:
+            return self.stop(delay)
+        log.warning("stopping at once")
+        for listener in self._listeners:
+            listener.stop(at_once=True)
+        self.service.abort()
 
     def stop(self, delay: float) -> None:
-        """Go down gracefully, taking requests for `delay` more seconds; called again, at once."""
-        if self._going is not None:
-            log.warning("stopping at once")
-            for listener in self._listeners:
-                listener.stop(at_once=True)
-            self.service.abort()
-            return
-        self._going = asyncio.ensure_future(self._drain(delay))
+        """Go down gracefully, taking requests for `delay` more seconds; called again, nothing more happens."""
+        if self._going is None:
+            self._going = asyncio.ensure_future(self._drain(delay))
 
     async def _drain(self, delay: float) -> None:
         """Readiness goes first, then new requests get 503, then those in flight end, then what is left gets 503."""

@@ -25,6 +25,7 @@ from ..platform.device_wide import release_unused
 from .aside import aside
 from .backend import Backend, WorkerFault, WorkerLost
 from .errors import Failure
+from .logs import where
 from .metrics import Metrics
 from .model_info import Facts, Load
 from .poison_requests import PoisonRequests
@@ -67,10 +68,12 @@ class Lease:
         poison = self._host.poison
         if poison.refuses(call):
             raise _deadly()
+        first = self.backend
         try:
-            answer = await self.backend.run(call)
+            answer = await first.run(call)
         except WorkerLost:
             self._host.metrics.retried.inc()
+            self._lost(call, first, alone=False)
             await self._move_on(remaining)
             async with poison.alone:
                 answer = await self._again(call, remaining)
@@ -82,10 +85,13 @@ class Lease:
         try:
             return await backend.run(call)
         except WorkerLost:
-            if self._host.poison.strike(call):
-                log.error("a request ends every worker; it is refused for now", extra={"call": type(call).__name__})
-                raise _deadly() from None
+            self._lost(call, backend, alone=True)
             raise unavailable("the worker ended twice under this request") from None
+
+    def _lost(self, call: Call[Answer], backend: Backend, *, alone: bool) -> None:
+        if self._host.poison.strike(call, id(backend), alone=alone):
+            log.error("a request ends every worker; it is refused for now", extra={"call": type(call).__name__})
+            raise _deadly() from None
 
     async def _move_on(self, remaining: float) -> Backend:
         """A backend that lives: a request's calls run side by side, and the first moves them all."""
@@ -213,7 +219,16 @@ class Host:
         """Swap whenever the collection's pointer moves, looked at every so many `seconds`."""
         while True:
             await asyncio.sleep(seconds)
-            await self.swap()
+            try:
+                await self.swap()
+            except Exception as error:  # the next look may work, and nobody else looks
+                log.error("looking for a new version failed", extra={"error": where(error)})
+
+    async def reload(self) -> bool:
+        """`swap` also to the version that is served; goes on when whoever asked for it leaves."""
+        asked = asyncio.ensure_future(self.swap(force=True))
+        self._spawn(_ended(asked))
+        return await asyncio.shield(asked)
 
     async def swap(self, *, force: bool = False) -> bool:
         """Serve the version that the collection's pointer names now, if it is another (or `force`); True when it does.
@@ -238,8 +253,10 @@ class Host:
                 return False
             try:
                 await fresh.run(PROBE)
-            except (TandemError, WorkerLost, WorkerFault) as error:
+            except BaseException as error:
                 await fresh.close()
+                if not isinstance(error, TandemError | WorkerLost | WorkerFault):
+                    raise
                 self._refuse(pointer, str(error))
                 return False
             old, self._pointer, self._refused = self._current, pointer, None
@@ -304,8 +321,9 @@ class Host:
         while not self._closing:
             try:
                 backend = await self._open(pointer)
-            except TandemError as error:
-                log.error("the worker could not be started", extra={"error": str(error)})
+            except Exception as error:  # whatever it is, the next try may work, and nobody else makes one
+                said = str(error) if isinstance(error, TandemError) else where(error)
+                log.error("the worker could not be started", extra={"error": said})
                 pointer = None if pointer == self._pointer else self._pointer
                 await asyncio.sleep(FAILED[min(failures, len(FAILED) - 1)])
                 failures += 1
@@ -322,6 +340,10 @@ class Host:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _ended(task: asyncio.Future[bool]) -> None:
+    await asyncio.wait({task})
 
 
 def _give_back() -> None:

@@ -35,7 +35,7 @@ def request_span(scope: Scope) -> Iterator[Any]:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     carried = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
     with trace.get_tracer("tandem").start_as_current_span(
-        scope["method"], context=propagate.extract(carried), kind=trace.SpanKind.SERVER,
+        "request", context=propagate.extract(carried), kind=trace.SpanKind.SERVER,
         record_exception=False, set_status_on_exception=False,  # a message may quote what the user sent
     ) as span:  # fmt: skip
         token = _request.set(span)

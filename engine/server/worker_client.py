@@ -71,7 +71,10 @@ class Remote:
 
         Raises what `Engine.open` raises, or EngineError when the worker ends or takes longer than `open_timeout_ms`.
         """
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise EngineError(f"a worker process cannot be started ({error.strerror}); see ulimit -n") from error
         with theirs:
             # A session of its own: Ctrl-C in a terminal is for the parent, which drains first.
             try:
@@ -189,7 +192,10 @@ class Remote:
     async def _watch(self, limit: float) -> None:
         """End a worker whose micro-batch runs for longer than `limit` seconds, or of which nothing is heard so long."""
         while not self.ended.is_set():
+            looked = time.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
+            if time.monotonic() - looked > 1.0 + LOOK_SECONDS:
+                self._heard = time.monotonic()  # it is this process that stood still
             silent = time.monotonic() - self._heard
             if silent > limit:
                 self.kill(f"nothing was heard of it for {silent:.1f} s")

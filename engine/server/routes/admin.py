@@ -36,7 +36,7 @@ async def reload(service: Served) -> Json:
 
     Picks up a new version at once, or a new calibration. `swapped` is false when it was refused; the log says why.
     """
-    swapped = await service.host.swap(force=True)
+    swapped = await service.host.reload()
     current = service.host.current
     version = None if current is None else current.facts.version
     return Json({"swapped": swapped, "version": version}, status_code=200 if swapped else 409)

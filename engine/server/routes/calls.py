@@ -60,6 +60,7 @@ async def rerank_documents(
     passage_tokens: int | None = None,
 ) -> tuple[RerankResult, list[str]]:
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
+    service.check_count(len(documents), service.settings.max_documents, "documents")
     stored = [document for document in filled(documents, "documents") if _is_stored(document, fields)]
     ids = [str(document["id"]) for document in stored]
     if ids and len(ids) != len(documents):

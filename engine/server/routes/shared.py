@@ -91,7 +91,7 @@ class OwnBody(BaseModel):
     def _known(cls, fields: Any) -> Any:
         for name in fields if isinstance(fields, dict) else ():
             if name not in cls.model_fields:
-                near = get_close_matches(name, cls.model_fields, 1)
+                near = get_close_matches(name[:60], cls.model_fields, 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(cls.model_fields)}"
                 raise Failure("validation", f"field {quoted(name)} is unknown; {hint}", param=name[:60])
         return fields

@@ -491,3 +491,9 @@ def test_a_wrong_filter_is_not_repeated(server: Running, filters: dict):
     assert "SearchSettings" not in answer.text
     assert "hunter2" not in answer.text
     assert len(answer.text) < 400
+
+
+def test_a_field_name_of_megabytes_is_refused_in_a_short_sentence(server: Running):
+    answer = server.client.post("/v1/search", json={"query": "q", "x" * 2_000_000: 1})
+    assert answer.status_code == 422
+    assert len(answer.text) < 1000

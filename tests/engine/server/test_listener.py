@@ -324,3 +324,34 @@ def test_room_is_made_for_the_connections(caplog: pytest.LogCaptureFixture):
             assert "fewer files" in caplog.text
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_connections_whose_bodies_do_not_come_make_room_too(start: Callable[..., Running]):
+    server = start(max_connections=3)
+    with contextlib.ExitStack() as held:
+        for _ in range(9):
+            held.enter_context(connect(server)).sendall(post("/rerank", "Content-Length: 100\r\n") + b"{")
+        until(lambda: refusals(server, "connections") >= 6)
+        assert server.client.get("/livez").status_code == 200
+
+
+def test_a_head_that_comes_in_two_pieces_after_a_long_pause_is_answered(start: Callable[..., Running]):
+    server = start(header_timeout_ms=600)
+    with connect(server) as connection:
+        connection.sendall(f"{GET}\r\n".encode())
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
+        time.sleep(1.5)  # idle for longer than a head may take
+        connection.sendall(GET.encode()[:20])
+        time.sleep(0.05)
+        connection.sendall(GET.encode()[20:] + b"\r\n")
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_only_reading_a_probe_needs_no_key(server: Running):
+    """A body to one would fill the room for bodies without a key."""
+    with connect(server) as connection:
+        connection.sendall(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        assert one_answer(connection).startswith(b"HTTP/1.1 401 ")
+    with connect(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")

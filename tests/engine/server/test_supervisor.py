@@ -130,7 +130,7 @@ def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.MonkeyPatch):
     other = Decode(client="", rows=[[2]])
-    row = Row(*(Fake(str(place), fails=1) for place in range(4)), Fake("last"))
+    row = Row(*(Fake(str(place), fails=1) for place in range(3)), Fake("last"))
 
     async def ask(host: Host, call: Decode) -> str:
         await until(lambda: host.current is not None and not host.current.ended.is_set())
@@ -143,9 +143,51 @@ def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.Mon
                 await ask(host, Decode(client=client, rows=[[1]]))
             assert caught.value.kind == kind
         assert await ask(host, other) == "last"
-        assert host.restarts == 4  # the last time it was not run
+        assert host.restarts == 3  # the last time it was not run
 
     run(work, row, monkeypatch)
+
+
+def test_what_ends_workers_that_take_long_to_open_is_found_out_too(monkeypatch: pytest.MonkeyPatch):
+    """Nobody waits for the next one, so it is never tried alone."""
+
+    async def work(host: Host) -> None:
+        kinds = []
+        for _ in range(5):
+            await until(lambda: host.current is not None and not host.current.ended.is_set())
+            host._opening = 2 * hosting.PATIENCE
+            with pytest.raises(Failure) as caught, host.lease() as lease:
+                await lease.run(CALL, 10)
+            kinds.append(caught.value.kind)
+        assert kinds == ["unavailable"] * 3 + ["model"] * 2
+        assert host.restarts == 4
+
+    run(work, Row(*(Fake(str(place), fails=1) for place in range(4)), Fake("last")), monkeypatch)
+
+
+def test_an_opener_that_fails_in_its_own_way_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    row = Row(Fake("first"), OSError("too many open files"), Fake("second"))
+
+    async def work(host: Host) -> None:
+        host.current.ended.set()
+        await until(lambda: host.restarts == 1 and host.current is not None)
+        assert host.current.facts.version == "second"
+
+    run(work, row, monkeypatch)
+
+
+def test_a_reload_that_nobody_waits_for_leaves_no_backend_open(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    first, second = Fake("first"), Fake("second")
+
+    async def work(host: Host) -> None:
+        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
+        host._collection = tmp_path
+        asked = asyncio.ensure_future(host.reload())
+        await asyncio.sleep(0)
+        asked.cancel()
+        await until(lambda: host.current is second and first.closed)
+
+    run(work, Row(first, second), monkeypatch)
 
 
 def test_an_answer_clears_a_request(monkeypatch: pytest.MonkeyPatch):
@@ -377,10 +419,10 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr(poison_requests.time, "monotonic", lambda: now[0])
     kept = poison_requests.PoisonRequests()
-    assert [kept.strike(CALL) for _ in range(2)] == [False, True]
+    assert [kept.strike(CALL, worker, alone=worker % 2 == 0) for worker in (1, 1, 2, 2, 3)] == [False] * 4 + [True]
     assert kept.refuses(CALL)
     now[0] = poison_requests.TERM + 1
     assert not kept.refuses(CALL)
     for number in range(2 * poison_requests.REMEMBERED):
-        kept.strike(Decode(client="", rows=[[number]]))
+        kept.strike(Decode(client="", rows=[[number]]), 1, alone=False)
     assert len(kept._strikes) == poison_requests.REMEMBERED
