@@ -109,13 +109,21 @@ class Remote:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (call, future)
         try:
-            self._writer.write(codec.call_frame(number, call))
+            self._send(codec.call_frame(number, call))
             return await future
         except asyncio.CancelledError:
-            self._writer.write(codec.frame({"cancel": number}))
+            with contextlib.suppress(WorkerLost):
+                self._send(codec.frame({"cancel": number}))
             raise
         finally:
             self._waiting.pop(number, None)
+
+    def _send(self, data: bytes) -> None:
+        # It closes a moment before anybody hears how the process ended, and a closed one raises RuntimeError.
+        if self._writer.is_closing():
+            self.kill("its socket is closed")
+            raise WorkerLost(self.reason)
+        self._writer.write(data)
 
     async def close(self) -> None:
         """End the worker: it leaves when its socket closes, and is killed when it does not."""

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import socket
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -17,7 +19,7 @@ from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
 from tandem.engine.result import Embedded, Reranked, RerankResult, SearchResult, Timings
 from tandem.engine.server import codec
-from tandem.engine.server.backend import WorkerFault
+from tandem.engine.server.backend import WorkerFault, WorkerLost
 from tandem.engine.server.rpc_calls import Decode, Embed, Rerank, SearchCall, Tokenize
 from tandem.engine.server.search_response import SearchResponse, found, together
 from tandem.engine.server.worker_client import Remote
@@ -107,6 +109,23 @@ def test_an_answer_that_cannot_be_read_is_one_calls_fault():
     fault, other, ended = asyncio.run(answered())
     assert isinstance(fault, WorkerFault)
     assert (other, ended) == (SearchResponse(b"{}", TIMINGS, None), False)
+
+
+def test_a_call_to_a_worker_whose_socket_has_closed_is_lost_and_no_fault():
+    """The socket closes a moment before anybody hears how the process ended."""
+
+    async def called() -> tuple[type[BaseException], bool]:
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        remote = Remote(SimpleNamespace(kill=lambda: None), reader, writer, None)
+        theirs.close()
+        writer.close()
+        await writer.wait_closed()
+        with pytest.raises(WorkerLost) as lost:
+            await remote.run(CALLS[0])
+        return lost.type, remote.ended.is_set()
+
+    assert asyncio.run(called()) == (WorkerLost, True)
 
 
 def test_an_answer_is_written_as_it_is(engine: Engine):
