@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.engine.collection.filters import parse
+from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_VALUES, parse
 from tandem.engine.collection.metadata_index import MetadataIndex
 from tandem.engine.collection.ragged import Ragged, encode_strings
 from tandem.engine.recall import Index, RowMask, scan
@@ -37,6 +37,19 @@ def test_filter_lookup(benchmark: Any, facets: MetadataIndex) -> None:
     document = {"year": {"$gte": 2005}, "source": {"$nin": ["s1", "s2"]}}
     mask = benchmark(lambda: parse(document).mask(facets))
     assert 0 < mask.sum() < PASSAGES
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"source": {"$in": [f"s{place}" for place in range(MAX_VALUES)]}},
+        {"$or": [{"year": {"$gt": 2000 + place % 20}} for place in range(MAX_CONDITIONS)]},
+    ],
+    ids=["values", "ranges"],
+)
+def test_the_largest_filters(benchmark: Any, facets: MetadataIndex, document: dict[str, Any]) -> None:
+    mask = benchmark(lambda: parse(document).mask(facets))
+    assert 0 < mask.sum() <= PASSAGES
 
 
 @pytest.mark.parametrize("share", [None, 0.5, 0.1, 0.001])

@@ -5,7 +5,7 @@ facets.rows.*   int32, the passages with it, rising
 
 A lookup is a binary search in the memory map and a mark on each passage found: nothing is loaded when a collection is
 opened, and a range is one contiguous slice. A text is compared as the bytes that it is stored in, so that looking for a
-thousand values among 100,000 takes 10 ms, where decoding each key that is passed took 170.
+thousand values among 100,000 takes 7 ms, where decoding each key that is passed took 146.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from ..scheduling.cost_model import CostModel
 from ..scheduling.job import Job
 from ..text.tokens import TokenBatch, pack
 
-# Of 100,000 passages a condition takes 0.3 ms, and 10 ms where it has a thousand values.
+# Of 100,000 passages a condition takes .1 to .3 ms, and 7 ms where it has a thousand values.
 CONDITION_SECONDS = 3e-4
-# 2.5 ms of the device thread at 100,000 passages, then it is another client's turn.
+# At most 2.5 ms of the device thread at 100,000 passages, or what its values take; then it is another client's turn.
 CONDITIONS_AT_ONCE = 8
 
 

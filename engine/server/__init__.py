@@ -1,7 +1,7 @@
 """The engine over HTTP: our own routes, and the dialects that clients already speak.
 
-    access → auth → deadline → body limits → routes     each layer is one small ASGI module; `app` puts them together
-    routes → service → host → remote ⇄ worker process   admission; which version answers; the engine, supervised
+    listener → paths → access → auth → deadline → routes       each layer is one small module; `app` puts them together
+    routes → service → supervisor → worker client ⇄ worker     admission; which version answers; the engine's process
 
 Needs `pip install 'tandem[serve]'`; nothing here is imported by the engine itself.
 """

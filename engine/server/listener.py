@@ -88,8 +88,10 @@ class Connections:
         self._head_seconds = head_seconds
         self._most = most
         self._refused = refused
-        self._waiting: dict[Connection, float] = {}
-        """Those without a request, longest first, and since when."""
+        self._quiet: dict[Connection, Cycle | None] = {}
+        """Those without a request, and their last one; those that have been so for longest come first."""
+        self._heads: dict[Connection, float] = {}
+        """Of these the ones of which a head, or the rest of a body, is awaited, and since when."""
         self._unread: dict[Connection, tuple[int, float]] = {}
         """Those with an answer in their buffer: how much of it, and since when no less."""
 
@@ -101,25 +103,25 @@ class Connections:
 
     def look(self, now: float) -> None:
         """Close what is to be closed; `now` in seconds."""
-        waiting = {each for each in self._open if each.cycle is None or each.cycle.response_complete}
-        before = {each: since for each, since in self._waiting.items() if each in waiting}
-        self._waiting = before | dict.fromkeys(waiting - before.keys(), now)
-        for each in waiting:
-            if each.timeout_keep_alive_task is not None:  # idle between two requests: no head has begun
-                self._waiting[each] = now
+        quiet = {each: each.cycle for each in self._open if each.cycle is None or each.cycle.response_complete}
+        still = {each: last for each, last in self._quiet.items() if each in quiet and quiet[each] is last}
+        self._quiet = still | quiet
+        # With its timer set it is idle between two requests, and uvicorn closes it.
+        awaited = (each for each in quiet if each.timeout_keep_alive_task is None)
+        self._heads = {each: self._heads.get(each, now) if each in still else now for each in awaited}
         self._unread = {each: self._stuck(each, now) for each in self._open if _unsent(each)}
         for each, (_, since) in self._unread.items():
             if now - since > UNREAD_SECONDS:
                 self._refused("unread")
                 each.transport.abort()
-        for each, since in list(self._waiting.items()):
+        for each, since in self._heads.items():
             if now - since > self._head_seconds and each not in self._unread:
                 self._end(each, "slow_headers")
         self._shed(max(0, len(self._open) - self._most))
 
     def _shed(self, count: int) -> None:
         """End `count` connections: those without a request, longest first, then those whose body has not come whole."""
-        for each in list(self._waiting)[:count]:
+        for each in list(self._quiet)[:count]:
             self._end(each, "connections")
             count -= 1
         sending = [each for each in self._open if _is_sending(each.cycle)]
@@ -133,7 +135,7 @@ class Connections:
 
     def _end(self, each: Connection, reason: str) -> None:
         self._refused(reason)
-        del self._waiting[each]
+        del self._quiet[each]
         each.transport.close()
 
 

@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import secrets
 import time
+import weakref
 from dataclasses import replace
 from typing import Any
 
 from . import codec
+from .backend import Backend
 from .rpc_calls import Call
 
 # Refused from as many on: a worker that ended under it counts one, and two where no other request was tried again.
@@ -30,24 +32,22 @@ class PoisonRequests:
         self.alone = asyncio.Lock()
         """Held while a request that lost a worker is tried again."""
         self._secret = secrets.token_bytes(32)
-        self._strikes: dict[bytes, tuple[int, float, int]] = {}
+        self._strikes: dict[bytes, tuple[int, float, weakref.ref[Backend]]] = {}
         """Strikes, until when they count, and the worker of the last one."""
 
     def refuses(self, call: Call[Any]) -> bool:
         """Whether it is known to end workers."""
-        if not self._strikes:
-            return False
-        strikes, until, _ = self._strikes.get(self._key(call), (0, 0.0, 0))
-        return strikes >= STRIKES and time.monotonic() < until
+        found = self._strikes.get(self._key(call)) if self._strikes else None
+        return found is not None and found[0] >= STRIKES and time.monotonic() < found[1]
 
-    def strike(self, call: Call[Any], worker: int, *, alone: bool) -> bool:
+    def strike(self, call: Call[Any], worker: Backend, *, alone: bool) -> bool:
         """`worker` ended under it; whether it is refused from now on. One worker counts once, however many asked it."""
-        strikes, until, last = self._strikes.pop(key := self._key(call), (0, 0.0, 0))
-        if time.monotonic() > until:
-            strikes = 0
-        if worker != last:
+        key, now = self._key(call), time.monotonic()
+        found = self._strikes.pop(key, None)
+        strikes = 0 if found is None or now > found[1] else found[0]
+        if found is None or found[2]() is not worker:
             strikes += 1 + alone
-        self._strikes[key] = strikes, time.monotonic() + TERM, worker
+        self._strikes[key] = strikes, now + TERM, weakref.ref(worker)
         if len(self._strikes) > REMEMBERED:
             del self._strikes[next(iter(self._strikes))]
         return strikes >= STRIKES

@@ -13,10 +13,10 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..collection import Pointer, read_pointer
 from ..config import SearchSettings
@@ -89,7 +89,7 @@ class Lease:
             raise unavailable("the worker ended twice under this request") from None
 
     def _lost(self, call: Call[Answer], backend: Backend, *, alone: bool) -> None:
-        if self._host.poison.strike(call, id(backend), alone=alone):
+        if self._host.poison.strike(call, backend, alone=alone):
             log.error("a request ends every worker; it is refused for now", extra={"call": type(call).__name__})
             raise _deadly() from None
 
@@ -127,7 +127,7 @@ class Host:
         self._refused: Pointer | str | None = None
         self._changed = asyncio.Condition()
         self._leases: Counter[int] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._swapping = asyncio.Lock()
         self._closing = False
 
@@ -226,9 +226,7 @@ class Host:
 
     async def reload(self) -> bool:
         """`swap` also to the version that is served; goes on when whoever asked for it leaves."""
-        asked = asyncio.ensure_future(self.swap(force=True))
-        self._spawn(_ended(asked))
-        return await asyncio.shield(asked)
+        return await asyncio.shield(self._spawn(self.swap(force=True)))
 
     async def swap(self, *, force: bool = False) -> bool:
         """Serve the version that the collection's pointer names now, if it is another (or `force`); True when it does.
@@ -336,14 +334,11 @@ class Host:
                 await backend.close()
             return
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _ended(task: asyncio.Future[bool]) -> None:
-    await asyncio.wait({task})
+        return task
 
 
 def _give_back() -> None:

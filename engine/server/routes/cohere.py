@@ -8,10 +8,9 @@ from fastapi import Request
 from pydantic import Field
 
 from ...text.tokens import Truncate
-from ..json_response import Json, written_rows
+from ..json_response import Form, Json, written_vectors
 from ..response_schemas import CohereEmbeddings
 from .calls import embed_request, first_dimensions
-from .openai import encoded
 from .shared import Body, Served, Texts, filled, kind_of, new_router
 
 router = new_router("Cohere", "flat")
@@ -23,7 +22,7 @@ class EmbedTextsBody(Body):
 
     texts: Texts
     input_type: str | None = None
-    embedding_types: list[Literal["float", "base64"]] | None = None
+    embedding_types: list[Form] | None = None
     truncate: Literal["NONE", "START", "END"] = "END"
     output_dimension: int | None = Field(default=None, ge=1)
 
@@ -35,10 +34,7 @@ async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json
     texts, kind = filled(body.texts, "texts"), kind_of(body.input_type, "input_type")
     result = await embed_request(service, request, texts, kind, _CUTS[body.truncate])
     vectors = first_dimensions(result.vectors, body.output_dimension)
-    forms = {
-        form: await written_rows([encoded(vector, form) for vector in vectors])
-        for form in body.embedding_types or ["float"]
-    }
+    forms = {form: await written_vectors(vectors, form) for form in body.embedding_types or ["float"]}
     bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
     told: dict[str, Any] = {
         "response_type": "embeddings_floats" if bare else "embeddings_by_type",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import Request
 from pydantic import AliasChoices, Field
 
 from ..errors import Failure
-from ..json_response import Json, written_rows
+from ..json_response import Form, Json, written_vectors
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
 from .calls import embed_request, first_dimensions
@@ -25,9 +22,7 @@ class EmbeddingsBody(Body):
 
     input: str | Texts | Ids | IdRows
     dimensions: int | None = Field(default=None, ge=0, description="null and, as Infinity has it, 0: all")
-    encoding_format: Literal["float", "base64"] = Field(
-        default="float", validation_alias=AliasChoices("encoding_format", "embedding_type")
-    )
+    encoding_format: Form = Field(default="float", validation_alias=AliasChoices("encoding_format", "embedding_type"))
     input_type: str | None = Field(
         default=None, validation_alias=AliasChoices("input_type", "task"),
         description="query or passage (Jina: task): the model's prompt for it",
@@ -42,7 +37,7 @@ async def embeddings(body: EmbeddingsBody, request: Request, service: Served) ->
     texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
     result = await embed_request(service, request, texts, kind_of(body.input_type, "input_type"))
     vectors = first_dimensions(result.vectors, body.dimensions)
-    rows = await written_rows([encoded(vector, body.encoding_format) for vector in vectors])
+    rows = await written_vectors(vectors, body.encoding_format)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
 
@@ -91,8 +86,3 @@ def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
         for capability, model in served.items()
         if model is not None
     ]
-
-
-def encoded(vector: npt.NDArray[np.float32], form: str) -> npt.NDArray[np.float32] | str:
-    """The vector itself, or base64 of its little-endian float32."""
-    return vector if form == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()

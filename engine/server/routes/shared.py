@@ -32,9 +32,10 @@ class _Route(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        first, *others = [*inspect.signature(self.endpoint).parameters, ""]
-        if self.methods != {"POST"} or first in ("request", "service"):
+        names = list(inspect.signature(self.endpoint).parameters)
+        if self.methods != {"POST"} or not names or names[0] in ("request", "service"):
             return super().get_route_handler()
+        first, *others = names
         declared = TypeAdapter(get_type_hints(self.endpoint, include_extras=True)[first])
 
         async def handle(request: Request) -> Response:
@@ -44,7 +45,7 @@ class _Route(APIRoute):
             except ValidationError as error:
                 raise invalid(error) from None
             known = {"request": request, "service": request.app.state.service, **request.path_params}
-            answer: Response = await self.endpoint(body, **{name: known[name] for name in others if name})
+            answer: Response = await self.endpoint(body, **{name: known[name] for name in others})
             return answer
 
         return handle

@@ -12,7 +12,7 @@ from pydantic import Field
 from ...result import Timings
 from ...text.tokens import Truncate
 from ..errors import Failure
-from ..json_response import Json, written_rows
+from ..json_response import Json, written_vectors
 from ..response_schemas import TeiInfo, TeiPrediction, TeiRank
 from ..service import Service
 from .calls import embed_request, first_dimensions, rerank_request, score_pairs
@@ -126,7 +126,7 @@ async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Vectors of texts: a list of lists."""
     texts = texts_of(request, body.inputs, "inputs")
     result = await embed_request(service, request, texts, kind_of(body.prompt_name, "prompt_name"), body.cut())
-    vectors = await written_rows(list(first_dimensions(result.vectors, body.dimensions)))
+    vectors = await written_vectors(first_dimensions(result.vectors, body.dimensions))
     return Json(vectors, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -355,3 +356,49 @@ def test_only_reading_a_probe_needs_no_key(server: Running):
     with connect(server) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+class Kept:
+    """As much of a connection of uvicorn's as is looked at: answered once, and idle or awaiting a head."""
+
+    def __init__(self, *, idle: bool) -> None:
+        self.closed = False
+        self.transport = SimpleNamespace(get_write_buffer_size=lambda: 0, close=self._close)
+        self.timeout_keep_alive_task = object() if idle else None
+        self.answered()
+
+    def _close(self) -> None:
+        self.closed = True
+
+    def answered(self) -> None:
+        self.cycle = SimpleNamespace(response_complete=True, more_body=False)
+
+
+def looking(connections: set[Kept], most: int) -> listener.Connections:
+    server = SimpleNamespace(server_state=SimpleNamespace(connections=connections))
+    return listener.Connections(server, head_seconds=1.0, most=most, refused=lambda reason: None)
+
+
+def test_who_asks_one_thing_after_the_other_is_never_late_with_a_head():
+    """At each look its next head has begun to come, and it is another one."""
+    busy, slow = Kept(idle=False), Kept(idle=False)
+    looks = looking({busy, slow}, most=10)
+    for place in range(100):
+        busy.answered()
+        looks.look(place * 0.25)
+    assert (busy.closed, slow.closed) == (False, True)
+
+
+def test_who_was_answered_last_is_cut_off_last():
+    first, second, third = Kept(idle=True), Kept(idle=True), Kept(idle=True)
+    opened = {first, second, third}
+    looks = looking(opened, most=3)
+    looks.look(0.0)
+    for each in (first, second, third):
+        each.answered()
+        looks.look(1.0)
+    first.answered()
+    looks.look(2.0)
+    opened.add(Kept(idle=True))
+    looks.look(3.0)
+    assert [each.closed for each in (first, second, third)] == [False, True, False]

@@ -419,10 +419,12 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr(poison_requests.time, "monotonic", lambda: now[0])
     kept = poison_requests.PoisonRequests()
-    assert [kept.strike(CALL, worker, alone=worker % 2 == 0) for worker in (1, 1, 2, 2, 3)] == [False] * 4 + [True]
+    first, second, third = Fake("1"), Fake("2"), Fake("3")
+    row = [(first, False), (first, False), (second, True), (second, True), (third, False)]
+    assert [kept.strike(CALL, worker, alone=alone) for worker, alone in row] == [False] * 4 + [True]
     assert kept.refuses(CALL)
     now[0] = poison_requests.TERM + 1
     assert not kept.refuses(CALL)
     for number in range(2 * poison_requests.REMEMBERED):
-        kept.strike(Decode(client="", rows=[[number]]), 1, alone=False)
+        kept.strike(Decode(client="", rows=[[number]]), first, alone=False)
     assert len(kept._strikes) == poison_requests.REMEMBERED
