@@ -35,23 +35,28 @@ def step(head_dim: int, dtype: torch.dtype) -> Step:
     return Step(64, 4, 3) if head_dim <= 64 else Step(32, 4, 2)
 
 
-def launch(qkv: torch.Tensor, layout: Layout, out: torch.Tensor) -> None:
+def launch(
+    qkv: torch.Tensor, layout: Layout, kv_heads: int, causal: bool, window: int | None, out: torch.Tensor
+) -> None:
     """Fill `out`: see `attention.attention`."""
-    _, _, heads, head_dim = qkv.shape
+    _, heads, head_dim = out.shape
     size = step(head_dim, qkv.dtype)
     _attention[(len(layout.blocks), heads)](
-        qkv, out, layout.cu_seqlens, layout.blocks, layout.capacity, heads, head_dim**-0.5 * LOG2_E,
+        qkv, out, layout.cu_seqlens, layout.blocks, layout.capacity, heads, kv_heads, heads // kv_heads,
+        0 if window is None else window, head_dim**-0.5 * LOG2_E,
         D=head_dim, BLOCK_M=BLOCK, BLOCK_N=size.keys, PRECISION=precision(qkv.dtype),
-        num_warps=size.warps, num_stages=size.stages,
+        CAUSAL=causal, WINDOW=window is not None, num_warps=size.warps, num_stages=size.stages,
     )  # fmt: skip
 
 
-def launch_first(q: torch.Tensor, kv: torch.Tensor, layout: Layout, out: torch.Tensor) -> None:
-    """Fill `out`: see `attention.first_attention`."""
+def launch_single(q: torch.Tensor, kv: torch.Tensor, layout: Layout, out: torch.Tensor) -> None:
+    """Fill `out`: see `attention.single_attention`."""
     _, heads, head_dim = q.shape
-    _first[(layout.sequences, heads)](
-        q, kv, out, layout.cu_seqlens, heads, head_dim**-0.5 * LOG2_E, D=head_dim, BLOCK_N=64, num_warps=4
-    )
+    kv_heads = kv.shape[1] // 2
+    _single[(layout.sequences, heads)](
+        q, kv, out, layout.cu_seqlens, heads, kv_heads, heads // kv_heads, head_dim**-0.5 * LOG2_E,
+        D=head_dim, BLOCK_N=64, num_warps=4,
+    )  # fmt: skip
 
 
 def precision(dtype: torch.dtype) -> str:
@@ -61,12 +66,14 @@ def precision(dtype: torch.dtype) -> str:
 
 @triton.jit
 def _attention(
-    qkv_ptr, out_ptr, cu_ptr, blocks_ptr, capacity, heads, scale_log2,
+    qkv_ptr, out_ptr, cu_ptr, blocks_ptr, capacity, heads, kv_heads, group, window, scale_log2,
     D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
 ):  # fmt: skip
     block, head = tl.program_id(0), tl.program_id(1)
     sequence = tl.load(blocks_ptr + 2 * block)
-    token = tl.load(blocks_ptr + 2 * block + 1) + tl.arange(0, BLOCK_M)
+    first = tl.load(blocks_ptr + 2 * block + 1)
+    token = first + tl.arange(0, BLOCK_M)
     dim = tl.arange(0, D)
     out_ptrs = out_ptr + token.to(tl.int64)[:, None] * heads * D + head * D + dim[None, :]
     if sequence < 0:
@@ -75,18 +82,32 @@ def _attention(
         start = tl.load(cu_ptr + sequence)
         length = tl.load(cu_ptr + sequence + 1) - start
         place = token - start
-        token_stride = 3 * heads * D
-        q_ptr = qkv_ptr + start.to(tl.int64) * token_stride + head * D
-        k_ptr, v_ptr = q_ptr + heads * D, q_ptr + 2 * heads * D
-        q = tl.load(q_ptr + place[:, None] * token_stride + dim[None, :], mask=place[:, None] < length, other=0.0)
-        best = tl.full([BLOCK_M], float("-inf"), tl.float32)
+        token_stride = (heads + 2 * kv_heads) * D
+        base = qkv_ptr + start.to(tl.int64) * token_stride
+        k_ptr = base + (heads + head // group) * D
+        v_ptr = k_ptr + kv_heads * D
+        q_ptrs = base + head * D + place[:, None] * token_stride + dim[None, :]
+        q = tl.load(q_ptrs, mask=place[:, None] < length, other=0.0)
+        # Finite: a step of a window may hold no key that a query sees, and infinities would leave a NaN.
+        best = tl.full([BLOCK_M], -1e30, tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         read = tl.zeros([BLOCK_M, D], tl.float32)
-        for begin in range(0, length, BLOCK_N):
+        begin_at, end_at = 0, length
+        if WINDOW:
+            begin_at = tl.maximum(first - start - window, 0)
+            end_at = tl.minimum(end_at, first - start + BLOCK_M + window)
+        if CAUSAL:
+            end_at = tl.minimum(end_at, first - start + BLOCK_M)
+        for begin in range(begin_at, end_at, BLOCK_N):
             key = begin + tl.arange(0, BLOCK_N)
             k = tl.load(k_ptr + key[None, :] * token_stride + dim[:, None], mask=key[None, :] < length, other=0.0)
             score = tl.dot(q, k, input_precision=PRECISION)
-            score = tl.where(key[None, :] < length, score, float("-inf"))
+            seen = key[None, :] < length
+            if CAUSAL:
+                seen = key[None, :] <= place[:, None]
+            if WINDOW:
+                seen = seen & (tl.abs(key[None, :] - place[:, None]) <= window)
+            score = tl.where(seen, score, float("-inf"))
             new_best = tl.maximum(best, tl.max(score, 1) * scale_log2)
             weight = tl.exp2(score * scale_log2 - new_best[:, None])  # one multiply-add a score
             shrink = tl.exp2(best - new_best)
@@ -98,13 +119,15 @@ def _attention(
 
 
 @triton.jit
-def _first(q_ptr, kv_ptr, out_ptr, cu_ptr, heads, scale_log2, D: tl.constexpr, BLOCK_N: tl.constexpr):
+def _single(
+    q_ptr, kv_ptr, out_ptr, cu_ptr, heads, kv_heads, group, scale_log2, D: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     sequence, head = tl.program_id(0), tl.program_id(1)
     dim = tl.arange(0, D)
     start = tl.load(cu_ptr + sequence)
     length = tl.load(cu_ptr + sequence + 1) - start
-    token_stride = 2 * heads * D
-    k_ptr = kv_ptr + start.to(tl.int64) * token_stride + head * D
+    token_stride = 2 * kv_heads * D
+    k_ptr = kv_ptr + start.to(tl.int64) * token_stride + head // group * D
     q = tl.load(q_ptr + (sequence * heads + head) * D + dim).to(tl.float32)
     best = tl.full([], float("-inf"), tl.float32)
     total = tl.zeros([], tl.float32)
@@ -118,7 +141,7 @@ def _first(q_ptr, kv_ptr, out_ptr, cu_ptr, heads, scale_log2, D: tl.constexpr, B
         weight = tl.exp2(score - new_best)
         shrink = tl.exp2(best - new_best)
         total = total * shrink + tl.sum(weight, 0)
-        v = tl.load(at + heads * D, mask=key[:, None] < length, other=0.0).to(tl.float32)
+        v = tl.load(at + kv_heads * D, mask=key[:, None] < length, other=0.0).to(tl.float32)
         read = read * shrink + tl.sum(weight[:, None] * v, 0)
         best = new_best
     read = read / tl.maximum(total, 1.0)  # the best key counts 1, and none is left out but in an empty sequence

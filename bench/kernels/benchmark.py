@@ -22,7 +22,8 @@ from ...engine.errors import DeviceError, InputError
 from ..document import Document, Row, Table, document, grid
 from ..environment import card
 from ..roofline import Rates
-from .cases import TINY, WHOLE, KernelCase, cases
+from .case import KernelCase
+from .cases import TINY, WHOLE, cases
 from .contestants import Contestant
 from .timing import dtype_on, each_of, measured_rates
 from .tuning import OURS, tried

@@ -1,7 +1,8 @@
 """The workloads of `tandem bench kernels`: each op at the sizes of a search, beside what PyTorch offers for it.
 
-Sizes are MiniLM-L6's (384 wide, 12 heads of 32, feed-forward 1536) and BERT-base's (768, 12 of 64, 3072), with 100
-candidates of 128 tokens on average: lengths are spread evenly between half and one and a half times that.
+Sizes are MiniLM-L6's (384 wide, 12 heads of 32, feed-forward 1536) and BERT-base's (768, 12 of 64, 3072), and those of
+`pre_norm_cases`, with 100 candidates of 128 tokens on average: lengths are spread evenly between half and one and a
+half times that.
 """
 
 from __future__ import annotations
@@ -14,25 +15,16 @@ from typing import Any
 import torch
 
 from ...engine.text.tokens import Template
-from ...kernels import add_norm, attention, embed_norm, linear_gelu, pack, pool, scan, topk
+from ...kernels import add_norm, embed_norm, linear_gelu, pack, pool, scan, topk
 from ...kernels.layout import Layout, empty_layout, layout
 from ...kernels.layout import reference as layout_reference
-from .contestants import Call, Contestant, padded_attention, padded_first_attention, pytorch, varlen
+from .attention_cases import attention_cases
+from .case import EPS, KernelCase, Random
+from .contestants import Contestant, Sight, pytorch
+from .pre_norm_cases import MODERNBERT, QWEN3, TINY_CAUSAL, TINY_WINDOWS, PreNormSizes, pre_norm_cases
 
-EPS = 1e-12
 TEMPLATE = Template(parts=((101,), (102,), (102,)), part_segments=((0,), (0,), (1,)), text_segments=(0, 1))
 """BERT's pair: [CLS] query [SEP] passage [SEP]."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelCase:
-    """One op at one size. `moved`: bytes that must be read and written; `flops`: of its matrix products."""
-
-    name: str
-    ours: Call
-    rivals: dict[str, Contestant]
-    moved: int
-    flops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +37,14 @@ class Sizes:
     vectors: tuple[int, ...]
     models: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """Name → hidden size, heads, feed-forward size."""
+    pre_norm: dict[str, PreNormSizes] = field(default_factory=dict)
 
 
-WHOLE = Sizes(100, 128, 100_000, (1_000_000, 10_000_000), {"L6": (384, 12, 1536), "base": (768, 12, 3072)})
-TINY = Sizes(4, 24, 50, (3000,), {"tiny": (64, 2, 128)})
-Random = Callable[..., torch.Tensor]
-"""Makes a tensor of the shape it is given, in the models' dtype on the device."""
+WHOLE = Sizes(
+    100, 128, 100_000, (1_000_000, 10_000_000), {"L6": (384, 12, 1536), "base": (768, 12, 3072)},
+    {"ModernBERT": MODERNBERT, "Qwen3": QWEN3},
+)  # fmt: skip
+TINY = Sizes(4, 24, 50, (3000,), {"tiny": (64, 2, 128)}, {"windows": TINY_WINDOWS, "causal": TINY_CAUSAL})
 
 
 def groups(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Iterator[KernelCase]]]:
@@ -63,6 +57,7 @@ def groups(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> dict[str, 
     return {
         "pairs": partial(_pairs, sizes, device),
         **{name: partial(_model, name, sizes, device, random) for name in sizes.models},
+        **{name: partial(_pre_norm_model, name, sizes, device, random) for name in sizes.pre_norm},
         **{f"scan {count:,}": partial(_scans, count, sizes, device) for count in sizes.vectors},
     }
 
@@ -130,11 +125,16 @@ def _model(model: str, sizes: Sizes, device: torch.device, random: Random) -> It
     """The operations of a layer, and those around all layers."""
     where, (width, heads, wide) = _layout(sizes, device), sizes.models[model]
     yield _embed_norm(model, where, width, device, random)
-    yield from _attention(model, where, width, heads, device, random)
+    yield from attention_cases(model, where, heads, width // heads, Sight(heads), device, random)
     yield _add_norm(model, where.capacity, width, device, random)
     for rows in (where.capacity, where.sequences):
         yield _linear_gelu(model, rows, width, wide, device, random)
     yield _pool(model, where, width, device, random)
+
+
+def _pre_norm_model(model: str, sizes: Sizes, device: torch.device, random: Random) -> Iterator[KernelCase]:
+    """The same of a model whose norms stand in front."""
+    yield from pre_norm_cases(model, sizes.pre_norm[model], _layout(sizes, device), device, random)
 
 
 def _embed_norm(model: str, where: Layout, width: int, device: torch.device, random: Random) -> KernelCase:
@@ -149,38 +149,6 @@ def _embed_norm(model: str, where: Layout, width: int, device: torch.device, ran
         lambda: embed_norm.embed_norm(*args, out=out),
         pytorch(embed_norm.reference, device, *args),
         moved=2 * out.nbytes,
-    )
-
-
-def _attention(
-    model: str, where: Layout, width: int, heads: int, device: torch.device, random: Random
-) -> Iterator[KernelCase]:
-    head_dim = width // heads
-    qkv, out = random(where.capacity, 3, heads, head_dim), random(where.capacity, heads, head_dim)
-    # A meta tensor has no lengths; there the bench only wants the launches.
-    lengths = torch.diff(where.cu_seqlens).tolist() if device.type != "meta" else [0]
-    longest = max(lengths)
-    rivals = {"padded sdpa": Contestant(lambda: padded_attention(qkv, where, longest))}
-    if device.type == "cuda":
-        rivals["torch varlen"] = varlen(qkv, where, longest)
-    yield KernelCase(
-        f"attention {model}",
-        lambda: attention.attention(qkv, where, out=out),
-        rivals,
-        moved=qkv.nbytes + out.nbytes,
-        flops=sum(4 * length * length * width for length in lengths),
-    )
-    q, kv = random(where.sequences, heads, head_dim), qkv[:, 1:].contiguous()
-    first = torch.empty_like(q)
-    yield KernelCase(
-        f"first_attention {model}",
-        lambda: attention.first_attention(q, kv, where, out=first),
-        {
-            "padded sdpa": Contestant(lambda: padded_first_attention(q, kv, where, longest)),
-            "all tokens, ours": Contestant(lambda: attention.attention(qkv, where, out=out)),
-        },
-        moved=kv.nbytes,
-        flops=sum(4 * length * width for length in lengths),
     )
 
 

@@ -32,20 +32,47 @@ def pytorch(
     return rivals
 
 
-def padded_attention(qkv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What `kernels.attention.attention` takes beside its tensors."""
+
+    kv_heads: int
+    causal: bool = False
+    window: int | None = None
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Keys before and behind its own that a query sees; -1: all."""
+        far = -1 if self.window is None else self.window
+        return far, 0 if self.causal else far
+
+    def mask(self, width: int, device: torch.device) -> torch.Tensor:
+        """bool [width, width]: whether a query (row) sees a key (column)."""
+        behind = torch.arange(width, device=device) - torch.arange(width, device=device)[:, None]
+        before, after = (width if far < 0 else far for far in self.reach)
+        return (behind >= -before) & (behind <= after)
+
+
+def padded_attention(qkv: torch.Tensor, layout: Layout, width: int, sight: Sight) -> torch.Tensor:
     """`kernels.attention.attention` by padding every sequence to `width` and masking: what packing saves."""
     padded, mask, (sequence, place) = _padded(qkv, layout, width)
-    q, k, v = padded[:-1].permute(2, 0, 3, 1, 4)
-    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    read = torch.cat([read.transpose(1, 2), torch.zeros_like(padded[-1:, :, 0])])
+    if sight.reach != (-1, -1):
+        mask = mask & sight.mask(width, qkv.device)
+    kv = sight.kv_heads
+    q, k, v = torch.split(padded[:-1].transpose(1, 2), [qkv.shape[1] - 2 * kv, kv, kv], 1)
+    shared = q.shape[1] != kv
+    read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared).transpose(1, 2)
+    read = torch.cat([read, torch.zeros_like(read[:1])])
     return read[sequence, place]
 
 
-def padded_first_attention(q: torch.Tensor, kv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
-    """`kernels.attention.first_attention` in the same way: one query a sequence."""
+def padded_single_attention(q: torch.Tensor, kv: torch.Tensor, layout: Layout, width: int) -> torch.Tensor:
+    """`kernels.attention.single_attention` in the same way: one query a sequence."""
     padded, mask, _ = _padded(kv, layout, width)
-    k, v = padded[:-1].permute(2, 0, 3, 1, 4)
-    return torch.nn.functional.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=mask)[:, :, 0]
+    k, v = padded[:-1].transpose(1, 2).chunk(2, 1)
+    shared = q.shape[1] != k.shape[1]
+    read = torch.nn.functional.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=mask, enable_gqa=shared)
+    return read[:, :, 0]
 
 
 def _padded(
@@ -63,16 +90,18 @@ def _padded(
     return padded, mask[:, None, None], (sequence, place)
 
 
-def varlen(qkv: torch.Tensor, where: Layout, longest: int) -> Contestant:
+def varlen(qkv: torch.Tensor, where: Layout, longest: int, sight: Sight) -> Contestant:
     """PyTorch's attention over packed sequences; it fails when it is called where PyTorch has none."""
     # Its sequences must cover the buffer, so the tail is one more.
     ends = torch.cat([where.cu_seqlens, where.cu_seqlens.new_tensor([where.capacity])])
     longest = max(longest, where.capacity - int(where.cu_seqlens[-1]))
-    q, k, v = (part.contiguous() for part in qkv.unbind(1))
+    kv = sight.kv_heads
+    q, k, v = (part.contiguous() for part in torch.split(qkv, [qkv.shape[1] - 2 * kv, kv, kv], 1))
 
     def call() -> Any:
         from torch.nn.attention.varlen import varlen_attn
 
-        return varlen_attn(q, k, v, ends, ends, longest, longest)
+        shared = q.shape[1] != kv
+        return varlen_attn(q, k, v, ends, ends, longest, longest, window_size=sight.reach, enable_gqa=shared)
 
     return Contestant(call)

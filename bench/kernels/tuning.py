@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from .cases import KernelCase
+from .case import KernelCase
 from .contestants import Contestant
 from .timing import each_of
 

@@ -8,7 +8,7 @@ import torch
 
 from tandem.engine.text.tokens import Template
 from tandem.kernels.add_norm import add_norm
-from tandem.kernels.attention import attention, first_attention, first_tokens
+from tandem.kernels.attention import attention, first_tokens, single_attention
 from tandem.kernels.embed_norm import embed_norm
 from tandem.kernels.linear_gelu import linear_gelu
 from tandem.kernels.pack import PairForm, TokenRows, empty_pairs, pack
@@ -56,13 +56,13 @@ class Search:
         pairs = pack(self.ids, self.store, rows[0], self.owners, self.form, CAPACITY, out=self.pairs)
         a, b, c, d = self.vector
         hidden = embed_norm(pairs.ids, pairs.layout.positions, pairs.segments, *self.tables, a, b, 1e-12)
-        qkv = (hidden @ self.matrix[0][: 3 * WIDTH].T).view(CAPACITY, 3, HEADS, -1)
+        qkv = (hidden @ self.matrix[0][: 3 * WIDTH].T).view(CAPACITY, 3 * HEADS, -1)
         hidden = add_norm(attention(qkv, pairs.layout).view(CAPACITY, WIDTH), hidden, c, a, b, 1e-12)
         wide = linear_gelu(hidden, self.matrix[1], self.wide)
         hidden = add_norm(wide @ self.matrix[2], hidden, d, a, b, 1e-12)
         q = first_tokens(hidden, pairs.layout).view(K, HEADS, -1)
-        kv = (hidden @ self.matrix[0][: 2 * WIDTH].T).view(CAPACITY, 2, HEADS, -1)
-        logits = first_attention(q, kv, pairs.layout).view(K, WIDTH).float().sum(1)
+        kv = (hidden @ self.matrix[0][: 2 * WIDTH].T).view(CAPACITY, 2 * HEADS, -1)
+        logits = single_attention(q, kv, pairs.layout).view(K, WIDTH).float().sum(1)
         means = pool(hidden, pairs.layout.cu_seqlens, normalize=True)
         return (rows, *topk(logits[None], scores, 2.0, 10, cu_seqlens=pairs.layout.cu_seqlens), means, hidden)
 

@@ -36,7 +36,7 @@ def runnable() -> str | None:
 def test_kernels_in_the_interpreter() -> None:
     # All files in one process, which imports PyTorch and Triton once. Lanes outside the data compute rubbish that is
     # masked later; numpy, which interprets, warns of it.
-    files = [HERE / f"test_{name}.py" for name in ("attention", "layout", "pack", "rows", "scan", "topk")]
+    files = [HERE / f"test_{name}.py" for name in ("attention", "layout", "pack", "rope", "rows", "scan", "topk")]
     command = [sys.executable, "-m", "pytest", "-W", "ignore::RuntimeWarning", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, cwd=HERE.parent.parent

@@ -1,4 +1,4 @@
-"""Ops that work row by row: embedding, LayerNorm, feed-forward and pooling, against float64."""
+"""Ops that work row by row: embedding, norms, feed-forward and pooling, against float64."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import torch
 
 from tandem.kernels import add_norm as add_norm_op
 from tandem.kernels import embed_norm as embed_norm_op
+from tandem.kernels import gated as gated_op
 from tandem.kernels import linear_gelu as linear_gelu_op
 from tandem.kernels import pool as pool_op
+from tandem.kernels import pre_norm as pre_norm_op
 from tandem.kernels.add_norm import add_norm
 from tandem.kernels.embed_norm import embed_norm
+from tandem.kernels.gated import Activation, gated
 from tandem.kernels.linear_gelu import linear_gelu
 from tandem.kernels.pool import pool
+from tandem.kernels.pre_norm import pre_norm
 
 from .conftest import INTERPRETING
 from .oracle import assert_as_good, randn
@@ -44,6 +48,54 @@ def test_add_norm(device: torch.device, dtype: torch.dtype, rows: int, width: in
     assert_as_good(ours, plain, normalized(exact, weight, beta), atol=3e-6 if lenient else 1e-6)
     assert torch.equal(add_norm(x, residual, kept, weight, beta, EPS, out=residual), ours)
     assert torch.equal(residual, ours)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("width", [96, 1100] if INTERPRETING else [32, 96, 768, 1100])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("adding", [True, False])
+def test_pre_norm(device: torch.device, dtype: torch.dtype, rows: int, width: int, centred: bool, adding: bool) -> None:
+    x, weight = randn(rows, width, seed=1, dtype=dtype, device=device), randn(width, dtype=dtype, device=device)
+    residual = 3 + randn(rows, width, seed=2, device=device)  # a mean that only LayerNorm takes away
+    summed = residual.double() + (x.double() if adding else 0)
+    away = summed - summed.mean(1, keepdim=True) if centred else summed
+    exact = away / (away.square().mean(1, keepdim=True) + EPS).sqrt() * weight.double()
+    ours, plain = residual.clone(), residual.clone()
+    added = x if adding else None
+    normed = pre_norm(added, ours, weight, EPS, centred=centred)
+    lenient = device.type == "cuda" and dtype == torch.float32 and rows == 1  # as above
+    wanted = pre_norm_op.reference(added, plain, weight, EPS, centred=centred)
+    assert_as_good(normed, wanted, exact, atol=3e-6 if lenient else 1e-6)
+    assert_as_good(ours, plain, summed)
+    assert torch.equal(ours, residual) is not adding
+    if adding:
+        pre_norm(x, residual, weight, EPS, centred=centred, out=x)
+        assert torch.equal(x, normed)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_residual_beyond_half_precision_is_normed(device: torch.device, centred: bool) -> None:
+    x, weight = (torch.full(size, 6e4, dtype=torch.float16, device=device) for size in ((3, 64), (64,)))
+    residual, weight = 1e5 * randn(3, 64, device=device), weight / 6e4
+    assert torch.isfinite(pre_norm(x, residual, weight, EPS, centred=centred)).all()
+    assert (residual.abs() > 65_504).any()
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+@pytest.mark.parametrize("wide", [48, 1100] if INTERPRETING else [48, 1024, 1100])
+def test_gated(device: torch.device, dtype: torch.dtype, rows: int, activation: Activation, wide: int) -> None:
+    x = 3 * randn(rows, 2 * wide, dtype=dtype, device=device)
+    first, second = x.double().chunk(2, 1)
+    act = first / 2 * (1 + torch.erf(first / 2**0.5)) if activation == "gelu" else first / (1 + torch.exp(-first))
+    assert_as_good(gated(x, activation), gated_op.reference(x, activation), act * second)
+
+
+def test_large_values_are_gated(device: torch.device) -> None:
+    """e⁻ˣ of a large negative number is infinite."""
+    x = torch.tensor([[-1e4, 1e4, 0.0, 1.0, 2.0, 3.0]], device=device)
+    assert gated(x, "silu").tolist() == [[0.0, 2e4, 0.0]]
+    assert gated(x, "gelu").tolist() == [[0.0, 2e4, 0.0]]
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -108,3 +160,7 @@ def test_a_wrong_tensor_is_refused(device: torch.device) -> None:
         linear_gelu(x, randn(32, 8, device=device).T, randn(8, device=device))
     with pytest.raises(ValueError, match=r"cu_seqlens is torch\.int64"):
         pool(x, torch.tensor([0, 4], device=device), normalize=True)
+    with pytest.raises(ValueError, match=r"residual is torch\.float16"):
+        pre_norm(None, x.half(), vector.half(), EPS, centred=True)
+    with pytest.raises(ValueError, match="x has 31 columns"):
+        gated(randn(4, 31, device=device), "gelu")
