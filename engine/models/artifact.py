@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArtifactError
 from ..platform.durable_io import sha256
+from ..recall.planning import Similarity
 from ..scoring.fusion import Fusion
+from ..text.prompting import PairText, Prompting, Prompts
 from ..text.tokenizer import Tokenizer
 from .checking import CONFIG, CONFIGS, check_configs, check_folder, read_config
 from .external_data import external_files
@@ -49,13 +52,6 @@ class SourceRecord(_Record):
     """Name and sha256 of a LoRA adapter merged into the weights."""
 
 
-class Prompts(_Record):
-    """Text put before a query or a passage (e5: `query: `, `passage: `)."""
-
-    query: str = ""
-    passage: str = ""
-
-
 class Parity(_Record):
     """How far a variant's outputs are from the PyTorch FP32 model's, on real text."""
 
@@ -70,12 +66,23 @@ class Parity(_Record):
 
 
 class Variant(_Record):
-    """One ONNX graph of the model."""
+    """One ONNX graph: ids to `sentence_embedding` [n, dimension], of length 1 under the cosine, or to `score` [n]."""
 
     file: str
     parity: Parity
     fused: dict[str, int] = Field(default_factory=dict)
     """Fused operators in the graph and how often each occurs."""
+
+
+class ModelSize(_Record):
+    """What a model's memory and time depend on."""
+
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    width: int = Field(gt=0)
+    """Numbers of a token's hidden state."""
+    wide: int = Field(gt=0)
+    """Numbers of it inside a feed-forward."""
 
 
 class FileRecord(_Record):
@@ -86,7 +93,7 @@ class FileRecord(_Record):
 class ArtifactManifest(_Record):
     """What an artifact says of itself; unknown keys are errors."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     kind: Kind
     name: str
     source: SourceRecord
@@ -94,10 +101,16 @@ class ArtifactManifest(_Record):
     max_length: int = Field(gt=0, le=LONGEST)
     segments: bool
     pad_id: int
+    size: ModelSize
     dimension: int | None = None
-    pooling: Literal["mean", "cls"] | None = None
-    normalize: bool = True
+    """Numbers of a bi-encoder's vector."""
+    pooling: str | None = None
+    """How a bi-encoder joins its token vectors, which its graphs do themselves; None: by more than one pooling."""
     prompts: Prompts = Prompts()
+    pair_text: PairText | None = None
+    """Of a cross-encoder that is a decoder: what it reads. None: query and passage between the special tokens."""
+    similarity: Similarity = "cosine"
+    """How a bi-encoder's vectors are compared; dot: they are not of length 1."""
     activation: Literal["identity", "sigmoid"] = "identity"
     fusion: Fusion = Fusion()
     early: int | None = Field(default=None, gt=0)
@@ -108,6 +121,11 @@ class ArtifactManifest(_Record):
     files: dict[str, FileRecord]
     opset: int
     tools: dict[str, str]
+
+    @property
+    def prompting(self) -> Prompting:
+        """What goes around a text before the model reads it."""
+        return Prompting(self.name, self.prompts, self.pair_text)
 
 
 # What an early exit reads as the whole model does.
@@ -197,11 +215,23 @@ class Artifact:
         self.verify([name])
         return read_config(self.path / name)
 
-    def tokenizer(self) -> Tokenizer:
-        """The verified tokenizer."""
+    def tokenizer(self, limit: int | None = None) -> Tokenizer:
+        """The verified tokenizer, read once; with a `limit` another, whose sequences have at most so many tokens."""
+        return self._tokenizer if limit is None else self._read_tokenizer(min(limit, self.manifest.max_length))
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return self._read_tokenizer(self.manifest.max_length)
+
+    def _read_tokenizer(self, max_length: int) -> Tokenizer:
         self.verify(["tokenizer.json"])
         manifest = self.manifest
-        return Tokenizer(self.path / "tokenizer.json", max_length=manifest.max_length, segments=manifest.segments)
+        return Tokenizer(
+            self.path / "tokenizer.json",
+            max_length=max_length,
+            segments=manifest.segments,
+            prompting=manifest.prompting,
+        )
 
 
 def _read_manifest(path: Path) -> bytes:

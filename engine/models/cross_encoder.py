@@ -33,13 +33,12 @@ class CrossEncoder(LoadedModel):
         early_exit: open the artifact's early exit too, where it has one; on a CPU only, since on a GPU a search is one
         pass through all layers.
         """
-        super().__init__(artifact, device, precision, "logit", cpu_order=("int8", "fp32"), runtime=runtime)
+        super().__init__(artifact, device, precision, cpu_order=("int8", "fp32"), runtime=runtime)
         shorter = artifact.early() if early_exit and device.kind == "cpu" else None
         self.early = None if shorter is None else CrossEncoder(shorter, device, precision, runtime=runtime)
         """The same model up to its early exit."""
         if self.early is not None and artifact.manifest.early is not None:
-            layers: int = artifact.architecture()["num_hidden_layers"]
-            self.early.cost = self.cost.share(artifact.manifest.early / layers)
+            self.early.cost = self.cost.share(artifact.manifest.early / artifact.manifest.size.layers)
 
     @property
     def exit_reason(self) -> str:
@@ -59,9 +58,8 @@ class CrossEncoder(LoadedModel):
 
     def score(self, query: str, passages: Sequence[str]) -> Rows:
         """float32 [n]: the logit of each passage; raises InferenceError when one is not finite."""
-        ids = self.tokenizer.encode(self.tokenizer.cut(query)[0])
-        texts = self.tokenizer.encode_many([self.tokenizer.cut(passage)[0] for passage in passages])
-        logits = self.compute_all(self.tokenizer.pairs(ids, texts))
+        pairs = self.tokenizer.pairs(self.tokenizer.query(query), self.tokenizer.passages(passages))
+        logits = self.compute_all(pairs)
         if not np.isfinite(logits).all():
             raise InferenceError(f"{self.artifact.manifest.name} gave a logit that is not finite")
         return logits

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import InputError
 from .artifact import WEIGHTS, Artifact, Precision
 from .runtime import Choice
 from .runtime.buckets import Buckets
-from .runtime.onnx_cuda import HIDDEN_TOKENS, INPUTS, LOGIT_TOKENS
+from .runtime.families import shape_of
+from .runtime.onnx_cuda import INPUTS, TOKENS
 from .runtime.select import arena_limit, shape_problem
 
 # Tokens of the packed runtime's largest batch.
@@ -39,10 +41,15 @@ class Chosen:
 
 
 def _packed(artifact: Artifact) -> tuple[int, int]:
-    """Weights in half precision, kept in the artifact as FP32; activations of the largest batch."""
-    config = artifact.architecture()
+    """Weights in half precision, kept in the artifact as FP32; activations of the largest batch.
+
+    Raises InputError for a model that the packed runtime does not know.
+    """
+    shape = shape_of(artifact.architecture())
+    if isinstance(shape, str):
+        raise InputError(f"the packed runtime cannot run {artifact.manifest.name}: {shape}")
     weights = artifact.manifest.files[WEIGHTS].size // 2 if WEIGHTS in artifact.manifest.files else 0
-    return weights, 2 * (6 * config["hidden_size"] + config["intermediate_size"]) * _PACKED_TOKENS
+    return weights, shape.token_bytes * _PACKED_TOKENS + shape.table_bytes
 
 
 def _onnx(artifact: Artifact, choice: Choice) -> tuple[int, int]:
@@ -54,14 +61,14 @@ def _onnx(artifact: Artifact, choice: Choice) -> tuple[int, int]:
     variant = manifest.variants.get(choice.precision)
     files = [] if variant is None else [name for name in manifest.files if name.startswith(variant.file)]
     weights = sum(manifest.files[name].size for name in files)
-    return weights, arena_limit(weights, artifact.architecture()) - weights + slot_bytes(artifact)
+    arena = arena_limit(weights, manifest.size, manifest.max_length)
+    return weights, arena - weights + slot_bytes(artifact)
 
 
 def slot_bytes(artifact: Artifact) -> int:
     """Inputs and output of every shape that `onnx_cuda` runs, each with its own (see its `_Slot`)."""
     manifest = artifact.manifest
-    logit = manifest.kind == "cross-encoder"
-    shapes = Buckets(manifest.max_length, LOGIT_TOKENS if logit else HIDDEN_TOKENS).largest_first()
+    shapes = Buckets(manifest.max_length, TOKENS).largest_first()
     inputs = 8 * (len(INPUTS) if manifest.segments else len(INPUTS) - 1)
-    outputs = 4 * sum(shape.batch if logit else shape.tokens * (manifest.dimension or 0) for shape in shapes)
+    outputs = 4 * (manifest.dimension or 1) * sum(shape.batch for shape in shapes)
     return inputs * sum(shape.tokens for shape in shapes) + outputs

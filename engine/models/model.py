@@ -14,7 +14,7 @@ from ..scheduling.job import serving_order
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import TokenBatch, cumulative
 from .artifact import Artifact, Precision
-from .runtime import Head, Rows, Runtime, RuntimeWish, Split, choose, open_runtime
+from .runtime import Rows, Runtime, RuntimeWish, Split, choose, open_runtime
 from .runtime.select import PrecisionWish
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ class LoadedModel:
         artifact: Artifact,
         device: Device,
         precision: PrecisionWish,
-        head: Head,
         *,
         cpu_order: tuple[Precision, ...],
         split: Split = "sequences",
@@ -47,7 +46,7 @@ class LoadedModel:
         self.precision: Precision = self.choice.precision
         self.tokenizer: Tokenizer = artifact.tokenizer()
         self.cost: CostModel = replace(_UNMEASURED, pace=Pace())
-        self.runtime: Runtime = open_runtime(self.choice, artifact, head, device, split)
+        self.runtime: Runtime = open_runtime(self.choice, artifact, device, split)
         choice = self.choice
         log.info("%s: runtime %s in %s (%s)", artifact.manifest.name, choice.runtime, choice.precision, choice.reason)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+Tokens = npt.NDArray[np.int64] | np.int64
 # Each measured shape: (sequences, tokens each), the most telling first, since measuring stops when its time is up.
 # Widths from a short query to a long passage; at 128 and 256 tokens several sizes, to choose the best micro-batch from.
 PROBES: tuple[tuple[int, int], ...] = (
@@ -22,6 +23,9 @@ GPU_PROBES: tuple[tuple[int, int], ...] = (
 # Three unknowns want more than three probes; all ten, twice each, take 0.4 s for MiniLM-L6 in INT8 on two cores.
 FEWEST_PROBES = 5
 PROBING_SECONDS = 0.6
+# A model that reads more than any of them is measured on one sequence of twice the length, and again, as long as the
+# next is predicted to end within so many seconds from the start. Each is run once: a long run takes its memory anew.
+LONG_SECONDS = 1.5
 # Under a deadline sequences are served in blocks of their order, longest first inside each, and a block that the
 # deadline cuts is dropped whole, or the longest of it would stand before the best. Sorting 16 passages of one corpus
 # keeps the padding of micro-batches of 4 under 10 %; where nothing is padded, 4 do for the estimate of the time.
@@ -42,13 +46,17 @@ class Pace:
 
 @dataclass(slots=True)
 class CostModel:
-    """Seconds of a micro-batch of n sequences padded to `width` tokens: `drift * (a + b * n * width + c * n * width²)`.
+    """Seconds of a micro-batch of n sequences padded to `width` tokens: `drift * (a + n * (b * width + c * width²))`.
 
     `b` is the matrix products (linear in tokens), `c` the attention (quadratic in length), `a` the call. Fitted once on
-    probes; `pace.drift` then follows what runs really take. `tokens` is the padded size of the best micro-batch
-    measured, `block` the sequences that a job with a deadline may sort by length (see `job.Job`). With `lanes`
-    sequences computed at once, one to a core, n counts up to whole rounds: three sequences on two cores take as long as
-    four. `most` is the size of a micro-batch that nobody else waits for and that can be interrupted.
+    probes; `pace.drift` then follows what runs really take. Beyond the `reach` of the short probes the attention's
+    intermediates leave the caches, and each token² more takes `beyond` besides: of a model of 64 wide, 8,192 tokens
+    take four times what the short ones foretell.
+
+    `tokens` is the padded size of the best micro-batch measured, `block` the sequences that a job with a deadline may
+    sort by length (see `job.Job`). With `lanes` sequences computed at once, one to a core, n counts up to whole rounds:
+    three sequences on two cores take as long as four. `most` is the size of a micro-batch that nobody else waits for
+    and that can be interrupted.
     """
 
     call: float
@@ -60,6 +68,8 @@ class CostModel:
     lanes: int = 1
     most: int = 0
     pads: bool = True
+    beyond: float = 0.0
+    reach: int = 0
 
     def __post_init__(self) -> None:
         self.most = self.most or self.tokens
@@ -72,7 +82,8 @@ class CostModel:
 
     def share(self, part: float) -> CostModel:
         """The same for a `part` of the model, at the same pace."""
-        return replace(self, call=part * self.call, token=part * self.token, square=part * self.square)
+        times = {name: part * getattr(self, name) for name in ("call", "token", "square", "beyond")}
+        return replace(self, **times)
 
     @property
     def drift(self) -> float:
@@ -89,16 +100,15 @@ class CostModel:
         if self.pads:
             expected = self._undrifted(len(lengths), int(lengths.max()))
         else:
-            each = self.token * lengths + self.square * lengths**2
-            expected = self.call + self.lanes * _busiest(each, self.lanes)
+            expected = self.call + self.lanes * _busiest(self._sequence(lengths), self.lanes)
         ratio = min(max(seconds / expected, 0.2), 5.0)
         self.pace.drift += LEARNING_RATE * (ratio - self.drift)
 
     def each(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """float64 [n]: seconds of each sequence of `lengths` tokens, in a full micro-batch of its like."""
         together = np.maximum(1, self.tokens // np.maximum(lengths, 1))
-        seconds: npt.NDArray[np.float64] = self.call / together + self.token * lengths + self.square * lengths**2
-        return self.drift * seconds
+        seconds: npt.NDArray[np.float64] = self.drift * (self.call / together + self._sequence(lengths))
+        return seconds
 
     def fitting(self, lengths: npt.NDArray[np.int64], seconds: float | None) -> int:
         """How many of the first sequences of `lengths` (tokens) fit into `seconds` (None: no limit)."""
@@ -107,8 +117,19 @@ class CostModel:
         return int(np.searchsorted(np.cumsum(self.each(lengths)), seconds, side="right"))
 
     def _undrifted(self, sequences: int, width: int) -> float:
-        counted = _whole_rounds(sequences, self.lanes)
-        return self.call + self.token * counted * width + self.square * counted * width**2
+        return self.call + _whole_rounds(sequences, self.lanes) * float(self._sequence(np.int64(width)))
+
+    def _sequence(self, tokens: Tokens) -> npt.NDArray[np.float64]:
+        """Seconds that each sequence of so many `tokens` adds, at the pace of the probes."""
+        more = np.maximum(tokens, self.reach) ** 2 - self.reach**2
+        seconds: npt.NDArray[np.float64] = self.token * tokens + self.square * tokens**2 + self.beyond * more
+        return seconds
+
+    def lengthen(self, width: int, seconds: float) -> None:
+        """Learn `beyond` from one sequence of `width` tokens, more than `reach`, that took `seconds`."""
+        self.beyond = 0.0
+        more = _whole_rounds(1, self.lanes) * (width**2 - self.reach**2)
+        self.beyond = max(0.0, seconds - self._undrifted(1, width)) / more
 
 
 def exit_saves(
@@ -144,7 +165,8 @@ def learn(
     *,
     lanes: int = 1,
 ) -> CostModel:
-    """Fit a cost model on the probes that `max_length` allows; `measure(sequences, width)` gives seconds of one run."""
+    """Fit a cost model on the probes that `max_length` allows, and on longer ones where there is time for them;
+    `measure(sequences, width)` gives seconds of one run."""
     shapes: list[tuple[int, int]] = []
     seconds: list[float] = []
     start = time.perf_counter()
@@ -154,7 +176,20 @@ def learn(
         shapes.append(shape)
         seconds.append(min(measure(*shape), measure(*shape)))  # the first run of a shape allocates
     call, token, square = _fit([(_whole_rounds(n, lanes), width) for n, width in shapes], seconds)
-    return CostModel(call, token, square, tokens=_best_tokens(shapes, seconds), lanes=lanes)
+    reach = max(width for _, width in shapes)
+    cost = CostModel(call, token, square, tokens=_best_tokens(shapes, seconds), lanes=lanes, reach=reach)
+    for width in _longer(max(width for _, width in probes), max_length):
+        if time.perf_counter() - start + cost.seconds(1, width) > LONG_SECONDS:
+            break
+        cost.lengthen(width, measure(1, width))
+    return cost
+
+
+def _longer(width: int, max_length: int) -> Iterator[int]:
+    """Twice `width`, twice that, …, and `max_length`."""
+    while width < max_length:
+        width = min(2 * width, max_length)
+        yield width
 
 
 def _fit(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> tuple[float, float, float]:

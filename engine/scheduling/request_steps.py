@@ -27,8 +27,10 @@ FINISH_SECONDS = 0.005
 class Clock:
     """Stopwatch of one search: laps of the caller's own work, seconds that the device thread reports, one deadline."""
 
-    def __init__(self, budget_ms: float | None) -> None:
-        self._start = self._mark = time.monotonic()
+    def __init__(self, budget_ms: float | None, before: float = 0.0) -> None:
+        """`before`: seconds of the search that have passed already."""
+        self._mark = time.monotonic()
+        self._start = self._mark - before
         self._seconds = dict.fromkeys(("tokenize", "encode", "recall", "fetch", "queue", "rerank"), 0.0)
         self.deadline = None if budget_ms is None else self._start + budget_ms / 1e3 - FINISH_SECONDS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,17 @@ from ...scheduling.job import Stop
 from ...text.tokens import TokenBatch
 
 RuntimeName = Literal["onnx", "packed"]
-Head = Literal["mean", "cls", "logit"]
+Pooling = Literal["mean", "cls", "lasttoken"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+"""Those that the packed runtime knows, by sentence-transformers' names."""
+Head = Pooling | Literal["logit"]
+"""How the packed runtime, which computes a model from its weights, is to answer; a graph knows it itself."""
 Rows = npt.NDArray[np.float32]
 
 
 class Runtime(Protocol):
-    """One model on one device. The engine's device thread is its only caller.
-
-    head `mean` or `cls`: hidden states pooled to float32 [n, d], not normalised; head `logit`: float32 [n].
-    """
+    """One model on one device: float32 [n, d] vectors or float32 [n] logits. The engine's device thread is its only
+    caller."""
 
     name: RuntimeName
     pads: bool

@@ -5,73 +5,78 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from ...errors import ArtifactError
 from ...platform.cpu_features import int8_overflows
 from ...platform.device import Device
+from ...platform.free_memory import free_memory
 from ...scheduling.job import Stop
 from ...text.tokens import TokenBatch
-from .base import Head, Rows, RuntimeName
+from .activations import LONG, Activations
+from .base import Rows, RuntimeName
 
 Split = Literal["operators", "sequences"]
+MASK, SEGMENTS = "attention_mask", "token_type_ids"
 
 
 class OnnxRuntime:
-    """One graph on the CPU (see `base.Runtime`).
+    """One graph on the CPU (see `base.Runtime`): float32 [n, d] vectors or [n] scores, as the graph gives them.
 
-    A batch is shared out by whole sequences, one thread to each share, instead of every operator over all
-    threads: no thread waits for another in each of sixty operators, and what one leaves idle the next sequence uses. A
-    lone sequence has one share, so `split="operators"` is for a model that mostly sees one: a query's encoder.
+    Every sequence is a run by itself: nothing is padded or masked, and no score depends on its neighbours through the
+    scale that the activations of an INT8 run share. On one core a run of one is as fast a token as a run of four.
 
-    `alone` runs every sequence by itself: for INT8, whose activations share one scale a run, so that a score would
-    depend on the neighbours. Nothing is padded then, and on one core a run of one is as fast a token as a run of four.
-
-    head `mean` or `cls`: the graph gives hidden states [n, width, d], pooled here to [n, d];
-    head `logit`:         the graph gives logits [n, 1], returned as [n].
+    A batch is shared out by whole sequences, a thread to each, instead of every operator over all threads: no thread
+    waits for another in each of sixty operators, and what one leaves idle the next sequence uses. `split="operators"`
+    is for a model that mostly sees one sequence: a query's encoder.
     """
 
     name: RuntimeName = "onnx"
 
-    def __init__(self, graph: Path, *, pad_id: int, head: Head, device: Device, split: Split, alone: bool) -> None:
-        """Raises ArtifactError when ONNX Runtime cannot read `graph`."""
-        self._pad_id = pad_id
-        self._head = head
-        self._alone = alone
-        self.pads = not alone
-        self.stops = alone
+    pads = False
+    stops = True
+
+    def __init__(self, graph: Path, *, device: Device, split: Split, activations: Activations) -> None:
+        """`activations`: what a run takes of memory.
+
+        Raises ArtifactError when ONNX Runtime cannot read `graph`, or it is one that pads.
+        """
         self.lanes = device.threads if split == "sequences" else 1
         self._session = cpu_session(graph, threads=1 if self.lanes > 1 else device.threads)
-        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        if MASK in self._inputs:
+            raise ArtifactError(f"{graph} is the graph of a GPU, and this is a CPU; choose fp32 or int8")
         self._pool = ThreadPoolExecutor(self.lanes, "tandem-onnx") if self.lanes > 1 else None
+        self._activations = activations
+        self._giving_back = onnxruntime.RunOptions()
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def warm_up(self) -> None:
         """Nothing: a CPU session allocates as it goes."""
 
     def run(self, batch: TokenBatch) -> Rows:
-        """float32 [n, d] pooled hidden states, or float32 [n] logits, of the n sequences of `batch`."""
+        """The vectors or scores of the n sequences of `batch`.
+
+        Raises InferenceError where one of them takes more memory than is free.
+        """
         return self.run_until(batch, lambda: False)
 
     def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
-        """The same of the first sequences of `batch`; all of them where sequences share runs."""
-        if self._alone:
-            parts = [batch.select(np.array([row])) for row in range(len(batch))]
-        else:
-            parts, stop = [batch.select(some) for some in shares(batch.lengths, self.lanes)], lambda: False
-        if len(parts) == 1:
-            return self._run(batch)
-        turn = _Turn(len(parts), self.lanes, stop)
-        outputs: list[Rows | None] = [None] * len(parts)
-        lanes = [None] * min(self.lanes, len(parts))
+        """The same of the first sequences of `batch`."""
+        most = self._at_once(batch)
+        if len(batch) == 1:
+            return self._run(batch, 0)
+        turn = _Turn(len(batch), most, stop)
+        outputs: list[Rows | None] = [None] * len(batch)
+        lanes = [None] * most
 
         def lane(_: None) -> None:
             try:
                 while (place := turn.take()) is not None:
-                    outputs[place] = self._run(parts[place])
+                    outputs[place] = self._run(batch, place)
             except BaseException:
                 turn.end()
                 raise
@@ -79,15 +84,25 @@ class OnnxRuntime:
         list(map(lane, lanes) if self._pool is None else self._pool.map(lane, lanes))
         return np.concatenate([output for output in outputs if output is not None])
 
-    def _run(self, batch: TokenBatch) -> Rows:
-        padded = batch.pad(self._pad_id)
-        feeds = {"input_ids": padded.ids, "attention_mask": padded.mask, "token_type_ids": padded.segments}
-        output = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]
-        if self._head == "logit":
-            return np.asarray(output[:, 0], dtype=np.float32)
-        if self._head == "cls":
-            return np.asarray(output[:, 0, :], dtype=np.float32)
-        return mean_pool(output, padded.mask)
+    def _at_once(self, batch: TokenBatch) -> int:
+        """How many of the sequences may run at the same time: fewer than there are lanes where long ones take much."""
+        most, longest = min(self.lanes, len(batch)), int(batch.lengths.max())
+        return most if longest < LONG else self._activations.at_once(longest, most, free_memory())
+
+    def _run(self, batch: TokenBatch, row: int) -> Rows:
+        """float32 [1, d] or [1] of one sequence."""
+        feeds = {"input_ids": batch[row][None].astype(np.int64)}
+        if SEGMENTS in self._inputs:
+            bounds = batch.cu_seqlens[row : row + 2]
+            given = batch.segments
+            feeds[SEGMENTS] = (
+                np.zeros_like(feeds["input_ids"])
+                if given is None
+                else given[bounds[0] : bounds[1]][None].astype(np.int64)
+            )
+        long = feeds["input_ids"].shape[1] >= LONG
+        rows: Rows = self._session.run(None, feeds, self._giving_back if long else None)[0]
+        return rows
 
 
 class _Turn:
@@ -113,22 +128,6 @@ class _Turn:
     def end(self) -> None:
         with self._lock:
             self._count = self._next
-
-
-def shares(lengths: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.int64]]:
-    """At most `count` runs of neighbouring rows with about equally many tokens; none is empty. `lengths` is int [n]."""
-    middles = np.cumsum(lengths) - lengths / 2
-    owner = np.minimum(middles * count // max(int(lengths.sum()), 1), count - 1)
-    rows = np.arange(len(lengths))
-    return [rows[owner == share] for share in np.unique(owner)]
-
-
-def mean_pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> Rows:
-    """float32 [n, d]: the mean of `hidden` [n, width, d] over the positions where `mask` [n, width] is 1."""
-    weights = mask.astype(np.float32)
-    weights /= weights.sum(axis=1, keepdims=True)
-    pooled: Rows = np.matmul(weights[:, None, :], hidden.astype(np.float32, copy=False))[:, 0, :]
-    return pooled
 
 
 def cpu_session(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -30,16 +30,14 @@ from ...platform.device_errors import translated
 from ...platform.device_wide import capturing
 from ...scheduling.job import Stop
 from ...text.tokens import TokenBatch
-from .base import Head, Rows, RuntimeName
+from .base import Rows, RuntimeName
 from .buckets import Bucket, Buckets
-from .onnx_output import Mask, Output, output_for
+from .onnx import MASK, SEGMENTS
 
 log = logging.getLogger(__name__)
 # Padded tokens of a batch. 16k tokens of a 384-wide model are 0.15 TFLOP, 0.3 ms of an H100: launches no longer count.
-LOGIT_TOKENS = 16_384
-# Hidden states are kept whole ([batch, length, width] float32, 12 MB at 384) for each shape, so fewer at a time.
-HIDDEN_TOKENS = 8192
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TOKENS = 16_384
+INPUTS = ("input_ids", MASK, SEGMENTS)
 # The first runs of a shape: two to settle, one to capture.
 CAPTURE_RUNS = 3
 # ONNX Runtime captures in CUDA's global mode: another thread's allocation or waiting copy then fails with error 900,
@@ -81,17 +79,22 @@ class OnnxCudaRuntime:
     stops = False
 
     def __init__(
-        self, graph: Path, *, pad_id: int, head: Head, width: int, max_length: int, device: Device,
+        self, graph: Path, *, pad_id: int, dimension: int | None, max_length: int, device: Device,
         options: CudaOptions | None = None,
     ) -> None:  # fmt: skip
-        """`width` of the hidden states (1 for a logit). Raises DeviceError when the GPU refuses the graph."""
+        """`dimension` of the vectors, None for scores. Raises DeviceError when the GPU refuses the graph, or the graph
+        is one of a CPU."""
         self._pad_id = pad_id
-        self._head = head
-        self._width = width
+        self._row = () if dimension is None else (dimension,)
         self._place = "cuda" if device.kind == "cuda" else "cpu"
-        self.buckets = Buckets(max_length, LOGIT_TOKENS if head == "logit" else HIDDEN_TOKENS)
+        self.buckets = Buckets(max_length, TOKENS)
         self._session, self.captured = _session(graph, device, options or CudaOptions())
-        self._inputs = [entry.name for entry in self._session.get_inputs() if entry.name in INPUTS]
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        if MASK not in self._inputs:
+            raise DeviceError(
+                f"{graph} reads one sequence a run, which is for CPUs; use the precision fp16 on a GPU, and export it "
+                "where the artifact has none"
+            )
         self._output = self._session.get_outputs()[0].name
         self._slots: dict[Bucket, _Slot] = {}
 
@@ -102,15 +105,14 @@ class OnnxCudaRuntime:
     def warm_up(self) -> None:
         """Run every shape, the largest first, as often as capturing takes."""
         for bucket in self.buckets.largest_first():
-            mask = np.ones((bucket.batch, bucket.length), dtype=np.int64)
             with translated(f"warming up {bucket.batch} sequences of {bucket.length} tokens"):
                 for _ in range(CAPTURE_RUNS if self.captured else 1):
                     with self._turn(bucket):
-                        self._slot(bucket).run(self._session, mask)
+                        self._slot(bucket).run(self._session, bucket.batch)
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] or [n]: the outputs of the n sequences of `batch`, in its order."""
-        outputs = np.empty((len(batch), self._width) if self._head != "logit" else len(batch), dtype=np.float32)
+        outputs = np.empty((len(batch), *self._row), dtype=np.float32)
         for rows, bucket in self.buckets.assign(batch.lengths):
             with translated(f"{bucket.batch} sequences of {bucket.length} tokens"):
                 outputs[rows] = self._run(batch.select(rows), bucket)
@@ -119,8 +121,8 @@ class OnnxCudaRuntime:
     def _run(self, batch: TokenBatch, bucket: Bucket) -> Rows:
         with self._turn(bucket):
             slot = self._slot(bucket)
-            mask = slot.fill(batch, self._pad_id)
-            return slot.run(self._session, mask[: len(batch)])
+            slot.fill(batch, self._pad_id)
+            return slot.run(self._session, len(batch))
 
     @contextmanager
     def _turn(self, bucket: Bucket) -> Iterator[None]:
@@ -132,12 +134,9 @@ class OnnxCudaRuntime:
 
     def _slot(self, bucket: Bucket) -> _Slot:
         if bucket not in self._slots:
-            shape = (bucket.batch, 1) if self._head == "logit" else (bucket.batch, bucket.length, self._width)
             graph_id = len(self._slots) + 1 if self.captured else -1
-            output = output_for(self._head, shape, self._place)
-            self._slots[bucket] = _Slot(
-                self._session, bucket, self._inputs, self._output, output, self._place, graph_id
-            )
+            row = self._row
+            self._slots[bucket] = _Slot(self._session, bucket, self._inputs, self._output, row, self._place, graph_id)
         return self._slots[bucket]
 
 
@@ -145,7 +144,8 @@ class _Slot:
     """The buffers of one shape on the device, bound to the session's inputs and output."""
 
     def __init__(
-        self, session: Any, bucket: Bucket, inputs: list[str], name: str, output: Output, place: str, graph_id: int
+        self, session: Any, bucket: Bucket, inputs: list[str], name: str, row: tuple[int, ...], place: str,
+        graph_id: int,
     ) -> None:  # fmt: skip
         self.runs = 0
         self._bucket = bucket
@@ -156,14 +156,14 @@ class _Slot:
         }
         for entry, value in self._values.items():
             self._binding.bind_ortvalue_input(entry, value)
-        self._output = output
-        output.bind(self._binding, name)
+        self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type((bucket.batch, *row), np.float32, place, 0)
+        self._binding.bind_ortvalue_output(name, self._output)
         self._options = onnxruntime.RunOptions()
         if place == "cuda":
             self._options.add_run_config_entry("gpu_graph_id", str(graph_id))
 
-    def fill(self, batch: TokenBatch, pad_id: int) -> Mask:
-        """Write `batch` to the device, padded to the shape; int64 [batch, length], the mask that was written.
+    def fill(self, batch: TokenBatch, pad_id: int) -> None:
+        """Write `batch` to the device, padded to the shape.
 
         Places without a sequence read one padding token: a row that is masked altogether would be a softmax over
         nothing, and NaN.
@@ -179,20 +179,20 @@ class _Slot:
         segments = np.zeros(shape, dtype=np.int64)
         if batch.segments is not None:
             segments[real] = batch.segments
-        written = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": segments}
+        written = {"input_ids": ids, MASK: mask.astype(np.int64), SEGMENTS: segments}
         for name, value in self._values.items():
             value.update_inplace(written[name])
-        return written["attention_mask"]
 
-    def run(self, session: Any, mask: Mask) -> Rows:
-        """Run the graph on what is in the buffers; the rows of the first places, whose `mask` [n, length] it is.
+    def run(self, session: Any, count: int) -> Rows:
+        """Run the graph on what is in the buffers; the rows of the first `count` places.
 
         A run, captured or replayed, ends when its stream has. The binding's `synchronize_outputs` would wait for the
         whole device, which another thread's capture forbids.
         """
         session.run_with_iobinding(self._binding, self._options)
         self.runs += 1
-        return self._output.rows(mask)
+        rows: Rows = self._output.numpy()[:count]
+        return rows
 
 
 # What ONNX Runtime says of a graph that needs the CPU where that was forbidden.

@@ -1,4 +1,4 @@
-"""The packed runtime: BERT without padding, one CUDA graph a token bucket. The one runtime that needs PyTorch.
+"""The packed runtime: models without padding, one CUDA graph a token bucket. The one runtime that needs PyTorch.
 
 A batch is laid into a buffer of fixed size (the bucket's tokens and sequences), the rest of which is tail (see
 `kernels/layout.py`); a graph captured over that buffer is replayed whatever the lengths are. Nothing inside allocates
@@ -24,9 +24,10 @@ from ...scheduling.job import Stop
 from ...text.tokens import TokenBatch, cumulative
 from ..artifact import WEIGHTS, Artifact
 from . import cuda_graphs
-from .base import Head, Rows, RuntimeName
-from .bert import Bert, Buffers, Shape
+from .base import POOLINGS, Head, Rows, RuntimeName
 from .cuda_graphs import Input
+from .families.buffers import Buffers
+from .families.model import PackedModel
 
 log = logging.getLogger(__name__)
 # Tokens of a bucket. Halves of an octave below 8k, quarters above, where a full search lies (100 pairs of 128 tokens
@@ -63,15 +64,17 @@ class PackedRuntime:
     lanes = 1
     stops = False
 
-    def __init__(self, bert: Bert) -> None:
-        self.bert = bert
-        self._cuda = bert.device.type == "cuda"
+    def __init__(self, model: PackedModel, *, normalize: bool = False) -> None:
+        """`normalize`: vectors of length 1, as the graphs of a model that is compared by the cosine give them."""
+        self.model = model
+        self._normalize = normalize
+        self._cuda = model.device.type == "cuda"
         self._captured: dict[TokenBucket, _Captured] = {}
-        self.buffers = Buffers(bert.shape, BUCKETS[-1].tokens, bert.dtype, bert.device) if self._cuda else None
+        self.buffers = model.buffers(BUCKETS[-1].tokens) if self._cuda else None
         self._pool: Any = torch.cuda.graph_pool_handle() if self._cuda else None
 
     @classmethod
-    def open(cls, artifact: Artifact, *, head: Head, device: Device) -> PackedRuntime:
+    def open(cls, artifact: Artifact, *, device: Device) -> PackedRuntime:
         """The verified weights of `artifact`, FP16 on a GPU and FP32 on a CPU.
 
         Raises ArtifactError when they are damaged or not those of the configuration, OutOfMemory when they do not fit.
@@ -84,17 +87,19 @@ class PackedRuntime:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         dtype = torch.float16 if device.kind == "cuda" else torch.float32
         tensors = load_file(artifact.path / WEIGHTS)
+        manifest = artifact.manifest
+        head = _head(artifact)
         with translated(f"the weights of {artifact.manifest.name}"):
             try:
-                bert = Bert(tensors, Shape.of(artifact.architecture()), head, dtype, device.kind)
+                model = PackedModel(artifact.architecture(), tensors, head, dtype, device.kind)
             except KeyError as error:
                 raise ArtifactError(f"{artifact.path / WEIGHTS} lacks {error}; export the model again") from error
-        if artifact.manifest.max_length > bert.positions:
+        if artifact.manifest.max_length > model.shape.positions:
             raise ArtifactError(
-                f"{artifact.path} says that it reads {artifact.manifest.max_length} tokens and has {bert.positions} "
-                "positions; export the model again"
+                f"{artifact.path} says that it reads {artifact.manifest.max_length} tokens and has "
+                f"{model.shape.positions} positions; export the model again"
             )
-        return cls(bert)
+        return cls(model, normalize=manifest.similarity == "cosine")
 
     def run_until(self, batch: TokenBatch, stop: Stop) -> Rows:
         """`run`: a batch is one piece of work here."""
@@ -108,13 +113,11 @@ class PackedRuntime:
 
     def run(self, batch: TokenBatch) -> Rows:
         """float32 [n, d] or [n]: the outputs of the n sequences of `batch`, in its order."""
-        if len(batch.ids) and not 0 <= int(batch.ids.min()) <= int(batch.ids.max()) < self.bert.vocabulary:
-            raise InputError(f"a token id is outside the model's {self.bert.vocabulary}")
-        if len(batch) and int(batch.lengths.max()) > self.bert.positions:
-            raise InputError(
-                f"a sequence of {int(batch.lengths.max())} tokens is longer than the model's {self.bert.positions} "
-                "positions"
-            )
+        shape = self.model.shape
+        if len(batch.ids) and not 0 <= int(batch.ids.min()) <= int(batch.ids.max()) < shape.vocabulary:
+            raise InputError(f"a token id is outside the model's {shape.vocabulary}")
+        if len(batch) and (longest := int(batch.lengths.max())) > shape.positions:
+            raise InputError(f"a sequence of {longest} tokens is longer than the model's {shape.positions} positions")
         outputs = []
         for part in split(batch.lengths, BUCKETS[-1]):
             some = batch if len(part) == len(batch) else batch.select(part)
@@ -126,8 +129,8 @@ class PackedRuntime:
         ids = torch.from_numpy(batch.ids.astype(np.int32))
         segments = None if batch.segments is None else torch.from_numpy(np.ascontiguousarray(batch.segments))
         placed = layout(torch.from_numpy(batch.cu_seqlens.astype(np.int32)), len(batch.ids))
-        buffers = Buffers(self.bert.shape, len(batch.ids), self.bert.dtype, self.bert.device)
-        rows: Rows = self.bert.run(ids, segments, placed, buffers).numpy()
+        buffers = self.model.buffers(len(batch.ids))
+        rows: Rows = self.model.run(ids, segments, placed, buffers, normalize=self._normalize).numpy()
         return rows
 
     def _on_gpu(self, batch: TokenBatch) -> Rows:
@@ -141,15 +144,25 @@ class PackedRuntime:
             if self.buffers is None:
                 raise RuntimeError("graphs exist on a GPU only")
             with translated(f"capturing a graph of {bucket.tokens} tokens"):
-                self._captured[bucket] = _Captured(self.bert, bucket, self.buffers, self._pool)
+                self._captured[bucket] = _Captured(self.model, bucket, self.buffers, self._pool, self._normalize)
         return self._captured[bucket]
+
+
+def _head(artifact: Artifact) -> Head:
+    """What its answers are."""
+    if artifact.manifest.kind == "cross-encoder":
+        return "logit"
+    found = next((pooling for pooling in POOLINGS if pooling == artifact.manifest.pooling), None)
+    if found is None:
+        raise ArtifactError(f"{artifact.path} pools by {artifact.manifest.pooling}, which the packed runtime does not")
+    return found
 
 
 class _Captured:
     """A graph over buffers of one bucket: ids, segments and cumulative lengths in, `output` out."""
 
-    def __init__(self, bert: Bert, bucket: TokenBucket, buffers: Buffers, memory: Any) -> None:
-        device = bert.device
+    def __init__(self, model: PackedModel, bucket: TokenBucket, buffers: Buffers, memory: Any, normalize: bool) -> None:
+        device = model.device
         self._ids = Input((bucket.tokens,), torch.int32, device)
         self._segments = Input((bucket.tokens,), torch.uint8, device)
         self._bounds = Input((bucket.sequences + 1,), torch.int32, device)
@@ -158,7 +171,7 @@ class _Captured:
 
         def forward() -> None:
             layout(placed.cu_seqlens, bucket.tokens, out=placed)
-            self.output = bert.run(self._ids.tensor, self._segments.tensor, placed, buffers)
+            self.output = model.run(self._ids.tensor, self._segments.tensor, placed, buffers, normalize=normalize)
 
         self._replay = cuda_graphs.captured(forward, memory)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ...errors import DeviceError, InputError
 from ...platform import cuda_driver
 from ...platform.device import Device
-from ..artifact import WEIGHTS, Artifact, Precision
-from .base import Head, Runtime, RuntimeName
+from ..artifact import WEIGHTS, Artifact, ModelSize, Precision
+from .activations import IN_FULL, Activations
+from .base import POOLINGS, Runtime, RuntimeName
+from .families import score_problem, shape_of
 from .onnx import OnnxRuntime, Split
 
 RuntimeWish = Literal["auto", "onnx", "packed"]
 PrecisionWish = Precision | Literal["auto"]
-# Widths of a head that the attention knows (`kernels.attention.HEAD_DIMS`, which would import PyTorch).
-HEAD_WIDTHS = (16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def choose(
     if wish == "onnx" and device.onnx_problem is not None:
         raise DeviceError(f"runtime onnx was asked for, but {device.onnx_problem}; install tandem[gpu]")
     if wish == "onnx":
-        return Choice("onnx", onnx, "asked for")
+        return _onnx(onnx, device, "asked for")
     if wish == "auto" and device.kind == "cpu":
         return Choice("onnx", onnx, "ONNX Runtime is the fast one on a CPU")
     problem = packed_problem(artifact, device, precision)
@@ -58,7 +58,14 @@ def choose(
             f"nothing can run {artifact.manifest.name} on this GPU: the packed runtime does not ({problem}), and "
             f"{device.onnx_problem}; install tandem[gpu], or use device=cpu"
         )
-    return Choice("onnx", onnx, f"the packed runtime does not run this model: {problem}")
+    return _onnx(onnx, device, f"the packed runtime does not run this model: {problem}")
+
+
+def _onnx(precision: Precision, device: Device, reason: str) -> Choice:
+    """ONNX Runtime, unless its graph of that precision is another device's: those of CPUs read one sequence a run."""
+    if device.kind == "cuda" and precision != "fp16":
+        raise InputError(f"graphs in {precision} are for CPUs, where each sequence runs alone; on a GPU ask for fp16")
+    return Choice("onnx", precision, reason)
 
 
 def choose_precision(
@@ -67,7 +74,7 @@ def choose_precision(
     """`wanted`, or under `auto` the first the artifact has of FP16 (GPU) or of `cpu_order` (CPU)."""
     if wanted != "auto":
         return wanted
-    preferred: tuple[Precision, ...] = ("fp16", "fp32") if device.kind == "cuda" else cpu_order
+    preferred: tuple[Precision, ...] = ("fp16",) if device.kind == "cuda" else cpu_order
     return next((precision for precision in preferred if precision in artifact.manifest.variants), preferred[-1])
 
 
@@ -86,36 +93,35 @@ def packed_problem(artifact: Artifact, device: Device, precision: PrecisionWish)
 
 def shape_problem(artifact: Artifact) -> str | None:
     """Why the packed runtime does not know this kind of model, None when it does."""
-    config = artifact.architecture()
-    family = config.get("model_type")
-    if family != "bert":
-        return f"its family is {family}, and the packed runtime knows BERT"
-    if config.get("hidden_act", "gelu") != "gelu":
-        return f"its activation is {config['hidden_act']}, not gelu"
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        return f"its positions are {config['position_embedding_type']}, not absolute"
-    if config.get("is_decoder", False):
-        return "it is a decoder"
-    width = config["hidden_size"] // config["num_attention_heads"]
-    if width not in HEAD_WIDTHS:
-        return f"its heads are {width} wide, and the attention kernel takes {' or '.join(map(str, HEAD_WIDTHS))}"
-    if WEIGHTS not in artifact.manifest.files:
+    manifest, config = artifact.manifest, artifact.architecture()
+    if manifest.kind == "bi-encoder" and manifest.pooling not in POOLINGS:
+        return (
+            f"it pools by {manifest.pooling or 'more than one step'}, and the packed runtime by {', '.join(POOLINGS)}"
+        )
+    shape = shape_of(config)
+    if isinstance(shape, str):
+        return shape
+    if manifest.kind == "cross-encoder" and (problem := score_problem(config)) is not None:
+        return problem
+    if manifest.dimension not in (None, shape.width):
+        return f"its vectors have {manifest.dimension} of the {shape.width} numbers of its hidden states"
+    if WEIGHTS not in manifest.files:
         return f"the artifact has no {WEIGHTS}"
     return None
 
 
-def arena_limit(graph_bytes: int, config: dict[str, Any]) -> int:
+def arena_limit(graph_bytes: int, size: ModelSize, longest: int) -> int:
     """Bytes that ONNX Runtime's arena may grow to: a bound against runaway growth, some twice what batches need.
 
     Weights twice (they are packed when a session opens), 16k tokens of every intermediate of a layer in FP32, scores of
-    an attention that is not fused, and a gibibyte.
+    an attention that is not fused, where each token has one with each of `longest`, and a gibibyte.
     """
-    tokens, longest = 16_384, 512
-    width, wide, heads = (int(config[name]) for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
-    return 2 * graph_bytes + 4 * tokens * (12 * width + 2 * wide) + 4 * tokens * longest * heads + 2**30
+    tokens = 16_384
+    intermediates = 4 * tokens * (12 * size.width + 2 * size.wide)
+    return 2 * graph_bytes + intermediates + 4 * tokens * longest * size.heads + 2**30
 
 
-def open_runtime(choice: Choice, artifact: Artifact, head: Head, device: Device, split: Split) -> Runtime:
+def open_runtime(choice: Choice, artifact: Artifact, device: Device, split: Split) -> Runtime:
     """The runtime that was chosen, with the artifact's verified files.
 
     Raises ArtifactError when the artifact is damaged or has no such precision, DeviceError when the GPU refuses.
@@ -124,23 +130,19 @@ def open_runtime(choice: Choice, artifact: Artifact, head: Head, device: Device,
     if choice.runtime == "packed":
         from .packed import PackedRuntime
 
-        return PackedRuntime.open(artifact, head=head, device=device)
+        return PackedRuntime.open(artifact, device=device)
     graph = artifact.graph(choice.precision)
-    if device.kind == "cuda":
-        from .onnx_cuda import CudaOptions, OnnxCudaRuntime
-
-        variant = manifest.variants[choice.precision].file
-        size = sum(record.size for name, record in manifest.files.items() if name.startswith(variant))
-        options = CudaOptions(memory=arena_limit(size, artifact.architecture()))
-        return OnnxCudaRuntime(
-            graph,
-            pad_id=manifest.pad_id,
-            head=head,
-            width=1 if head == "logit" else manifest.dimension or 0,
-            max_length=manifest.max_length,
-            device=device,
-            options=options,
+    if device.kind == "cpu":
+        in_full = IN_FULL in manifest.variants[choice.precision].fused
+        return OnnxRuntime(
+            graph, device=device, split=split, activations=Activations.of(manifest.size, in_full=in_full)
         )
-    return OnnxRuntime(
-        graph, pad_id=manifest.pad_id, head=head, device=device, split=split, alone=choice.precision == "int8"
-    )
+    from .onnx_cuda import CudaOptions, OnnxCudaRuntime
+
+    variant = manifest.variants[choice.precision].file
+    size = sum(record.size for name, record in manifest.files.items() if name.startswith(variant))
+    options = CudaOptions(memory=arena_limit(size, manifest.size, manifest.max_length))
+    return OnnxCudaRuntime(
+        graph, pad_id=manifest.pad_id, dimension=manifest.dimension, max_length=manifest.max_length, device=device,
+        options=options,
+    )  # fmt: skip

@@ -106,7 +106,7 @@ def test_a_precision_that_was_not_exported_is_named(copy):
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 1}, "format"),
         ({"surprise": 1}, "surprise"),
         ({"max_length": 0}, "max_length"),
         ({"max_length": 10**9}, "max_length"),

@@ -113,7 +113,7 @@ def split(tiny_bi_encoder: Path, tmp_path: Path) -> Path:
     """An artifact whose FP32 graph keeps its weights in a file beside it, as one above 2 GB does."""
     folder = Path(shutil.copytree(tiny_bi_encoder, tmp_path / "artifact"))
     model = onnx.load(folder / GRAPH)
-    onnx.save_model(model, folder / GRAPH, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    onnx.save_model(model, folder / GRAPH, save_as_external_data=True, location="model.onnx_data", size_threshold=1024)
     name_files(folder, GRAPH, "onnx/model.onnx_data")
     return folder
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tandem.engine.scheduling.cost_model import PROBES, CostModel, exit_saves, learn
+from tandem.engine.scheduling.cost_model import LONG_SECONDS, PROBES, CostModel, exit_saves, learn
 
 
 def machine(call: float, token: float, square: float, overhead=lambda n, width: 1.0):
@@ -103,3 +103,65 @@ def test_drift_follows_a_machine_that_became_slower_and_ignores_one_stall():
     for _ in range(100):
         cost.observe(np.array([10]), 0.020)
     assert cost.seconds(1, 10) == pytest.approx(0.020, rel=0.01)
+
+
+class LongMachine:
+    """Follows the model up to 512 tokens and takes `beyond` for each token² more; its clock goes on by what it does."""
+
+    def __init__(self, beyond: float, speed: float = 1.0) -> None:
+        self.now, self.widths = 0.0, []
+        self._beyond, self._speed = beyond, speed
+
+    def seconds(self, n: int, width: int) -> float:
+        each = 3e-6 * width + 1e-8 * width**2 + self._beyond * max(0, width**2 - 512**2)
+        return self._speed * (1e-4 + n * each)
+
+    def measure(self, n: int, width: int) -> float:
+        self.now += self.seconds(n, width)
+        self.widths.append(width)
+        return self.seconds(n, width)
+
+
+@pytest.mark.parametrize(("max_length", "longer"), [(512, []), (600, [600]), (4096, [1024, 2048, 4096])])
+def test_probes_grow_to_the_models_length(monkeypatch: pytest.MonkeyPatch, max_length: int, longer: list[int]):
+    machine = LongMachine(beyond=3e-8)
+    monkeypatch.setattr("tandem.engine.scheduling.cost_model.time.perf_counter", lambda: machine.now)
+    cost = learn(machine.measure, max_length)
+    assert [width for width in machine.widths if width > 512] == longer
+    for width in (100, 512, 513, 1000, 3000, 8192):
+        if width <= 512 or longer:
+            assert cost.seconds(1, width) == pytest.approx(machine.seconds(1, width), rel=1e-6)
+            assert width <= 512 or cost.each(np.array([width]))[0] == pytest.approx(machine.seconds(1, width), rel=1e-6)
+
+
+@pytest.mark.parametrize("speed", [1.0, 3.0, 30.0])
+def test_probes_stop_growing_when_their_time_is_up(monkeypatch: pytest.MonkeyPatch, speed: float):
+    """What is measured then foretells the rest: a pair of 8,192 tokens takes seconds, not milliseconds."""
+    machine = LongMachine(beyond=3e-8, speed=speed)
+    monkeypatch.setattr("tandem.engine.scheduling.cost_model.time.perf_counter", lambda: machine.now)
+    cost = learn(machine.measure, 8192)
+    longest = max(machine.widths)
+    assert longest < 8192
+    short = sum(2 * machine.seconds(n, width) for n, width in PROBES)
+    # One probe may take as much longer than predicted as `beyond` was not known yet.
+    assert machine.now < max(LONG_SECONDS, short) + 4 * LONG_SECONDS
+    if longest > 512:
+        # Where the machine is so slow that five short probes had to do, 512 tokens were not among them.
+        exact = 1e-6 if 512 in machine.widths else 0.2
+        assert cost.seconds(1, 8192) == pytest.approx(machine.seconds(1, 8192), rel=exact)
+        assert cost.fitting(np.full(4, 8192), 0.24) == 0
+
+
+def test_the_early_exit_shares_what_long_sequences_take():
+    cost = CostModel(call=0.0, token=1e-6, square=1e-9, tokens=512, beyond=1e-8, reach=512)
+    assert cost.share(0.25).seconds(2, 4000) == pytest.approx(0.25 * cost.seconds(2, 4000))
+    assert cost.seconds(1, 512) == pytest.approx(1e-6 * 512 + 1e-9 * 512**2)
+    assert cost.seconds(1, 1024) == pytest.approx(1e-6 * 1024 + 1e-9 * 1024**2 + 1e-8 * (1024**2 - 512**2))
+
+
+def test_what_long_sequences_really_take_is_learnt():
+    cost = CostModel(call=0.0, token=1e-6, square=1e-9, tokens=512, beyond=1e-8, reach=512)
+    slower = 2 * cost.seconds(1, 8000)
+    for _ in range(60):
+        cost.observe(np.array([8000]), slower)
+    assert cost.seconds(1, 8000) == pytest.approx(slower, rel=0.01)

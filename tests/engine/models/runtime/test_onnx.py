@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tandem.engine.errors import ArtifactError
 from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.cross_encoder import CrossEncoder
 from tandem.engine.models.encoder import BiEncoder
-from tandem.engine.models.runtime.onnx import OnnxRuntime, cpu_session, mean_pool, shares
+from tandem.engine.models.runtime.activations import Activations
+from tandem.engine.models.runtime.onnx import OnnxRuntime, cpu_session
 from tandem.engine.platform.device import Device
 
 
@@ -24,16 +23,6 @@ def cpu(threads: int) -> Device:
 
 
 TEXTS = ["a", "the list is sorted in place", "returns a new string " * 12, "file", "open the file and read it " * 5]
-
-
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=60), st.integers(1, 8))
-def test_shares_cover_every_row_once_and_none_is_empty(lengths: list[int], count: int):
-    parts = shares(np.array(lengths), count)
-    assert np.concatenate(parts).tolist() == list(range(len(lengths)))
-    assert 1 <= len(parts) <= count
-    assert all(len(part) for part in parts)
-    heaviest = max(sum(lengths[row] for row in part) for part in parts)
-    assert heaviest <= sum(lengths) / count + max(lengths)
 
 
 def test_int8_products_are_exact_on_any_processor():
@@ -57,14 +46,6 @@ def test_a_graph_that_cannot_be_read_is_our_error(tmp_path: Path):
         cpu_session(b"no graph", threads=1)
 
 
-def test_mean_pool_ignores_padding():
-    random = np.random.default_rng(0)
-    hidden = random.normal(size=(3, 7, 5)).astype(np.float32)
-    mask = np.array([[1] * 7, [1] * 3 + [0] * 4, [1] + [0] * 6])
-    expected = np.stack([hidden[i, : mask[i].sum()].astype(np.float64).mean(axis=0) for i in range(3)])
-    np.testing.assert_allclose(mean_pool(hidden, mask), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_score_does_not_depend_on_the_batch_or_the_threads(tiny_cross_encoder: Path, threads: int, precision: Any):
@@ -86,7 +67,9 @@ def test_vectors_do_not_depend_on_the_batch_or_the_split(tiny_bi_encoder: Path, 
 def test_a_graph_that_is_none_is_an_artifact_error(tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match="export the model again"):
-        OnnxRuntime(tmp_path / "model.onnx", pad_id=0, head="logit", device=cpu(1), split="sequences", alone=False)
+        OnnxRuntime(
+            tmp_path / "model.onnx", device=cpu(1), split="sequences", activations=Activations(token=1, square=0)
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -101,21 +84,15 @@ def test_a_batch_of_sequences_run_alone_can_be_stopped_between_them(tiny_cross_e
     assert len(reranker.runtime.run_until(batch, lambda: True)) == threads
 
 
-def test_where_sequences_share_a_run_all_of_it_is_run(tiny_cross_encoder: Path):
-    reranker = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(2), "fp32")
-    batch = reranker.tokenizer.single(reranker.tokenizer.encode_many(TEXTS))
-    assert len(reranker.runtime.run_until(batch, lambda: True)) == len(TEXTS)
-
-
 def test_a_sequence_that_fails_ends_the_batch_for_every_lane(tiny_cross_encoder: Path, monkeypatch: Any):
     reranker = CrossEncoder(Artifact.open(tiny_cross_encoder), cpu(2), "int8")
     batch = reranker.tokenizer.single(reranker.tokenizer.encode_many(TEXTS * 20))
     run, begun = OnnxRuntime._run, itertools.count(1)
 
-    def failing(self: OnnxRuntime, some: Any) -> Any:
+    def failing(self: OnnxRuntime, some: Any, row: int) -> Any:
         if next(begun) == 5:
             raise RuntimeError("the device choked")
-        return run(self, some)
+        return run(self, some, row)
 
     monkeypatch.setattr(OnnxRuntime, "_run", failing)
     with pytest.raises(RuntimeError, match="choked"):

@@ -16,8 +16,10 @@ from tandem.engine.errors import ArtifactError, InputError  # noqa: E402
 from tandem.engine.models.artifact import Artifact  # noqa: E402
 from tandem.engine.models.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.models.encoder import BiEncoder  # noqa: E402
-from tandem.engine.models.runtime import cuda_graphs, packed, select  # noqa: E402
-from tandem.engine.models.runtime.bert import Buffers  # noqa: E402
+from tandem.engine.models.runtime import cuda_graphs, packed  # noqa: E402
+from tandem.engine.models.runtime.families import HEAD_WIDTHS  # noqa: E402
+from tandem.engine.models.runtime.families.model import PackedModel  # noqa: E402
+from tandem.engine.models.runtime.select import shape_problem  # noqa: E402
 from tandem.engine.platform.device import Device  # noqa: E402
 from tandem.engine.text.tokens import TokenBatch, cumulative, pack  # noqa: E402
 from tandem.kernels.attention import HEAD_DIMS  # noqa: E402
@@ -43,6 +45,26 @@ def test_vectors_equal_onnx_runtime_in_fp32(tmp_path: Path, pooling: str):
     ours, onnx = (BiEncoder(artifact, CPU, runtime=name) for name in ("packed", "onnx"))
     ids = ours.tokenizer.encode_many(TEXTS)
     np.testing.assert_allclose(ours.encode(ids), onnx.encode(ids), atol=ATOL)
+
+
+@pytest.mark.parametrize("kind", ["bi-encoder", "cross-encoder"])
+@pytest.mark.parametrize("family", ["xlm-roberta", "modernbert"])
+def test_exported_families_equal_onnx_runtime_in_fp32(tmp_path: Path, family: Any, kind: Any):
+    from tandem.export import export_model
+    from tandem.export.parity.samples import docstrings
+
+    from ....tiny import tiny_model
+
+    source = tiny_model(tmp_path / "source", family, kind, hidden=64)
+    artifact = export_model(str(source), kind, tmp_path / "artifact", precisions=("fp32",), texts=docstrings()[:60])
+    assert shape_problem(artifact) is None
+    if kind == "bi-encoder":
+        ours, onnx = (BiEncoder(artifact, CPU, "fp32", runtime=name) for name in ("packed", "onnx"))
+        ids = ours.tokenizer.encode_many(TEXTS)
+        np.testing.assert_allclose(ours.encode(ids), onnx.encode(ids), atol=ATOL)
+    else:
+        one, other = (CrossEncoder(artifact, CPU, "fp32", runtime=name) for name in ("packed", "onnx"))
+        np.testing.assert_allclose(one.score("sort a list", TEXTS), other.score("sort a list", TEXTS), atol=1e-4)
 
 
 def test_a_score_does_not_depend_on_the_batch(packable_cross_encoder: Path):
@@ -71,7 +93,7 @@ def test_fixed_buffers_give_the_same_scores(packable_cross_encoder: Path, monkey
     monkeypatch.setattr(packed, "BUCKETS", tuple(packed.TokenBucket(size, size // 16) for size in (64, 256, 1024)))
     monkeypatch.setattr(cuda_graphs, "captured", captured)
     runtime: Any = model.runtime
-    runtime._cuda, runtime.buffers = True, Buffers(runtime.bert.shape, 1024, torch.float32, "cpu")
+    runtime._cuda, runtime.buffers = True, runtime.model.buffers(1024)
     runtime.warm_up()
     assert len(runtime._captured) == 3
     for count in (10, 1, 3, 10, 2):
@@ -102,7 +124,7 @@ def test_an_id_beyond_the_vocabulary_is_refused_before_a_kernel_reads_it(packabl
 
 def test_a_sequence_beyond_the_positions_is_refused_likewise(packable_cross_encoder: Path):
     model = CrossEncoder(Artifact.open(packable_cross_encoder), CPU, runtime="packed")
-    long = model.runtime.bert.positions + 1
+    long = model.runtime.model.shape.positions + 1
     with pytest.raises(InputError, match=f"a sequence of {long} tokens is longer than the model's {long - 1}"):
         model.runtime.run(TokenBatch(np.full(long, 7, dtype=np.int32), cumulative([long]), None))
 
@@ -132,7 +154,7 @@ def test_missing_weights_are_an_artifact_error(packable_cross_encoder: Path, tmp
 
 
 def test_the_heads_that_are_supported_are_those_of_the_kernel():
-    assert set(select.HEAD_WIDTHS) == set(HEAD_DIMS)
+    assert set(HEAD_WIDTHS) == set(HEAD_DIMS)
 
 
 def test_the_bundled_encoder_gives_the_vectors_of_pytorch():
@@ -140,7 +162,6 @@ def test_the_bundled_encoder_gives_the_vectors_of_pytorch():
     from safetensors.torch import load_file
     from transformers import AutoModel, AutoTokenizer
 
-    from tandem.engine.models.runtime.bert import Bert, Shape
     from tandem.export.source.resolve import resolve
 
     folder = resolve("minilm-l6", "bi-encoder", revision=None, adapter=None).folder
@@ -151,8 +172,9 @@ def test_the_bundled_encoder_gives_the_vectors_of_pytorch():
     mask = batch["attention_mask"][:, :, None]
     expected = (hidden * mask).sum(1) / mask.sum(1)
 
-    shape = Shape.of(json.loads((folder / "config.json").read_text()))
-    runtime = packed.PackedRuntime(Bert(load_file(folder / "model.safetensors"), shape, "mean", torch.float32, "cpu"))
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    runtime = packed.PackedRuntime(PackedModel(config, tensors, "mean", torch.float32, "cpu"))
     lengths = batch["attention_mask"].sum(1)
     ids = batch["input_ids"][batch["attention_mask"].bool()].numpy().astype(np.int32)
     np.testing.assert_allclose(runtime.run(TokenBatch(ids, cumulative(lengths.numpy()))), expected.numpy(), atol=2e-5)
