@@ -1,7 +1,7 @@
-"""How a model becomes an artifact: ONNX graphs proven against PyTorch, and fine-tuning.
+"""How a model becomes an artifact: ONNX graphs proven against sentence-transformers, and fine-tuning.
 
-The libraries behind it (PyTorch, transformers, optimum) are imported with the first use of a function, not with the
-package.
+The libraries behind it (PyTorch, transformers, sentence-transformers) are imported with the first use of a function,
+not with the package.
 """
 
 from __future__ import annotations

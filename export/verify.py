@@ -10,7 +10,7 @@ from ..engine.errors import ArtifactError
 from ..engine.models.artifact import EARLY, Artifact, Parity, Precision
 from .parity.compare import compare, failures
 from .parity.samples import FP16_CANDIDATES, FP16_QUERIES, Samples, sample
-from .parity.scoring import Array, Usage, onnx_forward, scores
+from .parity.scoring import Array, Reading, onnx_forward, scores
 
 QUERIES, CANDIDATES = 8, 24
 
@@ -63,9 +63,8 @@ def verify_artifact(path: str | Path, *, progress: Callable[[str], None] | None 
 def _scores(artifact: Artifact, precision: Precision, samples: Samples) -> Array:
     graph = artifact.graph(precision)
     try:
-        forward = onnx_forward(graph)
-        usage = Usage.of(artifact.manifest)
-        return scores(forward, artifact.tokenizer(), usage, samples, alone=precision == "int8")
+        reading = Reading.of(artifact.manifest, artifact.tokenizer())
+        return scores(onnx_forward(graph, reading.pad_id), reading, samples)
     except ArtifactError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no public base class

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tandem.engine.models.artifact import Kind
+    from tandem.engine.models.artifact import Kind, Precision
+
+    from .tiny import Family
 
 with contextlib.suppress(ImportError):  # a GPU machine without network may lack it, and its tests do not need it
     from hypothesis import settings
@@ -21,6 +23,9 @@ with contextlib.suppress(ImportError):  # a GPU machine without network may lack
     # No limit on an example's time: a busy machine is not a failing test.
     settings.register_profile("tandem", deadline=None)
     settings.load_profile("tandem")
+
+
+ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 @pytest.fixture(scope="session")
@@ -36,15 +41,27 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sibling_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_cross_encoder` with other weights. Read-only by agreement."""
+    return exported(tmp_path_factory.mktemp("sibling-cross-encoder"), "cross-encoder", seed=7)
+
+
+@pytest.fixture(scope="session")
+def other_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder with another tokenizer: XLM-RoBERTa, as small as the others. Read-only by agreement."""
+    return exported(tmp_path_factory.mktemp("other-cross-encoder"), "cross-encoder", "xlm-roberta")
+
+
+@pytest.fixture(scope="session")
 def packable_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny_bi_encoder` with heads as wide as the attention kernel wants them: hidden 64, four heads of 16."""
-    return exported(tmp_path_factory.mktemp("packable-bi-encoder"), "bi-encoder", hidden=64)
+    return exported(tmp_path_factory.mktemp("packable-bi-encoder"), "bi-encoder", precisions=ALL, hidden=64)
 
 
 @pytest.fixture(scope="session")
 def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny_cross_encoder`, likewise."""
-    return exported(tmp_path_factory.mktemp("packable-cross-encoder"), "cross-encoder", hidden=64)
+    return exported(tmp_path_factory.mktemp("packable-cross-encoder"), "cross-encoder", precisions=ALL, hidden=64)
 
 
 @pytest.fixture(scope="session")
@@ -74,13 +91,20 @@ def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).path  # fmt: skip
 
 
-def exported(folder: Path, kind: Kind, **sizes: Any) -> Path:
-    """A tiny BERT of some `sizes` (see `tiny.tiny_model`), exported into `folder`."""
+def exported(
+    folder: Path,
+    kind: Kind,
+    family: Family = "bert",
+    *,
+    precisions: tuple[Precision, ...] = ("fp32", "int8"),
+    **sizes: Any,
+) -> Path:
+    """A tiny model of some `sizes` (see `tiny.tiny_model`), exported into `folder` in these `precisions`."""
     from tandem.export import export_model
     from tandem.export.parity.samples import docstrings
 
     from .tiny import tiny_model
 
-    source = tiny_model(folder / "source", "bert", kind, **sizes)
+    source = tiny_model(folder / "source", family, kind, **sizes)
     texts = docstrings()[:60]  # enough to prove so small a model, in a second
-    return export_model(str(source), kind, folder / "artifact", precisions=("fp32", "int8"), texts=texts).path
+    return export_model(str(source), kind, folder / "artifact", precisions=precisions, texts=texts).path

@@ -29,6 +29,9 @@ from tandem.export.parity.samples import docstrings
 from tandem.export.quiet import quiet
 
 Family = Literal["bert", "xlm-roberta", "modernbert"]
+Layout = Literal["before 5.4", "since 5.4"]
+LAYOUTS: tuple[Layout, ...] = ("before 5.4", "since 5.4")
+"""How sentence-transformers writes its files; both are read from then on."""
 FAMILIES: tuple[Family, ...] = ("bert", "xlm-roberta", "modernbert")
 VOCABULARY = 1000
 MAX_LENGTH = 128
@@ -48,10 +51,12 @@ def tiny_model(
     normalize: bool = True,
     prompts: dict[str, str] | None = None,
     seed: int = 0,
+    layout: Layout = "before 5.4",
 ) -> Path:
     """Write a Hugging Face folder (config, safetensors, tokenizer) of a random-weight model; returns `folder`.
 
-    A bi-encoder's folder has sentence-transformers' files too. Each family has one tokenizer, whatever the kind.
+    A bi-encoder's folder has sentence-transformers' files too, as its versions of `layout` write them. Each family has
+    one tokenizer, whatever the kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(family)
@@ -68,7 +73,7 @@ def tiny_model(
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     if kind == "bi-encoder":
-        _sentence_files(folder, hidden, pooling, normalize, prompts or {})
+        _sentence_files(folder, hidden, pooling, normalize, prompts or {}, layout)
     return folder
 
 
@@ -192,15 +197,52 @@ def _byte_level(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _sentence_files(folder: Path, hidden: int, pooling: str, normalize: bool, prompts: dict[str, str]) -> None:
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+# The types of sentence-transformers' modules, as it has written them before and since version 5.4.
+_TYPES = {
+    "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
+    "Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+    "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
+    "Dense": "sentence_transformers.base.modules.dense.Dense",
+    "LayerNorm": "sentence_transformers.sentence_transformer.modules.layer_norm.LayerNorm",
+    "LogitScore": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+}
+
+
+def write_modules(folder: Path, kinds: Sequence[str], layout: Layout = "before 5.4") -> None:
+    """Write `modules.json` of the modules `kinds`, the first in the folder itself, each other in one of its own."""
+    types = _TYPES if layout == "since 5.4" else {kind: f"sentence_transformers.models.{kind}" for kind in kinds}
     modules = [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": types[kind]}
         for i, kind in enumerate(kinds)
     ]
     write_json(folder / "modules.json", modules)
-    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
-    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **modes})
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_LENGTH, "do_lower_case": False})
-    settings = {"prompts": prompts, "similarity_fn_name": "cosine" if normalize else "dot"}
+
+
+def _sentence_files(
+    folder: Path, hidden: int, pooling: str, normalize: bool, prompts: dict[str, str], layout: Layout = "before 5.4"
+) -> None:
+    write_modules(folder, ["Transformer", "Pooling", *(["Normalize"] if normalize else [])], layout)
+    settings: dict[str, Any] = {"prompts": prompts, "similarity_fn_name": "cosine" if normalize else "dot"}
+    if layout == "before 5.4":
+        modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+        write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **modes})
+        write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_LENGTH, "do_lower_case": False})
+        write_json(folder / "config_sentence_transformers.json", settings)
+        return
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {"embedding_dimension": hidden, "pooling_mode": pooling, "include_prompt": True},
+    )
+    if normalize:
+        names = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+        write_json(folder / "2_Normalize" / "config.json", names)
+    text = {"method": "forward", "method_output_name": "last_hidden_state"}
+    sentence = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": text},
+        "module_output_name": "token_embeddings",
+    }
+    write_json(folder / "sentence_bert_config.json", sentence)
+    settings |= {"model_type": "SentenceTransformer", "default_prompt_name": None}
+    settings["__version__"] = {"sentence_transformers": "5.4.0", "transformers": "5.0.0", "pytorch": "2.11.0"}
     write_json(folder / "config_sentence_transformers.json", settings)

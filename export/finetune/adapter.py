@@ -120,9 +120,19 @@ def check_base(base: Path, model: BertForSequenceClassification, wanted: BaseSha
         )
 
 
+def _refuse_labels(weights: dict[str, torch.Tensor], adapter: Path) -> None:
+    heads = [tensor for name, tensor in weights.items() if name.endswith("classifier.weight")]
+    labels = len(heads[0]) if heads else 1
+    if labels != 1:
+        raise ExportError(
+            f"{adapter} has a head of {labels} labels, and a reranker has one; train it with num_labels=1"
+        )
+
+
 def _merge(
     model: BertForSequenceClassification, fresh: set[str], weights: dict[str, torch.Tensor], base: Path, adapter: Path
 ) -> PreTrainedModel:
+    _refuse_labels(weights, adapter)
     try:
         with quiet():  # what fits and what does not is compared below
             peft = PeftModel.from_pretrained(model, str(adapter))

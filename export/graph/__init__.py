@@ -1,1 +1,1 @@
-"""From a PyTorch model to ONNX graphs: trace, fuse, lower the precision."""
+"""From a PyTorch model to ONNX graphs: trace, write for a device, lower the precision."""

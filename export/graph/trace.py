@@ -1,33 +1,44 @@
-"""PyTorch → ONNX through optimum, with dynamic batch and length."""
+"""PyTorch → ONNX with PyTorch's exporter, with dynamic batch and length."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from optimum.exporters.onnx import export
-from optimum.exporters.tasks import TasksManager
+import torch
 
 from ...engine.errors import ExportError
-from ...engine.models.artifact import Kind
 from ..quiet import quiet
 
-# 17 has LayerNormalization as one operator, which fusion and ONNX Runtime's kernels start from.
-OPSET = 17
-TASKS: dict[Kind, str] = {"bi-encoder": "feature-extraction", "cross-encoder": "text-classification"}
+# 20 has Gelu as one operator, which quantisation and ONNX Runtime's kernels start from; 17 LayerNormalization.
+OPSET = 20
+EXAMPLE = (2, 24)
+"""Sequences and tokens that are traced with; both are free in the graph."""
 
 
-def trace(model: Any, kind: Kind, file: Path) -> None:
-    """Write `model` as an FP32 graph: int64 `input_ids`, `attention_mask` (and `token_type_ids`), each [batch, length],
-    to `last_hidden_state` [batch, length, d] or `logits` [batch, 1].
+def trace(network: torch.nn.Module, inputs: tuple[str, ...], output: str, file: Path) -> None:
+    """Write `network` as an FP32 graph of int64 `inputs`, each [batch, length], to `output`, with weights beside it.
 
-    Raises ExportError when optimum cannot export it.
+    inputs: the names by which the network takes them
+
+    Raises ExportError when PyTorch cannot export it.
     """
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    examples = {name: torch.full(EXAMPLE, int(name != "token_type_ids"), dtype=torch.int64) for name in inputs}
     try:
-        with quiet():
-            config_of = TasksManager.get_exporter_config_constructor(
-                exporter="onnx", model=model, task=TASKS[kind], library_name="transformers"
-            )
-            export(model, config_of(model.config), file, opset=OPSET)
+        with quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                network, (), kwargs=examples, dynamo=True, opset_version=OPSET, input_names=list(inputs),
+                output_names=[output], dynamic_shapes={name: {0: batch, 1: length} for name in inputs}, verbose=False,
+            )  # fmt: skip
+            if program is None:
+                raise RuntimeError("no program came back")
+            program.save(file, external_data=True)
     except Exception as error:  # torch.onnx's errors share no base class
-        raise ExportError(f"optimum cannot export this model to ONNX: {error}") from error
+        raise ExportError(f"PyTorch cannot export this model to ONNX: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause on one line: PyTorch wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,88 +12,78 @@ import numpy.typing as npt
 from ...engine.models.artifact import ArtifactManifest
 from ...engine.models.runtime.onnx import cpu_session
 from ...engine.platform.device import available_cores
+from ...engine.text.prompting import Prompts
 from ...engine.text.tokenizer import Tokenizer
 from ...engine.text.tokens import PaddedBatch, TokenBatch
 from .samples import Samples
 
 Array = npt.NDArray[np.float32]
-Forward = Callable[[PaddedBatch], Array]
-"""Padded ids → hidden states [n, width, d] or logits [n, 1]."""
+Forward = Callable[[TokenBatch], Array]
+"""Sequences → vectors [n, d] or scores [n]."""
 
-# Sequences a batch: mixed lengths, so that padding is part of what is compared.
+# Sequences a batch of a graph that pads: mixed lengths, so that padding is part of what is compared.
 BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What scoring needs to know of a model: the manifest's fields of the same names."""
+class Reading:
+    """How texts become what a model reads: its tokenizer, and the manifest's fields of the same names."""
 
+    tokenizer: Tokenizer
     kind: str
     pad_id: int
-    pooling: str | None
-    query_prompt: str
-    passage_prompt: str
+    prompts: Prompts
 
     @classmethod
-    def of(cls, manifest: ArtifactManifest) -> Usage:
-        prompts = manifest.prompts
-        return cls(manifest.kind, manifest.pad_id, manifest.pooling, prompts.query, prompts.passage)
+    def of(cls, manifest: ArtifactManifest, tokenizer: Tokenizer) -> Reading:
+        return cls(tokenizer, manifest.kind, manifest.pad_id, manifest.prompts)
+
+    def texts(self, texts: Sequence[str], prompt: str) -> TokenBatch:
+        """Each text behind `prompt`, as a bi-encoder reads it."""
+        return self.tokenizer.single(self.tokenizer.encode_many([prompt + text for text in texts]))
+
+    def pairs(self, query: str, texts: Sequence[str]) -> TokenBatch:
+        """The query with each text, as a cross-encoder reads them."""
+        return self.tokenizer.pairs(self.tokenizer.query(query), self.tokenizer.passages(texts))
 
 
-def scores(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, *, alone: bool = False) -> Array:
-    """float32 [queries, candidates]: cosines (bi-encoder) or logits (cross-encoder); NaN where the model gave one.
-
-    alone: every sequence in a run of its own, as INT8 is served on a CPU: its activations share one scale a run
-    """
-    size = 1 if alone else BATCH
-    if usage.kind == "cross-encoder":
-        return _logits(forward, tokenizer, usage, samples, size)
+def scores(forward: Forward, reading: Reading, samples: Samples) -> Array:
+    """float32 [queries, candidates]: similarities (bi-encoder) or logits (cross-encoder); NaN where there was one."""
+    if reading.kind == "cross-encoder":
+        rows = [
+            forward(reading.pairs(query, [samples.texts[row] for row in candidates]))
+            for query, candidates in zip(samples.queries, samples.candidates, strict=True)
+        ]
+        return np.stack(rows).astype(np.float32)
     used = np.unique(samples.candidates)
-    texts = _vectors(forward, tokenizer, usage, [usage.passage_prompt + samples.texts[row] for row in used], size)
-    queries = _vectors(forward, tokenizer, usage, [usage.query_prompt + query for query in samples.queries], size)
-    cosines = queries @ texts.T
-    return np.take_along_axis(cosines, np.searchsorted(used, samples.candidates), axis=1)
+    texts = forward(reading.texts([samples.texts[row] for row in used], reading.prompts.passage))
+    queries = forward(reading.texts(samples.queries, reading.prompts.query))
+    return np.take_along_axis(queries @ texts.T, np.searchsorted(used, samples.candidates), axis=1)
 
 
-def onnx_outputs(graph: Path | bytes) -> Callable[[PaddedBatch], list[Array]]:
-    """All outputs of an ONNX graph on this machine's CPU, as the engine runs it."""
-    session = cpu_session(graph, available_cores())
-    names = {entry.name for entry in session.get_inputs()}
+def onnx_forward(graph: Path | bytes, pad_id: int) -> Forward:
+    """A graph on this machine's CPU, as the engine runs it: alone, or a few sequences where the graph has a mask."""
+    run = GraphRun(graph)
 
-    def run(batch: PaddedBatch) -> list[Array]:
+    def forward(sequences: TokenBatch) -> Array:
+        size = BATCH if run.masked else 1
+        return np.concatenate([run(batch)[0] for batch in batches(sequences, pad_id, size)]).astype(np.float32)
+
+    return forward
+
+
+class GraphRun:
+    """All outputs of a graph on one padded batch."""
+
+    def __init__(self, graph: Path | bytes) -> None:
+        self._session = cpu_session(graph, available_cores())
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self.masked = "attention_mask" in self._inputs
+
+    def __call__(self, batch: PaddedBatch) -> list[Array]:
         feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
-        found: list[Array] = session.run(None, {name: feeds[name] for name in names})
+        found: list[Array] = self._session.run(None, {name: feeds[name] for name in self._inputs})
         return found
-
-    return run
-
-
-def onnx_forward(graph: Path | bytes) -> Forward:
-    """The first output of `onnx_outputs`."""
-    run = onnx_outputs(graph)
-    return lambda batch: run(batch)[0]
-
-
-def _logits(forward: Forward, tokenizer: Tokenizer, usage: Usage, samples: Samples, size: int) -> Array:
-    rows = []
-    for query, candidates in zip(samples.queries, samples.candidates, strict=True):
-        passages = tokenizer.encode_many([samples.texts[row] for row in candidates])
-        pairs = tokenizer.pairs(tokenizer.encode(query), passages)
-        rows.append(np.concatenate([forward(batch)[:, 0] for batch in batches(pairs, usage.pad_id, size)]))
-    return np.stack(rows).astype(np.float32)
-
-
-def _vectors(forward: Forward, tokenizer: Tokenizer, usage: Usage, texts: list[str], size: int) -> Array:
-    """float32 [n, d]: unit vectors, whether or not the model normalises: cosines are what is compared."""
-    vectors = []
-    for batch in batches(tokenizer.single(tokenizer.encode_many(texts)), usage.pad_id, size):
-        hidden = forward(batch).astype(np.float32)
-        mask = batch.mask[:, :, None].astype(np.float32)
-        pooled = hidden[:, 0] if usage.pooling == "cls" else (hidden * mask).sum(axis=1) / mask.sum(axis=1)
-        # A NaN at a padded position would reach real ones through attention sooner or later: any NaN fails its batch.
-        pooled[~np.isfinite(hidden).all(axis=(1, 2))] = np.nan
-        vectors.append(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
-    return np.concatenate(vectors)
 
 
 def batches(batch: TokenBatch, pad_id: int, size: int) -> Iterator[PaddedBatch]:

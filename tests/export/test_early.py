@@ -19,7 +19,7 @@ from tandem.export.parity.samples import docstrings
 from tandem.export.parity.scoring import onnx_forward
 
 from ..tiny import hf_tokenizer
-from .test_adapter import hf_batch
+from .test_adapter import sequences
 
 TEXTS = docstrings()[:30]
 
@@ -38,7 +38,7 @@ def export(parts: tuple[Path, Path], out: Path, **options: object) -> Artifact:
 
 
 def logits(graph: Path) -> np.ndarray:
-    return onnx_forward(graph)(hf_batch(pairs()))[:, 0]
+    return onnx_forward(graph, 0)(sequences(pairs()))
 
 
 def pairs():

@@ -1,22 +1,27 @@
-"""Each family, exported and held to Hugging Face's own model and tokenizer."""
+"""Each family, exported in every precision, opened by the engine and held to sentence-transformers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification
+from sentence_transformers import CrossEncoder as TheirCrossEncoder
+from sentence_transformers import SentenceTransformer
 
 from tandem.engine.models.artifact import Artifact
-from tandem.engine.text.tokens import PaddedBatch
+from tandem.engine.models.cross_encoder import CrossEncoder
+from tandem.engine.models.encoder import BiEncoder
+from tandem.engine.platform.device import Device
 from tandem.export import export_model
 from tandem.export.parity.samples import docstrings
-from tandem.export.parity.scoring import onnx_forward
+from tandem.export.quiet import quiet
 
 from ..tiny import FAMILIES, MAX_LENGTH, hf_tokenizer, tiny_model
 
 KINDS = ("bi-encoder", "cross-encoder")
 TEXTS = docstrings()[:40]
+CPU = Device("cpu", "a test", 1)
+QUERY, PASSAGES = "what is it?", ["a", "some words", TEXTS[3], " ".join(TEXTS[:8])]
 
 
 @pytest.fixture(scope="module", params=[(family, kind) for family in FAMILIES for kind in KINDS], ids="-".join)
@@ -28,33 +33,19 @@ def exported(request, tmp_path_factory):
     return family, source, export_model(str(source), kind, folder / "artifact", texts=TEXTS)
 
 
-def encoded(family, kind):
-    """One padded batch by Hugging Face's tokenizer: texts of one token to longer than the model reads."""
-    texts = ["a", "some words", TEXTS[3], " ".join(TEXTS[:8])]
-    pair = [["what is it?"] * len(texts), texts] if kind == "cross-encoder" else [texts]
-    return hf_tokenizer(family)(
-        *pair, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt", return_token_type_ids=True
-    )
-
-
-def test_the_graphs_compute_what_the_model_computes(exported):
-    family, source, artifact = exported
-    kind = artifact.manifest.kind
-    inputs = encoded(family, kind)
-    door = AutoModel if kind == "bi-encoder" else AutoModelForSequenceClassification
-    model = door.from_pretrained(source).eval()
-    segments = {"token_type_ids": inputs["token_type_ids"]} if artifact.manifest.segments else {}
-    with torch.inference_mode():
-        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **segments)
-    expected = (output.last_hidden_state if kind == "bi-encoder" else output.logits).numpy()
-    batch = PaddedBatch(*(inputs[name].numpy() for name in ("input_ids", "attention_mask", "token_type_ids")))
-    real = batch.mask.astype(bool) if kind == "bi-encoder" else slice(None)
-    for precision, tolerance in (("fp32", 1e-5), ("fp16", 2e-2)):
-        actual = onnx_forward(artifact.graph(precision))(batch)
-        assert actual.dtype == np.float32
-        assert np.isfinite(actual).all(), "a padded position that is not finite reaches others through attention"
-        scale = np.abs(expected[real]).max()
-        assert np.abs(actual[real] - expected[real]).max() <= tolerance * scale
+def test_the_engine_gives_what_sentence_transformers_gives(exported):
+    _, source, artifact = exported
+    with quiet():
+        if artifact.manifest.kind == "cross-encoder":
+            theirs = TheirCrossEncoder(str(source), device="cpu")
+            expected = theirs.predict([(QUERY, text) for text in PASSAGES], activation_fn=torch.nn.Identity())
+            actual = CrossEncoder(artifact, CPU, "fp32").score(QUERY, PASSAGES)
+        else:
+            expected = SentenceTransformer(str(source), device="cpu").encode_document(PASSAGES)
+            ours = BiEncoder(artifact, CPU, "fp32")
+            actual = ours.encode(ours.tokenizer.encode_many(PASSAGES))
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_each_precision_was_proven(exported):
@@ -66,17 +57,19 @@ def test_each_precision_was_proven(exported):
         assert 0 < variant.parity.max_error < (1e-4 if precision == "fp32" else 1.0)
 
 
-def test_layers_are_fused_where_onnx_runtime_can(exported):
+def test_the_graphs_have_the_fast_operators(exported):
     family, _, artifact = exported
     cpu, gpu = artifact.manifest.variants["int8"].fused, artifact.manifest.variants["fp16"].fused
-    assert artifact.manifest.variants["fp32"].fused == cpu
+    exact = artifact.manifest.variants["fp32"].fused
+    assert {name: cpu[name] for name in exact} == exact
+    assert cpu["TokenScales"] > 0
     if family == "modernbert":
-        assert set(cpu) == {"LayerNormalization"}
+        assert (cpu["MultiHeadAttention"], cpu["BlockAttention"], gpu["MultiHeadAttention"]) == (1, 1, 2)
         return
-    assert (cpu["LayerNormalization"], cpu["Gelu"]) == (5, 2)
-    assert (gpu["Attention"], gpu["SkipLayerNormalization"], gpu["BiasGelu"]) == (2, 4, 2)
+    assert (cpu["LayerNormalization"], cpu["Gelu"], cpu["MultiHeadAttention"]) == (5, 2, 2)
+    assert (gpu["SkipLayerNormalization"], gpu["BiasGelu"], gpu["MultiHeadAttention"]) == (5, 2, 2)
     for fused in (cpu, gpu):
-        assert fused.get("FirstTokenOnly", 0) == (artifact.manifest.kind == "cross-encoder")
+        assert fused.get("LastLayerOneToken", 0) == (artifact.manifest.kind == "cross-encoder")
 
 
 def test_the_manifest_says_how_the_family_is_used(exported):
@@ -87,7 +80,8 @@ def test_the_manifest_says_how_the_family_is_used(exported):
     assert manifest.max_length == MAX_LENGTH
     assert manifest.pad_id == hf_tokenizer(family).pad_token_id
     assert manifest.dimension == (32 if manifest.kind == "bi-encoder" else None)
-    assert set(manifest.tools) >= {"torch", "optimum", "onnxruntime"}
+    assert (manifest.size.layers, manifest.size.width, manifest.size.wide, manifest.size.heads) == (2, 32, 64, 4)
+    assert set(manifest.tools) >= {"torch", "transformers", "sentence-transformers", "onnxruntime"}
 
 
 def test_the_weights_beside_the_graphs_are_the_sources(exported):

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from tandem.engine.errors import ArtifactError, ExportError, StorageError
 from tandem.engine.models.artifact import MANIFEST, Artifact
-from tandem.export import export_model, pipeline, verify_artifact
+from tandem.export import export_model, verify_artifact
+from tandem.export.graph import write
 from tandem.export.graph.graph_file import save_graph
 from tandem.export.parity.samples import docstrings
 
@@ -39,20 +40,43 @@ def corrupt(graph: onnx.ModelProto, scale: float) -> onnx.ModelProto:
     return graph
 
 
+def corrupted(monkeypatch, scale: float, only: str | None = None) -> None:
+    """Let every graph, or that of one target `only`, come out with a wrong weight."""
+    lower = write.lower
+
+    def wrong(graph, target):
+        lower(graph, target)
+        if only in (None, target):
+            corrupt(graph, scale)
+
+    monkeypatch.setattr(write, "lower", wrong)
+
+
 @pytest.mark.parametrize("scale", [1.01, -1.0])
 def test_a_wrong_weight_fails_parity_and_nothing_is_written(source, tmp_path, monkeypatch, scale):
-    fuse = pipeline.fuse
-    monkeypatch.setattr(pipeline, "fuse", lambda *arguments: corrupt(fuse(*arguments), scale))
-    with pytest.raises(ExportError, match=r"the fp32 variant is not the model it came from: max error"):
+    corrupted(monkeypatch, scale)
+    with pytest.raises(ExportError, match=r"no variant is the model it came from: fp32 \(max error"):
         export(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_gives_nan_fails_parity(source, tmp_path, monkeypatch):
-    fuse = pipeline.fuse
-    monkeypatch.setattr(pipeline, "fuse", lambda *arguments: corrupt(fuse(*arguments), np.nan))
+    corrupted(monkeypatch, np.nan)
     with pytest.raises(ExportError, match="scores are not finite"):
         export(source, tmp_path / "out")
+
+
+def test_a_variant_that_fails_is_left_out_with_its_reason(source, tmp_path, monkeypatch):
+    """Activations that half precision cannot hold leave a model that a CPU serves."""
+    corrupted(monkeypatch, -1.0, only="gpu")
+    lines: list[str] = []
+    artifact = export(source, tmp_path / "out", precisions=("fp32", "fp16", "int8"), progress=lines.append)
+    assert list(artifact.manifest.variants) == ["fp32", "int8"]
+    assert not any("fp16" in name for name in artifact.manifest.files)
+    (said,) = [line for line in lines if line.startswith("fp16")]
+    assert "left out" in said
+    assert "max error" in said
+    assert "a GPU has none" in said
 
 
 def test_an_artifact_is_replaced_whole(source, tmp_path):
@@ -82,7 +106,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_no_litter(source, tmp_path, m
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "save_graph", full)
+    monkeypatch.setattr(write, "save_graph", full)
     with pytest.raises(StorageError, match="No space left on device"):
         export(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +144,7 @@ def test_occupied_places_are_left_alone(source, tmp_path):
 
 
 def test_a_graph_too_large_for_one_file_keeps_its_weights_beside_it(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "save_graph", partial(save_graph, largest=10_000))
+    monkeypatch.setattr(write, "save_graph", partial(save_graph, largest=10_000))
     artifact = export(source, tmp_path / "out")
     data = artifact.path / "onnx/model.onnx.data"
     assert "onnx/model.onnx.data" in artifact.manifest.files
@@ -156,7 +180,7 @@ def test_a_head_that_would_be_random_is_refused(tmp_path):
     base = tiny_model(tmp_path / "base", "bert", "bi-encoder")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}))
-    with pytest.raises(ExportError, match="no fitting weights for classifier"):
+    with pytest.raises(ExportError, match="has no head that gives scores"):
         export(base, tmp_path / "out")
 
 
