@@ -15,6 +15,7 @@ from .collection.filters import Filter, parse
 from .errors import InputError
 from .models.artifact import Precision
 from .models.runtime import RuntimeWish
+from .text.prompting import PromptWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
@@ -60,6 +61,17 @@ class SearchOptions(BaseModel):
         description='Which passages may be found, by their metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne '
         "$gt $gte $lt $lte $in $nin $exists, and $and, $or, $not around them",
     )
+    prompt_name: str | None = Field(
+        default=None,
+        description="Which of the bi-encoder's own prompts stands before the query; none: the one for queries",
+    )
+    prompt: str | None = Field(
+        default=None, description="The text before the query for the bi-encoder, in place of its own; none: its own"
+    )
+    instruction: str | None = Field(
+        default=None,
+        description="What the search is for, in words, for the models that take an instruction; none: their own",
+    )
 
 
 class EngineOptions(BaseModel):
@@ -75,8 +87,8 @@ class EngineOptions(BaseModel):
     )
     runtime: RuntimeWish = Field(
         default="auto",
-        description="packed: our kernels, no padding, BERT only; auto: packed on a GPU where it supports the model, "
-        "else onnx",
+        description="packed: our kernels, no padding (BERT, RoBERTa, ModernBERT, Qwen3); auto: packed on a GPU where "
+        "it supports the model, else onnx",
     )
     pipeline: Literal["auto", "staged", "resident"] = Field(
         default="auto",
@@ -140,10 +152,10 @@ class SearchSettings(_Settings, SearchOptions):
     """What one search is asked for."""
 
     def model_post_init(self, context: Any, /) -> None:
-        """Raises InputError when more hits are asked for than candidates recalled."""
+        """Raises InputError when more hits are asked for than candidates recalled, for a wrong filter or prompt."""
         if self.top_k > self.recalled:
             raise InputError(f"top_k {self.top_k} exceeds candidates {self.recalled}; raise candidates or lower top_k")
-        _ = self.filter
+        _ = self.filter, self.wish
 
     @property
     def recalled(self) -> int:
@@ -159,6 +171,11 @@ class SearchSettings(_Settings, SearchOptions):
     def read_whole(self) -> int | None:
         """`finalists`, but never fewer than `top_k` and `reread`."""
         return None if self.finalists is None else max(self.finalists, self.top_k, self.reread or 0)
+
+    @cached_property
+    def wish(self) -> PromptWish:
+        """`prompt_name`, `prompt` and `instruction`; raises InputError for what is none."""
+        return PromptWish(self.prompt_name, self.prompt, self.instruction)
 
     @cached_property
     def filter(self) -> Filter | None:

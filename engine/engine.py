@@ -13,20 +13,25 @@ import numpy as np
 import numpy.typing as npt
 
 from .collection import Collection, Pointer
+from .collection.passage_text import PassageText
 from .config import EngineSettings, SearchSettings
 from .errors import InputError
 from .models.cross_encoder import CrossEncoder
-from .models.encoder import BiEncoder, TextKind
+from .models.encoder import BiEncoder
 from .models.model import LoadedModel
 from .platform.device import Device, choose
+from .recall.nearest import Recalled
 from .result import Embedded, Reranked, RerankResult, SearchResult
 from .scheduling.batcher import Batcher
 from .scheduling.request_steps import drive, drive_async, drive_together
 from .scoring.fusion import Fusion
+from .search.final_weights import fusion_of
 from .search.model_api import ModelApi
-from .search.model_lookup import artifact_of
+from .search.model_lookup import encoder_of, reranker_of
+from .search.passage_ids import PassageIds, passage_ids, tell, unstored
 from .search.placement import Placed, place, plan_memory
 from .search.two_stage import TwoStage
+from .text.prompting import PromptWish
 from .text.tokens import Truncate
 
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
@@ -45,10 +50,12 @@ class Engine:
         settings: EngineSettings,
         placed: Placed,
         fusion: Fusion,
+        passages: PassageIds | None,
     ) -> None:
         """Takes parts that fit together; `Engine.open` finds and checks them.
 
-        `placed`: where recall and the pipeline are; `fusion`: the weights of the final order.
+        `placed`: where recall and the pipeline are; `fusion`: the weights of the final order; `passages`: what the
+        reranker reads, None without one.
         With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
         """
         self.collection = collection
@@ -57,9 +64,10 @@ class Engine:
         self.device = device
         self.fusion = fusion
         self.placed = placed
+        self.passages = passages
         self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
-        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, self._batcher)
-        self._models = ModelApi(collection, encoder, reranker, self._batcher)
+        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, passages, self._batcher)
+        self._models = ModelApi(collection, encoder, reranker, passages, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
 
@@ -73,31 +81,35 @@ class Engine:
         version: Pointer | None = None,
         **settings: Any,
     ) -> Engine:
-        """Open a collection with the models it was indexed with.
+        """Open a collection with its models.
 
-        `encoder` and `reranker` say where the artifacts are when they are no longer where the collection remembers
-        them; `version` is another than the collection's current one; `settings` are those of `EngineSettings` (device,
-        threads, precisions, recall_weight, …).
+        `encoder` says where the bi-encoder is when it is no longer where the collection remembers it. `reranker` may be
+        any cross-encoder, and is the collection's own where none is named: one with the tokenizer of the collection's
+        token ids reads these, for another passages are tokenised as they are read (see `build.retokenize`). `version`
+        is another than the collection's current one; `settings` are those of `EngineSettings` (device, threads,
+        precisions, recall_weight, …).
 
         Raises CollectionError, ArtifactError, DeviceError or InputError.
         """
         chosen = EngineSettings(**settings)
         device = choose(chosen.device, chosen.threads)
         opened = Collection.open(collection, version=version, threads=device.threads)
-        models = opened.manifest.models
-        first = artifact_of(opened, models.encoder, encoder, "bi-encoder")
-        second = None if models.reranker is None else artifact_of(opened, models.reranker, reranker, "cross-encoder")
-        memory = plan_memory(opened, first, second, device, chosen)
+        first, second = encoder_of(opened, encoder), reranker_of(opened, reranker)
+        text = None if second is None else PassageText.of(second, opened.manifest.settings)
+        problem = None if second is None or text is None else unstored(opened, text, second)
+        memory = plan_memory(opened, first, second, device, chosen, stored=problem is None)
         with nullcontext() if memory is None else memory.advising():
             bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
-            cross_encoder = None
-            if second is not None:
+            cross_encoder, passages = None, None
+            if second is not None and text is not None:
                 cross_encoder = CrossEncoder(
                     second, device, chosen.reranker_precision, runtime=chosen.runtime, early_exit=chosen.early_exit
                 )
-            fusion = _fusion(opened, cross_encoder, chosen)
-            placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion)
-            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion)
+                passages = passage_ids(opened, text, problem)
+                tell(opened, passages, second)
+            fusion = fusion_of(opened, bi_encoder, cross_encoder, chosen)
+            placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion, unstored=problem)
+            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion, passages)
 
     def _warm_up(self) -> None:
         for model in filter(None, (self.encoder, self.reranker)):
@@ -128,6 +140,16 @@ class Engine:
         asked = SearchSettings(**options) if settings is None else settings
         return await drive_async(self._two_stage.search(query, asked, client), self._steps)
 
+    def recall(self, query: str, **settings: Any) -> Recalled:
+        """The first stage of `search` alone: rows and their recall scores, for `search_recalled`."""
+        return drive(self._two_stage.recall(query, SearchSettings(**settings)))
+
+    def search_recalled(self, query: str, recalled: Recalled, **settings: Any) -> SearchResult:
+        """`search` over what `recall` found for the same query with the same settings: several rerankers, each in an
+        engine of its own, can be compared on the same candidates. Goes stage by stage on every device.
+        """
+        return drive(self._two_stage.search(query, SearchSettings(**settings), recalled=recalled))
+
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
         chosen = SearchSettings(**{"budget_ms": None, **settings})
@@ -137,30 +159,56 @@ class Engine:
     def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
         return drive_together([self._two_stage.search(query, chosen) for query in queries])
 
-    def embed(self, texts: Sequence[str], kind: TextKind = "query") -> npt.NDArray[np.float32]:
-        """float32 [n, d]: unit vectors of `texts`, with the model's prompt for that kind of text."""
-        if kind not in ("query", "passage"):
-            raise InputError(f"kind {kind!r} is unknown; choose query or passage")
-        return drive(self._models.embed(texts, kind)).vectors
+    def embed(
+        self,
+        texts: Sequence[str],
+        prompt_name: str | None = None,
+        *,
+        prompt: str | None = None,
+        instruction: str | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """float32 [n, d]: vectors of `texts`, as `aembed` gives them; those of queries where nothing is asked for."""
+        wish = PromptWish(prompt_name, prompt, instruction).for_query()
+        return drive(self._models.embed(texts, wish)).vectors
 
     async def aembed(
-        self, texts: Sequence[str], kind: TextKind | None = None, *, truncate: Truncate = "right", client: str = ""
+        self,
+        texts: Sequence[str],
+        prompt_name: str | None = None,
+        *,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        truncate: Truncate = "right",
+        client: str = "",
     ) -> Embedded:
-        """Unit vectors of `texts`, with the model's prompt for that `kind` of text (None: the text as it is).
+        """Vectors of `texts`, of length 1 where the model is compared by cosine.
+
+        Before each text stands one of the model's prompts (`query`, `passage`, or a name of its own), or `prompt`
+        itself, or what the model has around an `instruction`, the task in words; where none is given, nothing.
 
         Raises InputError, also for a text longer than the model reads when `truncate` is never.
         """
-        return await drive_async(self._models.embed(texts, kind, truncate=truncate, client=client), self._steps)
+        wish = PromptWish(prompt_name, prompt, instruction)
+        return await drive_async(self._models.embed(texts, wish, truncate=truncate, client=client), self._steps)
 
     def rerank(
-        self, query: str, texts: Sequence[str] | None = None, *, ids: Sequence[str] | None = None
+        self,
+        query: str,
+        texts: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        instruction: str | None = None,
     ) -> list[Reranked]:
         """The caller's passages in the cross-encoder's order, best first: `texts`, or `ids` of stored passages. A blank
         text comes last, with the score `model_api.BLANK`.
 
-        Raises InputError when neither or both are given, or an id is not in the collection.
+        Raises InputError when neither or both are given, when an id is not in the collection, and for a prompt or an
+        instruction (see `arerank`) that the model does not take.
         """
-        return drive(self._models.rerank(query, texts, ids)).passages
+        wish = PromptWish(prompt_name, prompt, instruction)
+        return drive(self._models.rerank(query, texts, ids, wish=wish)).passages
 
     async def arerank(
         self,
@@ -168,6 +216,9 @@ class Engine:
         texts: Sequence[str] | None = None,
         *,
         ids: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        instruction: str | None = None,
         truncate: Truncate = "right",
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
@@ -176,12 +227,16 @@ class Engine:
         """`rerank`, awaited. `passage_tokens` cuts passages; too long a pair is cut on the side of `truncate`, and
         with never an InputError.
 
+        Before the query stands one of the model's prompts by its name, or `prompt` itself, in place of the model's
+        default; a model that takes one reads an `instruction`, the task in words.
+
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.
         """
         request = self._models.rerank(
-            query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms, client=client
-        )
+            query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms,
+            wish=PromptWish(prompt_name, prompt, instruction), client=client,
+        )  # fmt: skip
         return await drive_async(request, self._steps)
 
     @property
@@ -202,6 +257,7 @@ class Engine:
                 if model is not None
             },
             **({} if self.reranker is None else {"early exit": self.reranker.exit_reason}),
+            **({} if self.passages is None else {"token ids": self.passages.reason}),
             **self.placed.reasons,
         }
 
@@ -222,11 +278,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _fusion(collection: Collection, reranker: CrossEncoder | None, settings: EngineSettings) -> Fusion:
-    """The weights asked for, else the collection's own, else the reranker's fitted ones."""
-    fusion = collection.fusion or (reranker.artifact.manifest.fusion if reranker is not None else Fusion())
-    asked = {"recall_weight": settings.recall_weight, "lexical_weight": settings.lexical_weight}
-    given = {name: weight for name, weight in asked.items() if weight is not None}
-    return fusion.model_copy(update=given | {"fitted_on": "set when the engine was opened"}) if given else fusion

@@ -35,9 +35,9 @@ class Hit:
     """One passage of the answer.
 
     score: the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)` (see
-        `fusion.Fusion`), for a passage that was reranked; its recall score otherwise. Passages that were read again
-        stand before the others that all layers read, these before those that only an early exit read, and these before
-        all others: scores compare within each of the four.
+        `fusion.Fusion`, which scales a dot product), for a passage that was reranked; its recall score otherwise.
+        Passages that were read again stand before the others that all layers read, these before those that only an
+        early exit read, and these before all others: scores compare within each of the four.
     rerank_score: the early exit's logit where a budget left no time for all layers; of a passage that was read again
         its own and its best window's together (see `maxp.Windows.with_best`)
     lexical_score: see `lexical.Lexicon.scores`
@@ -52,7 +52,9 @@ class Hit:
     title: str
     metadata: dict[str, Any]
     score: Annotated[float, Field(description="The final score; the recall score where the passage was not reranked")]
-    recall_score: Annotated[float, Field(description="Cosine of query and passage")]
+    recall_score: Annotated[
+        float, Field(description="Cosine of query and passage, or their dot product where the model is made for it")
+    ]
     recall_rank: Annotated[int, Field(description="Place in recall's order, from 1")]
     rerank_score: Annotated[float | None, Field(description="The cross-encoder's logit; null where it read nothing")]
     lexical_score: Annotated[

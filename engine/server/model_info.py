@@ -9,25 +9,29 @@ import numpy as np
 
 from ..engine import Engine
 from ..models.model import LoadedModel
+from ..recall.planning import Similarity
 from ..scheduling.cost_model import CostModel
 from ..scoring.maxp import window_counts
-
-# Rows whose lengths tell the mean length of a collection's passages.
-SAMPLE = 256
+from ..search.passage_ids import MEASURED, spread_rows
+from ..text.prompting import Prompting
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """One model. `cost` follows what the device thread learns; `characters` of a text are read, the rest is cut."""
+    """One model. `cost` follows what the device thread learns; `around` are the tokens of a text, of a reranker of a
+    pair, that are none of its words."""
 
     name: str
     fingerprint: str
     precision: str
     max_length: int
     vocab_size: int
-    characters: int
     pooling: str | None
-    normalize: bool
+    similarity: Similarity
+    prompting: Prompting
+    prompts: list[str]
+    """Names of its prompts."""
+    around: int
     cost: CostModel
 
 
@@ -72,10 +76,8 @@ class Load:
 def facts_of(engine: Engine) -> Facts:
     """What an open engine serves."""
     collection, manifest = engine.collection, engine.collection.manifest
-    rows = np.linspace(0, max(0, len(collection) - 1), min(SAMPLE, len(collection)), dtype=np.int64)
-    lengths = (
-        collection.tokens(rows).lengths if engine.reranker is not None and len(rows) else np.zeros(1, dtype=np.int64)
-    )
+    rows = spread_rows(len(collection), MEASURED)
+    lengths = engine.passages.tokens(rows).lengths if engine.passages is not None and len(rows) else np.zeros(1, int)
     most = 0 if engine.reranker is None else engine.reranker.tokenizer.max_length
     return Facts(
         name=collection.path.resolve().name,
@@ -98,15 +100,18 @@ def facts_of(engine: Engine) -> Facts:
 
 
 def _model(model: LoadedModel) -> ModelFacts:
-    manifest = model.artifact.manifest
+    manifest, tokenizer = model.artifact.manifest, model.tokenizer
+    pairs, prompting = manifest.kind == "cross-encoder", manifest.prompting
     return ModelFacts(
         name=manifest.name,
         fingerprint=model.artifact.fingerprint,
         precision=model.precision,
-        max_length=model.tokenizer.max_length,
-        vocab_size=model.tokenizer.vocab_size,
-        characters=model.tokenizer.readable_characters,
+        max_length=tokenizer.max_length,
+        vocab_size=tokenizer.vocab_size,
         pooling=manifest.pooling,
-        normalize=manifest.normalize,
+        similarity=manifest.similarity,
+        prompting=prompting,
+        prompts=prompting.query_prompts if pairs else prompting.text_prompts,
+        around=tokenizer.pair_around if pairs else tokenizer.special,
         cost=model.cost,
     )

@@ -90,6 +90,7 @@ class TeiInfo(Answer):
     version: str
     sha: str | None
     docker_label: str | None
+    prompts: list[str]
 
 
 class TokenUsage(Answer):
@@ -225,13 +226,15 @@ class Stats(Answer):
 
 
 class ModelEntry(Answer):
-    """OpenAI and Infinity: one of the two models."""
+    """OpenAI and Infinity: one of the two models; `prompts` and `instruction` are what a request may ask for."""
 
     id: str
     object: str
     created: int
     owned_by: str
     capabilities: list[str]
+    prompts: list[str]
+    instruction: bool
     stats: Stats
 
 

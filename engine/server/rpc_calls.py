@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from ..config import SearchSettings
 from ..engine import Engine
-from ..models.encoder import TextKind
 from ..result import Embedded, RerankResult, Timings
+from ..text.prompting import NO_WISH, PromptWish
 from ..text.tokens import Truncate
 from .search_response import SearchResponse, found
 
@@ -90,12 +90,15 @@ class Rerank(Call[RerankResult]):
     truncate: Truncate = "right"
     passage_tokens: int | None = None
     budget_ms: float | None = None
+    wish: PromptWish = NO_WISH
     answer: ClassVar[Any] = RerankResult
 
     async def run(self, engine: Engine) -> RerankResult:
+        wish = self.wish
         return await engine.arerank(
             self.query, self.texts, ids=self.ids, truncate=self.truncate, passage_tokens=self.passage_tokens,
-            budget_ms=self.budget_ms, client=self.client,
+            budget_ms=self.budget_ms, prompt_name=wish.name, prompt=wish.text, instruction=wish.instruction,
+            client=self.client,
         )  # fmt: skip
 
     def pack(self, answer: RerankResult) -> tuple[Any, bytes]:
@@ -107,15 +110,19 @@ class Rerank(Call[RerankResult]):
 
 @dataclass(frozen=True, slots=True)
 class Embed(Call[Embedded]):
-    """Unit vectors of `texts` (see `Engine.aembed`)."""
+    """Vectors of `texts` (see `Engine.aembed`)."""
 
     texts: Sequence[str]
-    kind: TextKind | None = None
+    wish: PromptWish = NO_WISH
     truncate: Truncate = "right"
     answer: ClassVar[Any] = Embedded
 
     async def run(self, engine: Engine) -> Embedded:
-        return await engine.aembed(self.texts, self.kind, truncate=self.truncate, client=self.client)
+        wish = self.wish
+        return await engine.aembed(
+            self.texts, wish.name, prompt=wish.text, instruction=wish.instruction, truncate=self.truncate,
+            client=self.client,
+        )  # fmt: skip
 
     def pack(self, answer: Embedded) -> tuple[Any, bytes]:
         """Vectors as bytes: float32, row by row."""
@@ -132,7 +139,7 @@ class Tokenize(Call[bytes]):
     """The encoder's tokens of `texts`, with their places in them, as the client gets them: megabytes of JSON."""
 
     texts: Sequence[str]
-    kind: TextKind | None = None
+    wish: PromptWish = NO_WISH
     special: bool = True
 
     async def run(self, engine: Engine) -> bytes:
@@ -146,7 +153,8 @@ class Tokenize(Call[bytes]):
 
     def _tokens(self, engine: Engine) -> list[list[dict[str, Any]]]:
         encoder = engine.encoder
-        texts = [encoder.prompted(text, self.kind) for text in self.texts] if self.kind else self.texts
+        before = encoder.prompting.before_text(self.wish)
+        texts = [before + text for text in self.texts]
         return [
             [
                 {"id": token, "text": name, "special": True, "start": None, "stop": None}

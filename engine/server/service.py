@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ..config import SearchSettings
 from ..engine import Engine
-from ..models.encoder import TextKind
 from ..result import DegradedCode, Embedded, RerankResult, Timings
 from ..scoring.maxp import window_pair
+from ..text.prompting import NO_WISH, PromptWish, search_wishes
 from ..text.tokens import Truncate
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
@@ -89,7 +89,8 @@ class Service:
         return_text: bool = True,
     ) -> list[SearchResponse]:
         """Searches that are admitted together or not at all."""
-        work = sum((self._search_work(lease.facts, query, chosen) for query in queries), Work(0, 0.0))
+        wish = _reranker_wish(lease.facts, chosen)
+        work = sum((self._search_work(lease.facts, query, chosen, wish.size) for query in queries), Work(0, 0.0))
         with self.admission.reserve(work, remaining, client):
             calls = [SearchCall(client, query, chosen, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
@@ -97,13 +98,15 @@ class Service:
             self._answered(result.timings, None, result.degraded_code)
         return results
 
-    def _search_work(self, facts: Facts, query: str, chosen: SearchSettings) -> Work:
-        work = Work(len(query) // 4, 0.0)
+    def _search_work(self, facts: Facts, query: str, chosen: SearchSettings, prompt: int) -> Work:
+        """What a search will cost, with `prompt` characters before the query for the reranker."""
+        work = Work((len(query) + chosen.wish.size) // 4, 0.0)
         if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
-            lengths = _stored(facts, facts.reranker, min(chosen.read, facts.passages), query)
+            asked = (len(query) + prompt) // 4
+            lengths = _stored(facts, facts.reranker, min(chosen.read, facts.passages), asked)
             early = None if facts.early is None else facts.early.cost
-            windows = _windows(facts, facts.reranker, min(chosen.reread or 0, len(lengths)), query)
+            windows = _windows(facts, facts.reranker, min(chosen.reread or 0, len(lengths)), asked)
             work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, windows, budget)
         return work
 
@@ -117,13 +120,17 @@ class Service:
         truncate: Truncate = "right",
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
+        wish: PromptWish = NO_WISH,
         remaining: float,
         client: str = "",
     ) -> RerankResult:
         """One admitted rerank, whole or not at all; less only with a `budget_ms`."""
-        work, call = self._rerank(lease, query, texts, ids, truncate, passage_tokens, budget_ms, client)
-        with self.admission.reserve(work, remaining, client):
-            result = await lease.run(call, remaining)
+        asked = Rerank(
+            client=client, query=query, texts=texts, ids=ids, truncate=truncate, passage_tokens=passage_tokens,
+            budget_ms=budget_ms, wish=wish,
+        )  # fmt: skip
+        with self.admission.reserve(self._rerank_work(lease.facts, asked), remaining, client):
+            result = await lease.run(asked, remaining)
         self._answered(result.timings, result.tokens, result.degraded_code)
         return result
 
@@ -133,53 +140,42 @@ class Service:
         groups: Sequence[tuple[str, Sequence[str]]],
         *,
         truncate: Truncate,
+        wish: PromptWish = NO_WISH,
         remaining: float,
         client: str = "",
     ) -> list[RerankResult]:
         """Queries, each with its texts, that are admitted together or not at all."""
-        parts: list[tuple[Work, Rerank]] = []
+        calls: list[Rerank] = []
+        work = Work(0, 0.0)
         for query, texts in groups:
-            parts.append(self._rerank(lease, query, texts, None, truncate, None, None, client))
-            if len(parts) % AT_ONCE == 0:
+            calls.append(Rerank(client=client, query=query, texts=texts, truncate=truncate, wish=wish))
+            work += self._rerank_work(lease.facts, calls[-1])
+            if len(calls) % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        with self.admission.reserve(sum((work for work, _ in parts), Work(0, 0.0)), remaining, client):
-            results = await _together(lease, [call for _, call in parts], remaining)
+        with self.admission.reserve(work, remaining, client):
+            results = await _together(lease, calls, remaining)
         for result in results:
             self._answered(result.timings, result.tokens, result.degraded_code)
         return results
 
-    def _rerank(
-        self,
-        lease: Lease,
-        query: str,
-        texts: Sequence[str] | None,
-        ids: Sequence[str] | None,
-        truncate: Truncate,
-        passage_tokens: int | None,
-        budget_ms: float | None,
-        client: str,
-    ) -> tuple[Work, Rerank]:
-        """What a rerank will cost, and the call; raises Failure for what is too much or too long."""
-        reranker = needed_reranker(lease.facts)
-        count = len(texts if texts is not None else ids or ())
+    def _rerank_work(self, facts: Facts, asked: Rerank) -> Work:
+        """What a rerank will cost.
+
+        Raises Failure for what is too much or too long, InputError for a prompt that the model has not.
+        """
+        reranker, texts = needed_reranker(facts), asked.texts
+        count = len(texts if texts is not None else asked.ids or ())
         self.check_count(count, self.settings.max_documents, "documents")
-        self._check_characters([query], "the query")
+        self._check_characters([asked.query], "the query")
+        reranker.prompting.query("", asked.wish)
+        words = (len(asked.query) + asked.wish.size) // 4
         if texts is not None:
             self._check_characters(texts, "document")
-            estimated = lengths_of(_characters(texts), len(query) // 4, reranker.max_length)
+            estimated = lengths_of(_characters(texts), words + reranker.around, reranker.max_length)
         else:
-            estimated = _stored(lease.facts, reranker, count, query)
-        most = None if budget_ms is None else budget_ms / 1e3
-        call = Rerank(
-            client=client,
-            query=readable(query, reranker, truncate),
-            texts=None if texts is None else [readable(text, reranker, truncate) for text in texts],
-            ids=ids,
-            truncate=truncate,
-            passage_tokens=passage_tokens,
-            budget_ms=budget_ms,
-        )
-        return work_of(estimated, reranker.cost, at_most=most), call
+            estimated = _stored(facts, reranker, count, words)
+        most = None if asked.budget_ms is None else asked.budget_ms / 1e3
+        return work_of(estimated, reranker.cost, at_most=most)
 
     async def ask(self, lease: Lease, call: Call[Answer], tokens: int, remaining: float, client: str = "") -> Answer:
         """One admitted call that costs the device nothing, but memory: tokenising and its reverse."""
@@ -190,7 +186,7 @@ class Service:
         self,
         lease: Lease,
         texts: Sequence[str],
-        kind: TextKind | None = None,
+        wish: PromptWish = NO_WISH,
         *,
         truncate: Truncate = "right",
         remaining: float,
@@ -198,20 +194,19 @@ class Service:
     ) -> Embedded:
         """One admitted embedding request, whole or not at all."""
         encoder = lease.facts.encoder
-        self.check_count(len(texts), self.settings.max_inputs, "inputs")
-        self._check_characters(texts, "input")
-        estimated = lengths_of(_characters(texts), 2, encoder.max_length)
+        self.check_inputs(texts)
+        prompt = len(encoder.prompting.before_text(wish)) // 4
+        estimated = lengths_of(_characters(texts), prompt + encoder.around, encoder.max_length)
         with self.admission.reserve(work_of(estimated, encoder.cost), remaining, client):
-            read = [readable(text, encoder, truncate) for text in texts]
-            call = Embed(client=client, texts=read, kind=kind, truncate=truncate)
+            call = Embed(client=client, texts=texts, wish=wish, truncate=truncate)
             result = await lease.run(call, remaining)
         self._answered(result.timings, result.tokens, None)
         return result
 
-    def check_inputs(self, texts: Sequence[str], limit: int) -> None:
-        """Raises Failure for too many `texts`, or for one of more than `limit` characters."""
+    def check_inputs(self, texts: Sequence[str]) -> None:
+        """Raises Failure for too many `texts`, or for one that is too long."""
         self.check_count(len(texts), self.settings.max_inputs, "inputs")
-        self._check_characters(texts, "input", limit)
+        self._check_characters(texts, "input")
 
     def check_queries(self, queries: Sequence[str]) -> None:
         """Raises Failure for too many of them, or one that is too long."""
@@ -223,8 +218,8 @@ class Service:
         if count > limit:
             raise Failure("validation", f"{count} {what} exceed the limit of {limit}; split the request", param=what)
 
-    def _check_characters(self, texts: Sequence[str], what: str, limit: int | None = None) -> None:
-        limit = limit or self.settings.max_text_characters
+    def _check_characters(self, texts: Sequence[str], what: str) -> None:
+        limit = self.settings.max_text_characters
         for place, text in enumerate(texts):
             if len(text) > limit:
                 which = what if what == "the query" else f"{what} {place}"
@@ -269,31 +264,32 @@ async def _together(lease: Lease, calls: Sequence[Call[Answer]], remaining: floa
 def needed_reranker(facts: Facts) -> ModelFacts:
     """The cross-encoder; raises Failure where the collection has none."""
     if facts.reranker is None:
-        raise Failure("validation", "this server's collection has no reranker", status_override=422)
+        raise Failure(
+            "validation",
+            "this server's collection has no reranker; start it with --reranker FOLDER",
+            status_override=422,
+        )
     return facts.reranker
 
 
-def readable(text: str, model: ModelFacts, truncate: Truncate = "right") -> str:
-    """What a model reads of a text and one character more, so that the engine sees that it was longer.
-
-    The rest of a megabyte is neither written to the worker nor read by it (see `Tokenizer.cut`).
-    """
-    if len(text) <= model.characters:
-        return text
-    if truncate == "left":
-        return text.rstrip()[-model.characters - 1 :]
-    return text.lstrip()[: model.characters + 1]
+def _reranker_wish(facts: Facts, chosen: SearchSettings) -> PromptWish:
+    """What a search wants of the reranker; raises InputError for what neither model takes."""
+    reranker = facts.reranker.prompting if facts.reranker is not None and chosen.rerank else None
+    own, other = search_wishes(chosen.wish, facts.encoder.prompting, reranker)
+    facts.encoder.prompting.before_text(own)
+    return other
 
 
-def _stored(facts: Facts, reranker: ModelFacts, count: int, query: str) -> npt.NDArray[np.int64]:
-    length = min(facts.passage_tokens + len(query) // 4 + 3, reranker.max_length)
+def _stored(facts: Facts, reranker: ModelFacts, count: int, query: int) -> npt.NDArray[np.int64]:
+    """Estimated tokens of each pair of `count` stored passages and a query of so many tokens."""
+    length = min(facts.passage_tokens + query + reranker.around, reranker.max_length)
     return np.full(count, length, dtype=np.int64)
 
 
-def _windows(facts: Facts, reranker: ModelFacts, passages: int, query: str) -> npt.NDArray[np.int64]:
+def _windows(facts: Facts, reranker: ModelFacts, passages: int, query: int) -> npt.NDArray[np.int64]:
     """Estimated tokens of each pair that reading `passages` of them again takes."""
     count = math.ceil(passages * facts.passage_windows)
-    return np.full(count, window_pair(len(query) // 4, 3, reranker.max_length), dtype=np.int64)
+    return np.full(count, window_pair(query, reranker.around, reranker.max_length), dtype=np.int64)
 
 
 def _characters(texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -70,7 +70,7 @@ class ServerSettings(EngineOptions, BaseSettings):
     max_queries: int = Field(default=64, gt=0)
     """Queries of one search request."""
     max_text_characters: int = Field(default=1_000_000, gt=0)
-    """Characters of one text; the models read far less, and the rest is cut before it is tokenised."""
+    """Characters of one text. All of it is tokenised, some .3 s a million; of its tokens a model reads the first."""
     drain_delay_ms: float = Field(default=5_000, ge=0, allow_inf_nan=False)
     """After SIGTERM: milliseconds in which requests are still taken while /readyz already says 503."""
     drain_timeout_ms: float = Field(default=30_000, ge=0, allow_inf_nan=False)

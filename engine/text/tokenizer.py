@@ -12,12 +12,10 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
-from ..errors import ArtifactError, InferenceError, InputError, TandemError
-from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, longest_first, pack, wrap
+from ..errors import ArtifactError, InferenceError, TandemError
+from .prompting import NO_WISH, Prompting, PromptWish
+from .tokens import CutSide, Ids, Template, TokenBatch, join_pairs, kept_of_pairs, pack, whole_first, wrap
 
-# A text is cut to this many characters a token before it is tokenised: a megabyte of query then costs what 8 kB do.
-# English has four to five characters a WordPiece, so nothing that the model would have read is lost.
-CHARACTERS_A_TOKEN = 16
 LONGEST_REASON = 200
 """Characters of a message of the library: some repeat the text."""
 _ON_A_TEXT = "the tokenizer failed on a text of this request"
@@ -27,10 +25,11 @@ class Tokenizer:
     """One model's tokenizer: text → ids without special tokens, and ids → what the model reads.
 
     `max_length` is the model's limit in tokens, special tokens included; `segments` says whether the model reads
-    segment ids; `fingerprint` (sha256 of rules and vocabulary) tells whether two models can share token ids.
+    segment ids; `prompting` what goes around its texts (None: nothing); `fingerprint` (sha256 of rules and vocabulary)
+    tells whether two models can share token ids.
     """
 
-    def __init__(self, path: Path, *, max_length: int, segments: bool) -> None:
+    def __init__(self, path: Path, *, max_length: int, segments: bool, prompting: Prompting | None = None) -> None:
         """Raises ArtifactError when `path` is not a readable `tokenizer.json`, or fails on the text `a`."""
         with _failing_as(ArtifactError, f"{path} is not a readable tokenizer", "; export the model again"):
             self._rust = RustTokenizer.from_buffer(path.read_bytes())
@@ -38,11 +37,19 @@ class Tokenizer:
             self._rust.no_padding()
             self._one = _template(self._rust.encode("a"))
             self._two = _template(self._rust.encode("a", "b"))
+            self.prompting = prompting or Prompting(path.parent.name)
+            if self.prompting.pair_text is not None:
+                self._two = whole_first(self._rust.encode(self.prompting.pair_text.tail, add_special_tokens=False).ids)
         # Of the form without truncation and padding: a 128-token and a 512-token export share their token ids.
         self.fingerprint = hashlib.sha256(self._rust.to_str().encode()).hexdigest()
         self.vocab_size: int = self._rust.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
         self.segments = segments
+
+    @property
+    def special(self) -> int:
+        """Special tokens of a single sequence."""
+        return self._one.special
 
     @property
     def text_room(self) -> int:
@@ -56,25 +63,17 @@ class Tokenizer:
 
     @property
     def pair_special(self) -> int:
-        """Special tokens of a pair."""
+        """Tokens that `pairs` puts around and between a query, as `query` gives it, and a passage."""
         return self._two.special
 
     @property
-    def readable_characters(self) -> int:
-        """Characters of a text beyond which it is cut before it is tokenised."""
-        return CHARACTERS_A_TOKEN * self.max_length
-
-    def cut(self, text: str, side: CutSide = "right") -> tuple[str, bool]:
-        """`text` without what lies beyond any token the model could read, and whether something was cut."""
-        limit = self.readable_characters
-        if len(text) <= limit:
-            return text, False
-        text = text.lstrip() if side == "right" else text.rstrip()  # a screen of blanks must not push the words out
-        return text[:limit] if side == "right" else text[-limit:], len(text) > limit
+    def pair_around(self) -> int:
+        """Tokens of a pair beside the words of the query and the passage: with the model's own prompt or template."""
+        return self.count(self.prompting.query("")) + self._two.special
 
     def cuts_query(self, query: Ids, passages: TokenBatch) -> bool:
         """Whether `pairs` drops some of the query's tokens in any pair."""
-        kept, _ = longest_first(len(query), passages.lengths, self.max_length - self._two.special)
+        kept, _ = kept_of_pairs(len(query), passages.lengths, self._two, self.max_length)
         return bool((kept < len(query)).any())
 
     def encode(self, text: str) -> Ids:
@@ -89,6 +88,18 @@ class Tokenizer:
         with _failing_as(InferenceError, _ON_A_TEXT):
             encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
         return pack([encoding.ids for encoding in encodings])
+
+    def query(self, text: str, wish: PromptWish = NO_WISH) -> Ids:
+        """int32 [tokens]: a query as `pairs` joins it, with all that the model wants around it before a passage.
+
+        wish: another prompt or instruction than the model's own. Raises InputError for one that it does not take.
+        """
+        return self.encode(self.prompting.query(text, wish))
+
+    def passages(self, texts: Sequence[str]) -> TokenBatch:
+        """The ids of `texts` as `pairs` joins them and as a collection stores them: not truncated."""
+        lead = self.prompting.lead
+        return self.encode_many([lead + text for text in texts] if lead else texts)
 
     def count(self, text: str) -> int:
         """Tokens of `text`, without special tokens."""
@@ -110,7 +121,8 @@ class Tokenizer:
         return wrap(texts, self._one, self.max_length, segments=self.segments, side=side)
 
     def pairs(self, query: Ids, passages: TokenBatch, side: CutSide = "right") -> TokenBatch:
-        """(query, passage) pairs as the model reads them: joined from ids, cut to `max_length`, longest first."""
+        """(query, passage) pairs as the model reads them: joined from ids (see `query` and `passages`) and cut to
+        `max_length` as the reference cuts them (see `tokens.kept_of_pairs`)."""
         return join_pairs(query, passages, self._two, self.max_length, segments=self.segments, side=side)
 
     def pair_lengths(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.int64]:
@@ -152,29 +164,3 @@ def _template(probe: Encoding) -> Template:
             parts.append([])
             part_segments.append([])
     return Template(tuple(map(tuple, parts)), tuple(map(tuple, part_segments)), tuple(text_segments))
-
-
-def checked(text: object, what: str, *, blank: bool = False) -> str:
-    """`text` itself; raises InputError, naming it `what`, when it is no text, not encodable as UTF-8, or empty.
-
-    blank: it may be empty
-    """
-    if not isinstance(text, str):
-        raise InputError(f"{what} must be text, not {type(text).__name__}")
-    if not blank and not text.strip():
-        raise InputError(f"{what} is empty; give at least one word")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{what} is not valid Unicode at character {error.start} ({error.reason})") from error
-    return text
-
-
-def checked_all(texts: Sequence[object]) -> list[str]:
-    """Each of `texts`, checked; raises InputError with the place of the first bad one, from 0.
-
-    Blank ones are right: one blank chunk among a hundred documents is no reason to score none.
-    """
-    if isinstance(texts, str):
-        raise InputError("a list of texts is needed here, not one text")
-    return [checked(text, f"text {place}", blank=True) for place, text in enumerate(texts)]

@@ -119,17 +119,25 @@ class Template:
     """The special tokens a model wants around one sequence, or around and between two.
 
     `parts` are the special ids before, between and after the `len(parts) - 1` sequences; `part_segments` (one for each
-    special id) and `text_segments` (one for each sequence) are their segment ids.
+    special id) and `text_segments` (one for each sequence) are their segment ids. `whole_first`: of two sequences that
+    are too long together the second gives way, and the first only where there is no room for it alone; otherwise the
+    longer one gives way.
     """
 
     parts: tuple[tuple[int, ...], ...]
     part_segments: tuple[tuple[int, ...], ...]
     text_segments: tuple[int, ...]
+    whole_first: bool = False
 
     @property
     def special(self) -> int:
         """Special tokens added to a sequence or pair."""
         return sum(len(part) for part in self.parts)
+
+
+def whole_first(tail: Sequence[int]) -> Template:
+    """The template of a decoder's pairs: what comes before the passage is one sequence, and `tail` ends every pair."""
+    return Template(((), (), tuple(tail)), ((), (), (0,) * len(tail)), (0, 0), whole_first=True)
 
 
 def wrap(
@@ -157,11 +165,13 @@ def join_pairs(
     query:    int32 [q]          ids without special tokens
     passages: n sequences        ids without special tokens
     side:     where tokens of either are cut off
-    returns:  n sequences, equal to what the Hugging Face tokenizer gives for the pairs with truncation `longest_first`
+    returns:  n sequences, equal to what the Hugging Face tokenizer gives for the pairs with truncation `longest_first`;
+              with a template of `whole_first` to what sentence-transformers cuts: the whole text on the right, and the
+              tail written back
 
     Raises InputError when `max_length` does not exceed the template's special tokens.
     """
-    kept_query, kept_passage = longest_first(len(query), passages.lengths, _room(template, max_length))
+    kept_query, kept_passage = kept_of_pairs(len(query), passages.lengths, template, max_length)
     starts = np.zeros(len(passages), dtype=np.int64) if side == "right" else len(query) - kept_query
     sides = [(query, starts, kept_query), (passages.ids, _starts(passages, kept_passage, side), kept_passage)]
     return _assemble(template, sides, segments=segments)
@@ -170,6 +180,17 @@ def join_pairs(
 def _starts(texts: TokenBatch, kept: npt.NDArray[np.int64], side: CutSide) -> npt.NDArray[np.int64]:
     """int64 [n]: where in `texts.ids` the `kept` tokens of each sequence begin."""
     return texts.cu_seqlens[:-1] if side == "right" else texts.cu_seqlens[1:] - kept
+
+
+def kept_of_pairs(
+    first: int, second: npt.NDArray[np.int64], template: Template, max_length: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """int64 [n] each: tokens that are kept of pairs of `first` and `second[i]` tokens, as `template` cuts them."""
+    room = _room(template, max_length)
+    if not template.whole_first:
+        return longest_first(first, second, room)
+    kept = min(first, room)
+    return np.full(len(second), kept, dtype=np.int64), np.minimum(second, room - kept)
 
 
 def longest_first(

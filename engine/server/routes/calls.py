@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import Request
 
-from ...models.encoder import TextKind
+from ...errors import InputError
+from ...recall.planning import Similarity
 from ...result import Embedded, RerankResult, Timings
+from ...text.prompting import NO_WISH, Prompting, PromptWish
 from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Failure
@@ -20,23 +22,48 @@ from .shared import BUDGET_HEADER, Document, client_of, filled, remaining
 
 
 async def embed_request(
-    service: Service, request: Request, texts: Sequence[str], kind: TextKind | None = None, truncate: Truncate = "right"
+    service: Service,
+    request: Request,
+    texts: Sequence[str],
+    wish: PromptWish = NO_WISH,
+    truncate: Truncate = "right",
+    *,
+    field: str = "prompt_name",
 ) -> Embedded:
-    """`Service.embed` for a request."""
+    """`Service.embed` for a request; `field` is what it calls the prompt's name."""
     with service.lease() as lease:
+        check_prompt(lease.facts.encoder.prompting, wish, field)
         return await service.embed(
-            lease, texts, kind, truncate=truncate, remaining=remaining(request), client=client_of(request)
+            lease, texts, wish, truncate=truncate, remaining=remaining(request), client=client_of(request)
         )
 
 
-def first_dimensions(vectors: npt.NDArray[np.float32], count: int | None) -> npt.NDArray[np.float32]:
-    """The first `count` of each vector, of unit length again (None, 0: as they are); raises Failure for too many."""
+def check_prompt(encoder: Prompting, wish: PromptWish, field: str) -> None:
+    """Raises Failure, naming the `field`, for a prompt that the encoder has not."""
+    try:
+        encoder.before_text(wish)
+    except InputError as error:
+        wrong = field if wish.name is not None else "instruction"
+        raise Failure("validation", f"{wrong}: {error}", param=wrong) from error
+
+
+def first_dimensions(
+    vectors: npt.NDArray[np.float32], count: int | None, similarity: Similarity
+) -> npt.NDArray[np.float32]:
+    """The first `count` of each vector (None, 0: all), of unit length again where they are compared by cosine; raises
+    Failure for too many."""
     if not count or count == vectors.shape[1]:
         return vectors
     if count > vectors.shape[1]:
         raise Failure("validation", f"dimensions exceed the model's {vectors.shape[1]}", param="dimensions")
-    first = vectors[:, :count]
-    return np.ascontiguousarray(first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12))
+    first = np.ascontiguousarray(vectors[:, :count])
+    return unit(first) if similarity == "cosine" else first
+
+
+def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """float32 [n, d]: the directions of `vectors` [n, d]."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12))
 
 
 async def rerank_request(
@@ -58,6 +85,7 @@ async def rerank_documents(
     *,
     fields: list[str] | None = None,
     passage_tokens: int | None = None,
+    wish: PromptWish = NO_WISH,
 ) -> tuple[RerankResult, list[str]]:
     """Rerank texts, objects with text, or stored ids; also each document's text, in the request's order."""
     service.check_count(len(documents), service.settings.max_documents, "documents")
@@ -66,7 +94,9 @@ async def rerank_documents(
     if ids and len(ids) != len(documents):
         raise Failure("validation", "documents must be all texts or all ids of stored passages", param="documents")
     texts = None if ids else [_text(document, place, fields) for place, document in enumerate(documents)]
-    result = await rerank_request(service, request, query, texts, ids=ids or None, passage_tokens=passage_tokens)
+    result = await rerank_request(
+        service, request, query, texts, ids=ids or None, passage_tokens=passage_tokens, wish=wish
+    )
     if texts is not None:
         return result, texts
     by_place = {passage.index: passage.text or "" for passage in result.passages}
@@ -74,17 +104,21 @@ async def rerank_documents(
 
 
 async def score_pairs(
-    service: Service, request: Request, pairs: list[tuple[str, str]], truncate: Truncate = "right"
+    service: Service,
+    request: Request,
+    pairs: list[tuple[str, str]],
+    truncate: Truncate = "right",
+    wish: PromptWish = NO_WISH,
 ) -> tuple[list[float], int, Timings]:
     """Logits of pairs in their order, the tokens read and the time: those with the same first text are one job."""
-    service.check_inputs([first for first, _ in pairs], service.settings.max_text_characters)
+    service.check_inputs([first for first, _ in pairs])
     places: dict[str, list[int]] = defaultdict(list)
     for place, (first, _) in enumerate(pairs):
         places[first].append(place)
     groups = [(first, [pairs[row][1] for row in rows]) for first, rows in places.items()]
     with service.lease() as lease:
         results = await service.rerank_all(
-            lease, groups, truncate=truncate, remaining=remaining(request), client=client_of(request)
+            lease, groups, truncate=truncate, wish=wish, remaining=remaining(request), client=client_of(request)
         )
     logits = [0.0] * len(pairs)
     for rows, result in zip(places.values(), results, strict=True):

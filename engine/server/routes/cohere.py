@@ -7,11 +7,12 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import Field
 
+from ...text.prompting import PromptWish
 from ...text.tokens import Truncate
 from ..json_response import Form, Json, written_vectors
 from ..response_schemas import CohereEmbeddings
 from .calls import embed_request, first_dimensions
-from .shared import Body, Served, Texts, filled, kind_of, new_router
+from .shared import Body, Served, Texts, filled, new_router
 
 router = new_router("Cohere", "flat")
 _CUTS: dict[str, Truncate] = {"NONE": "never", "START": "left", "END": "right"}
@@ -30,10 +31,10 @@ class EmbedTextsBody(Body):
 @router.post("/v2/embed", response_model=CohereEmbeddings)
 @router.post("/v1/embed", include_in_schema=False)
 async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json:
-    """Unit vectors by format; the first version has a bare list where no format is asked for."""
-    texts, kind = filled(body.texts, "texts"), kind_of(body.input_type, "input_type")
-    result = await embed_request(service, request, texts, kind, _CUTS[body.truncate])
-    vectors = first_dimensions(result.vectors, body.output_dimension)
+    """Vectors by format; the first version has a bare list where no format is asked for."""
+    texts, wish = filled(body.texts, "texts"), PromptWish(body.input_type)
+    result = await embed_request(service, request, texts, wish, _CUTS[body.truncate], field="input_type")
+    vectors = first_dimensions(result.vectors, body.output_dimension, service.facts.encoder.similarity)
     forms = {form: await written_vectors(vectors, form) for form in body.embedding_types or ["float"]}
     bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
     told: dict[str, Any] = {

@@ -7,17 +7,18 @@ from typing import Any
 from fastapi import Request
 from pydantic import AliasChoices, Field
 
+from ...text.prompting import PromptWish
 from ..errors import Failure
 from ..json_response import Form, Json, written_vectors
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
 from .calls import embed_request, first_dimensions
-from .shared import Body, IdRows, Ids, Served, Texts, kind_of, new_router, texts_of, usage
+from .shared import IdRows, Ids, Prompted, Served, Texts, new_router, texts_of, usage
 
 router = new_router("OpenAI", "openai")
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(Prompted):
     """`input`: a text or texts; token ids of another tokenizer mean nothing here."""
 
     input: str | Texts | Ids | IdRows
@@ -25,18 +26,27 @@ class EmbeddingsBody(Body):
     encoding_format: Form = Field(default="float", validation_alias=AliasChoices("encoding_format", "embedding_type"))
     input_type: str | None = Field(
         default=None, validation_alias=AliasChoices("input_type", "task"),
-        description="query or passage (Jina: task): the model's prompt for it",
+        description="As prompt_name, which others call so (Jina: task)",
     )  # fmt: skip
+
+    @property
+    def wish(self) -> PromptWish:
+        """Raises InputError for what is no prompt, Failure for two names of one."""
+        if self.input_type is not None and self.prompt_name is not None:
+            raise Failure("validation", "give input_type or prompt_name, one of the two", param="input_type")
+        return PromptWish(self.input_type or self.prompt_name, self.prompt, self.instruction)
 
 
 @router.post("/v1/embeddings", response_model=Embeddings)
 @router.post("/embeddings", include_in_schema=False)
 @router.post("/infinity/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
-    """Unit vectors, in the request's order."""
+    """Vectors, in the request's order."""
     texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
-    result = await embed_request(service, request, texts, kind_of(body.input_type, "input_type"))
-    vectors = first_dimensions(result.vectors, body.dimensions)
+    result = await embed_request(
+        service, request, texts, body.wish, field="prompt_name" if body.input_type is None else "input_type"
+    )
+    vectors = first_dimensions(result.vectors, body.dimensions, service.facts.encoder.similarity)
     rows = await written_vectors(vectors, body.encoding_format)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
@@ -76,6 +86,8 @@ def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
             "created": 0,
             "owned_by": owner,
             "capabilities": [capability],
+            "prompts": model.prompts,
+            "instruction": model.prompting.takes_instruction,
             "stats": {
                 "queue_fraction": load.tokens / service.settings.queue_tokens,
                 "queue_absolute": load.jobs,

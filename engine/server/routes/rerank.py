@@ -17,7 +17,7 @@ from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, fail
 from ..service import Service, needed_reranker
 from . import nim
 from .calls import rerank_documents
-from .shared import Body, Documents, Served, Texts, as_body, degradation, logistic, new_router, scaled, usage
+from .shared import Documents, Prompted, Served, Texts, as_body, degradation, logistic, new_router, scaled, usage
 from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")
@@ -40,7 +40,7 @@ COHERE = Form(echoed=False)
 INFINITY = Form(echoed=False, plain=True)
 
 
-class DocumentsBody(Body):
+class DocumentsBody(Prompted):
     """Infinity, vLLM, Jina and Cohere: `documents`."""
 
     query: str
@@ -131,5 +131,6 @@ async def _sidecar(body: DocumentsBody, name: Any, request: Request, service: Se
 
 async def _read(body: DocumentsBody, request: Request, service: Service) -> tuple[RerankResult, list[str]]:
     return await rerank_documents(
-        service, request, body.query, body.documents, fields=body.rank_fields, passage_tokens=body.max_tokens_per_doc
-    )
+        service, request, body.query, body.documents, fields=body.rank_fields, passage_tokens=body.max_tokens_per_doc,
+        wish=body.wish,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from ...config import SearchOptions, SearchSettings
 from ...result import SearchResult
-from ...text.tokenizer import checked
+from ...text.checking import checked
 from ..errors import Failure
 from ..json_response import Json, Written
 from ..response_schemas import Collections, SearchAnswers

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
 from ...config import shortened as quoted
-from ...models.encoder import TextKind
+from ...text.prompting import PromptWish
 from ..errors import Dialect, Failure
 from ..json_body import parsed
 from ..response_schemas import failures
@@ -82,6 +82,21 @@ class Body(BaseModel):
         return {name: value for name, value in fields.items() if value is not None}
 
 
+class Prompted(Body):
+    """What may stand around the texts of a request, in place of the model's own."""
+
+    prompt_name: str | None = Field(
+        default=None, description="query, passage, or another name that the model gives one of its prompts"
+    )
+    prompt: str | None = Field(default=None, description="The prompt itself; empty: none")
+    instruction: str | None = Field(default=None, description="The task in words, for a model that takes one")
+
+    @property
+    def wish(self) -> PromptWish:
+        """The three; raises InputError for what is none."""
+        return PromptWish(self.prompt_name, self.prompt, self.instruction)
+
+
 class OwnBody(BaseModel):
     """A request body of our own form. Raises Failure for an unknown field: a filter that is misspelt is no filter."""
 
@@ -127,21 +142,6 @@ TextRows = TypeAliasType("TextRows", Annotated[list[Texts], FailFast()])
 Documents = Annotated[
     list[Document], FailFast(), Field(description="Texts, {text}, or {id} of passages of the collection")
 ]
-# What clients call the two kinds of text that models have prompts for; other uses have none.
-KINDS: dict[str, TextKind | None] = {
-    **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
-    **dict.fromkeys(("passage", "document", "search_document", "retrieval.passage"), "passage"),
-    **dict.fromkeys(("classification", "clustering", "separation", "text-matching"), None),
-}
-
-
-def kind_of(name: str | None, field: str) -> TextKind | None:
-    """The kind of text that a client calls `name`; raises Failure for a name of no client."""
-    if name is None:
-        return None
-    if name not in KINDS:
-        raise Failure("validation", f"{field} is unknown; known are {', '.join(KINDS)}", param=field)
-    return KINDS[name]
 
 
 Many = TypeVar("Many", bound=Sequence[Any])

@@ -15,18 +15,18 @@ from ..errors import Failure
 from ..json_response import Json, written_vectors
 from ..response_schemas import TeiInfo, TeiPrediction, TeiRank
 from ..service import Service
-from .calls import embed_request, first_dimensions, rerank_request, score_pairs
+from .calls import embed_request, first_dimensions, rerank_request, score_pairs, unit
 from .shared import (
     Body,
     IdRows,
     Ids,
+    Prompted,
     Served,
     TextRows,
     Texts,
     as_body,
     degradation,
     filled,
-    kind_of,
     new_router,
     scaled,
     texts_of,
@@ -49,11 +49,10 @@ class Truncation(Body):
         return "left" if self.truncation_direction.lower() == "left" else "right"
 
 
-class EmbedBody(Truncation):
+class EmbedBody(Truncation, Prompted):
     """`inputs`: a text or texts."""
 
     inputs: str | Texts | Ids | IdRows
-    prompt_name: str | None = None
     normalize: bool = Field(default=True, description="false: the model's own vectors, which may be of unit length too")
     dimensions: int | None = Field(default=None, ge=1)
 
@@ -65,7 +64,7 @@ class PredictBody(Truncation):
     raw_scores: bool = False
 
 
-class RerankBody(Truncation):
+class RerankBody(Truncation, Prompted):
     """`query` and `texts`."""
 
     query: str
@@ -125,15 +124,17 @@ async def task(
 async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Vectors of texts: a list of lists."""
     texts = texts_of(request, body.inputs, "inputs")
-    result = await embed_request(service, request, texts, kind_of(body.prompt_name, "prompt_name"), body.cut())
-    vectors = await written_vectors(first_dimensions(result.vectors, body.dimensions))
-    return Json(vectors, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
+    result = await embed_request(service, request, texts, body.wish, body.cut())
+    similarity = service.facts.encoder.similarity
+    vectors = first_dimensions(result.vectors, body.dimensions, similarity)
+    written = await written_vectors(unit(vectors) if body.normalize and similarity == "dot" else vectors)
+    return Json(written, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
 async def rank_texts(body: RerankBody, request: Request, service: Service) -> Json:
     """The answer to a request with `texts`, whichever route it came by: best first."""
     texts = filled(body.texts, "texts")
-    result = await rerank_request(service, request, body.query, texts, truncate=body.cut())
+    result = await rerank_request(service, request, body.query, texts, truncate=body.cut(), wish=body.wish)
     ranked = [
         {"index": passage.index, "score": scaled(passage.score, body.raw_scores)}
         | ({"text": texts[passage.index]} if body.return_text else {})
@@ -166,7 +167,8 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
     """Cosines of a sentence with others."""
     texts = [body.inputs.source_sentence, *filled(body.inputs.sentences, "sentences")]
     result = await embed_request(service, request, texts)
-    cosines = result.vectors[1:] @ result.vectors[0]
+    vectors = unit(result.vectors)
+    cosines = vectors[1:] @ vectors[0]
     return Json(cosines, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
 
 
@@ -193,4 +195,5 @@ async def info(service: Served) -> Json:
         "version": version("tandem"),
         "sha": None,
         "docker_label": None,
+        "prompts": facts.encoder.prompts,
     })  # fmt: skip

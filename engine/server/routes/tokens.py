@@ -11,7 +11,8 @@ from ..errors import Failure
 from ..json_response import Json, Written
 from ..response_schemas import TeiToken
 from ..rpc_calls import Decode, Tokenize
-from .shared import Body, IdRows, Ids, Served, Texts, client_of, filled, kind_of, new_router, remaining
+from .calls import check_prompt
+from .shared import Body, IdRows, Ids, Prompted, Served, Texts, client_of, filled, new_router, remaining
 
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
@@ -20,12 +21,11 @@ MAX_TOKENIZED = 262_144
 MAX_IDS = 65_536
 
 
-class TokenizeBody(Body):
+class TokenizeBody(Prompted):
     """`inputs`: a text or texts."""
 
     inputs: str | Texts
     add_special_tokens: bool = True
-    prompt_name: str | None = None
 
 
 class DecodeBody(Body):
@@ -39,9 +39,10 @@ class DecodeBody(Body):
 async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Written:
     """Token ids with their places in the text, by the encoder's tokenizer."""
     texts = [body.inputs] if isinstance(body.inputs, str) else filled(body.inputs, "inputs")
-    kind = kind_of(body.prompt_name, "prompt_name")
+    wish = body.wish
     with service.lease() as lease:
-        service.check_inputs(texts, min(lease.facts.encoder.characters, service.settings.max_text_characters))
+        check_prompt(lease.facts.encoder.prompting, wish, "prompt_name")
+        service.check_inputs(texts)
         characters = sum(map(len, texts))
         if characters > MAX_TOKENIZED:
             raise Failure(
@@ -51,7 +52,7 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Wri
                 param="inputs",
             )
         client = client_of(request)
-        call = Tokenize(client=client, texts=texts, kind=kind, special=body.add_special_tokens)
+        call = Tokenize(client=client, texts=texts, wish=wish, special=body.add_special_tokens)
         return Written(await service.ask(lease, call, characters // CHARACTERS_A_TOKEN, remaining(request), client))
 
 

@@ -12,12 +12,12 @@ from ..json_response import Json
 from ..response_schemas import Scores
 from ..service import needed_reranker
 from .calls import score_pairs
-from .shared import Body, Served, Texts, new_router, scaled, usage
+from .shared import Prompted, Served, Texts, new_router, scaled, usage
 
 router = new_router("vLLM", "openai")
 
 
-class ScoreBody(Body):
+class ScoreBody(Prompted):
     """`text_1` and `text_2`: one text and one or several, or as many of both."""
 
     text_1: str | Texts = Field(validation_alias=AliasChoices("text_1", "data_1", "queries"))
@@ -36,7 +36,7 @@ async def scores(body: ScoreBody, request: Request, service: Served) -> Json:
     if not first or len(first) != len(second):
         raise Failure("validation", "text_1 has to be one text, or as many as text_2 and not none", param="text_1")
     model = needed_reranker(service.facts).name
-    logits, tokens, _ = await score_pairs(service, request, list(zip(first, second, strict=True)))
+    logits, tokens, _ = await score_pairs(service, request, list(zip(first, second, strict=True)), wish=body.wish)
     rows = [
         {"index": place, "object": "score", "score": scaled(logit, body.use_activation is False)}
         for place, logit in enumerate(logits)

@@ -23,6 +23,7 @@ from tandem.engine.server.backend import WorkerFault, WorkerLost
 from tandem.engine.server.rpc_calls import Decode, Embed, Rerank, SearchCall, Tokenize
 from tandem.engine.server.search_response import SearchResponse, found, together
 from tandem.engine.server.worker_client import Remote
+from tandem.engine.text.prompting import PromptWish
 
 DOCUMENTS = st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers(-9, 9)), st.binary(max_size=40)))
 TIMINGS = Timings(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 21.0)
@@ -56,12 +57,13 @@ def test_half_a_frame_is_none():
 
 
 CALLS = [
-    SearchCall("me", "q", SearchSettings(top_k=3, filters={"a": 1}), return_text=False),
+    SearchCall("me", "q", SearchSettings(top_k=3, filters={"a": 1}, instruction="find"), return_text=False),
     Rerank("me", "q", ["a", "b"], truncate="left", budget_ms=3.0),
     Rerank("me", "q", ids=["1"]),
-    Embed("me", ["a"], "query"),
-    Tokenize("", ["a"], None, special=False),
+    Embed("me", ["a"], PromptWish(text="query: ")),
+    Tokenize("", ["a"], PromptWish("query"), special=False),
     Decode("", [[1, 2]]),
+    Rerank("me", "q", ["a"], wish=PromptWish("code", instruction="find code")),
 ]
 
 

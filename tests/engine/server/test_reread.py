@@ -39,7 +39,7 @@ def test_the_windows_are_reserved_too(long_engine: Engine):
     most = facts.reranker.max_length
     assert facts.passage_windows == pytest.approx(window_counts(lengths, most).mean())
     once, twice = (
-        service._search_work(facts, QUERY, SearchSettings(rerank_count=10, budget_ms=None, reread=reread))
+        service._search_work(facts, QUERY, SearchSettings(rerank_count=10, budget_ms=None, reread=reread), 0)
         for reread in (None, 3)
     )
     pairs = int(np.ceil(3 * facts.passage_windows))

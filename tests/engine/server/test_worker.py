@@ -22,6 +22,7 @@ import uvicorn
 
 from tandem.engine import CollectionError, Engine
 from tandem.engine.build.indexing import index_corpus
+from tandem.engine.build.retokenize import retokenize
 from tandem.engine.collection import read_pointer
 from tandem.engine.server import ServerSettings, Service, create_app
 from tandem.engine.server.app import create_admin
@@ -221,7 +222,9 @@ def test_killed_under_load_it_comes_back_and_nobody_hangs(front: Front):
     assert front.service.admission.requests == 0
 
 
-def test_what_was_in_flight_is_asked_once_more(front: Front):
+def test_what_was_in_flight_is_asked_once_more(front: Front, monkeypatch: pytest.MonkeyPatch):
+    # On a busy machine a worker opens for longer than clients wait by default.
+    monkeypatch.setattr("tandem.engine.server.supervisor.PATIENCE", 60.0)
     before = front.status()
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(front.client.post, "/rerank", json=pair(*(f"slow {i}" for i in range(200))))
@@ -365,3 +368,29 @@ def test_swapped_under_load_every_answer_is_of_one_version(
         assert not bad
         assert all(len(each) == 2 for each in seen)
         assert len({version for version, _ in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("supervised", [True, False], ids=["worker", "in process"])
+def test_a_server_takes_any_reranker_until_the_collection_has_it(
+    tmp_path: Path, tiny_bi_encoder: Path, other_cross_encoder: Path, supervised: bool
+):
+    """`tandem serve --reranker` over a collection without one; retokenised, the next version has the ids."""
+    index_corpus(write(tmp_path / "corpus.jsonl", 20, "attic"), tmp_path / "c", encoder=tiny_bi_encoder)
+    ask = {"query": "the ladder", "budget_ms": None}
+    with Front(tmp_path / "c", supervised=supervised, reranker=other_cross_encoder) as front:
+
+        def hits() -> list[tuple[str, float]]:
+            answer = front.client.post("/v1/search", json=ask).json()
+            assert (answer["reranked"], answer["degraded"]) == (20, None)
+            return [(hit["id"], hit["rerank_score"]) for hit in answer["hits"]]
+
+        def ids() -> str:
+            return front.client.get("/v1/collections").json()["collections"][0]["runs"]["token ids"]
+
+        as_read = hits()
+        assert ids().startswith("made as passages are read: no token ids are stored")
+        retokenize(tmp_path / "c", other_cross_encoder)
+        assert front.do(front.host.swap()) is True
+        assert ids() == "stored with the collection"
+        assert [name for name, _ in hits()] == [name for name, _ in as_read]
+        assert [score for _, score in hits()] == pytest.approx([score for _, score in as_read], abs=1e-5)

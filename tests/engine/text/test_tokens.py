@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,14 @@ ODD = [
     "Ünïcode, text.",
 ]
 WORDS = ["the", "a", "return", "value", "of", "function", "list", "is", "not", "argument", "default", "None", "object"]
+# Few tokens in many characters: preformatted text, and what no vocabulary has.
+GAPS = [" " * 9000, "\n" * 5000, "\t \u3000" * 900, "QUJD" * 3000, "x" * 20_000, "a" + "\u0301" * 5000, "\u200b" * 5000]
 # Ordinary words, so that texts get long in tokens; anything Unicode has, so that they get strange.
 TEXTS = st.one_of(
-    st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), st.text(max_size=80), st.sampled_from(ODD)
+    st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join),
+    st.text(max_size=80),
+    st.sampled_from(ODD),
+    st.tuples(st.sampled_from(GAPS), st.integers(0, 600)).map(lambda gap: f"the {gap[0][: gap[1]]} value of a list"),
 )
 SIDES = st.sampled_from(["right", "left"])
 
@@ -43,7 +49,7 @@ SIDES = st.sampled_from(["right", "left"])
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tmp_path_factory):
     """A family's Hugging Face tokenizer, and the saved file that ours reads."""
-    reference = hf_tokenizer(request.param)
+    reference = copy.deepcopy(hf_tokenizer(request.param))  # tests change on which side it cuts
     folder = tmp_path_factory.mktemp(request.param)
     reference.save_pretrained(folder)
     return reference, folder / "tokenizer.json"
@@ -135,13 +141,15 @@ def test_a_length_without_room_for_text_is_refused(family):
         ours.pairs(ours.encode("a"), ours.encode_many(["b"]))
 
 
-def test_a_megabyte_of_text_is_cut_before_it_is_tokenised(family):
-    ours = Tokenizer(family[1], max_length=16, segments=False)
-    text = "word " * 200_000
-    cut, shortened = ours.cut(text)
-    assert shortened
-    assert len(cut) < 1000
-    assert ours.single(ours.encode_many([cut])).ids.tolist() == ours.single(ours.encode_many([text])).ids.tolist()
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("gap", GAPS)
+def test_what_stands_behind_many_characters_is_read(family, gap, side):
+    reference, file = family
+    reference.truncation_side = side
+    text = "\n".join(["the list", gap, "is the value"] * 3)
+    ours = Tokenizer(file, max_length=64, segments=False)
+    expected = reference(text, truncation=True, max_length=64)["input_ids"]
+    assert ours.single(ours.encode_many([text]), side)[0].tolist() == expected
 
 
 def test_truncation_saved_in_the_file_does_not_change_ids_or_fingerprint(family, tmp_path):
