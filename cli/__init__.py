@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import typer
 
 from ..engine.errors import StorageError, TandemError
-from . import bench, calibrate, demo, evaluate, export, finetune, index, info, search, serve, verify
+from . import bench, calibrate, demo, evaluate, export, finetune, index, info, models, retokenize, search, serve, verify
 from .console import complain, log_to_stderr, never_refuse
 from .help import BEGIN, Commands, examples
 
@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, export, index, search, serve, evaluate, calibrate, verify, info, finetune):
+for module in (
+    demo, models, export, index, retokenize, search, serve, evaluate, calibrate, verify, info, finetune,
+):  # fmt: skip
     app.command(module.NAME, epilog=examples(module))(module.command)
 app.add_typer(bench.app, name="bench")
 

@@ -35,6 +35,21 @@ def export(
 
 
 @kept
+def families(
+    only: str = typer.Option("", help="Only families whose name contains this."),
+) -> Iterator[Measured]:
+    """Which families of models are exported, and how near each one's graphs are to sentence-transformers.
+
+    Because a user comes with a model: this is the table of docs/models.md.
+    """
+    from ..bench.families import families
+
+    with progress_bar() as progress:
+        document = families(only=only, progress=progress)
+    yield document, []
+
+
+@kept
 def kernels(
     compile_only: bool = typer.Option(
         False, "--compile", help="Compile for sm_80 and sm_90 and report; no GPU needed."
@@ -100,4 +115,10 @@ def report(
     print_json({"report": str(path), "results": sorted(file.stem for file in results.glob("*.json"))})
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"export": export, "gpu": gpu, "kernels": kernels, "report": report}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "export": export,
+    "families": families,
+    "gpu": gpu,
+    "kernels": kernels,
+    "report": report,
+}

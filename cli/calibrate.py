@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from .console import out, print_json, progress_bar
+from .options import RERANKER
 
 NAME = "calibrate"
 EXAMPLES = (
@@ -21,6 +22,7 @@ def command(
     beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
     sample: int = typer.Option(500, min=1, help="Questions to fit on at most, drawn with a fixed seed."),
+    reranker: Path | None = typer.Option(None, help=RERANKER),
     reset: bool = typer.Option(
         False, help="Forget the collection's own weight: the reranker's fitted one applies again."
     ),
@@ -38,7 +40,7 @@ def command(
         return
     if beir is None:
         raise typer.BadParameter("give a BEIR folder with judged questions, or --reset")
-    with Engine.open(collection) as engine, progress_bar() as progress:
+    with Engine.open(collection, reranker=reranker) as engine, progress_bar() as progress:
         found = calibrate(engine, beir, split=split, sample=sample, progress=progress)
     if json_output:
         print_json(asdict(found) | {"fusion": found.fusion.model_dump()})

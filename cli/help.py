@@ -11,10 +11,10 @@ from typer.core import TyperGroup
 from .console import complain
 
 SECTIONS = (
-    ("First", ("demo", "export", "index", "search")),
+    ("First", ("demo", "models", "export", "index", "search")),
     ("Over HTTP", ("serve",)),
     ("How good, and what is there", ("eval", "calibrate", "verify", "info")),
-    ("Further", ("finetune", "bench")),
+    ("Further", ("retokenize", "finetune", "bench")),
 )
 BEGIN = """\b
 Begin with:

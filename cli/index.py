@@ -24,7 +24,7 @@ def command(
     ),
     encoder: Path = typer.Option(..., help="The folder of the bi-encoder, as `tandem export` made it."),
     reranker: Path | None = typer.Option(
-        None, help="The folder of the cross-encoder; without one, hits are ordered by recall alone."
+        None, help="The folder of the cross-encoder; without one, hits are ordered by recall alone, until one is named."
     ),
     output: Path = typer.Option(..., "--out", help="The folder that becomes the collection."),
     id_field: str | None = typer.Option(None, help="JSONL, CSV, Parquet: the field with the id (default: _id or id)."),
@@ -32,7 +32,9 @@ def command(
     title_field: str = typer.Option("title", help="The field with the title."),
     encode_title: bool = typer.Option(True, help="Put the title before the passage for the bi-encoder."),
     rerank_title: bool = typer.Option(True, help="Put the title before the passage for the cross-encoder."),
-    chunk_tokens: int | None = typer.Option(None, help="Longest passage in tokens (default: what both models read)."),
+    chunk_tokens: int | None = typer.Option(
+        None, help="Longest passage in tokens, 0 for whole documents (default: what both models read, at most 512)."
+    ),
     overlap: int = typer.Option(32, help="Tokens that neighbouring passages of one document share."),
     skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
     shard_size: int = typer.Option(4096, help="Passages encoded and kept together: what an interruption can lose."),

@@ -32,7 +32,7 @@ def command(
     device: str | None = typer.Option(None, help="cuda: how a collection and its models would lie in a GPU's memory."),
     gpu_memory_gib: float | None = typer.Option(None, help="Plan with so much GPU memory (default: what is here)."),
     encoder: Path | None = typer.Option(None, help="With --device: where the bi-encoder is now, if it was moved."),
-    reranker: Path | None = typer.Option(None, help="With --device: where the cross-encoder is now, if it was moved."),
+    reranker: Path | None = typer.Option(None, help="With --device: another cross-encoder than its own."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
     """Show what a model or a collection is: sizes, counts, precisions; without a folder, what this machine runs on.
@@ -83,15 +83,17 @@ def _machine_told() -> Told:
 
 def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: float | None) -> dict[str, Any]:
     from ..engine.collection import Collection
+    from ..engine.collection.passage_text import PassageText
     from ..engine.platform import cuda_driver
     from ..engine.platform.device import Device
     from ..engine.search.gpu_memory import available_memory, plan
-    from ..engine.search.model_lookup import artifact_of
+    from ..engine.search.model_lookup import encoder_of, reranker_of
+    from ..engine.search.passage_ids import unstored
 
     collection = Collection.open(folder)
-    records = collection.manifest.models
-    first = artifact_of(collection, records.encoder, encoder, "bi-encoder")
-    second = None if records.reranker is None else artifact_of(collection, records.reranker, reranker, "cross-encoder")
+    first, second = encoder_of(collection, encoder), reranker_of(collection, reranker)
+    text = None if second is None else PassageText.of(second, collection.manifest.settings)
+    missing = None if second is None or text is None else unstored(collection, text, second)
     card = cuda_driver.find()
     available, capacity = available_memory(Device("cpu" if isinstance(card, str) else "cuda", "planned", 1), gib)
     device = _reached(card)
@@ -106,11 +108,13 @@ def _memory(folder: Path, encoder: Path | None, reranker: Path | None, gib: floa
         models.get("reranker"),
         available=available,
         capacity=capacity,
+        stored=missing is None,
         kernels=kernels,
         faiss=faiss,
     )
     said = {name: str(model) for name, model in models.items()}
-    return {"gpu": card if isinstance(card, str) else card.name, **said, **planned.to_dict()}
+    staged = {} if missing is None else {"pipeline": f"staged: {missing}"}
+    return {"gpu": card if isinstance(card, str) else card.name, **said, **staged, **planned.to_dict()}
 
 
 def _reached(card: Gpu | str) -> Device | None:

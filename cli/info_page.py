@@ -42,14 +42,20 @@ def artifact_page(artifact: Artifact) -> Group:
         ("reads", f"up to {manifest.max_length:,} tokens ({manifest.family})"),
     ]
     if manifest.dimension is not None:
-        rows.append(("vectors", f"{manifest.dimension} numbers, {manifest.pooling} pooling"
-                     + (", unit length" if manifest.normalize else "")))  # fmt: skip
-    prompts = {name: prompt for name, prompt in manifest.prompts.model_dump().items() if prompt}
-    rows += [(f"before a {name}", repr(prompt)) for name, prompt in prompts.items()]
+        compared = "the cosine" if manifest.similarity == "cosine" else "the dot product"
+        rows.append(("vectors", f"{manifest.dimension} numbers, compared by {compared}"))
+    prompts = {"query": manifest.prompts.query, "passage": manifest.prompts.passage}
+    rows += [(f"before a {name}", repr(prompt)) for name, prompt in prompts.items() if prompt]
+    if manifest.prompts.named:
+        rows.append(("its own prompts", ", ".join(f"{name} {text!r}" for name, text in manifest.prompts.named.items())))
+    if manifest.prompting.takes_instruction:
+        template = manifest.pair_text
+        usual = manifest.prompts.query if template is None else template.instruction
+        rows.append(("takes an instruction", f"{usual!r} where none is given"))
     if manifest.kind == "cross-encoder":
         weights = manifest.fusion
         rows.append(
-            ("order", f"its score + {weights.recall_weight:.2f} × (cosine + {weights.lexical_weight:.2f} × words)")
+            ("order", f"its score + {weights.recall_weight:.2f} × (similarity + {weights.lexical_weight:.2f} × words)")
         )
     if manifest.early is not None:
         rows.append(("early exit", f"after layer {manifest.early}: a first, cheaper reading of all candidates"))
@@ -89,6 +95,7 @@ def collection_page(collection: Collection) -> Group:
             "titles",
             f"read before the passage by the {' and the '.join(titled)}" if titled else "not read by the models",
         ),
+        ("compared by", "cosine" if index.similarity == "cosine" else "dot product"),
         ("index", f"{index.kind} ({index.reason})"),
         ("recall@100", f"{index.recall_at_100:.3f} ({index.measured_on})"),
     ]
@@ -97,7 +104,9 @@ def collection_page(collection: Collection) -> Group:
 
 def memory_page(document: Mapping[str, Any]) -> Group:
     """How a collection and its models would lie in a GPU's memory."""
-    named = {"gpu": "GPU", "encoder": "bi-encoder", "reranker": "cross-encoder", "recall": "recall"}
+    named = {
+        "gpu": "GPU", "encoder": "bi-encoder", "reranker": "cross-encoder", "recall": "recall", "pipeline": "pipeline",
+    }  # fmt: skip
     rows = [(label, str(document[name])) for name, label in named.items() if name in document]
     table = Table("part", box=None, pad_edge=False, header_style="dim")
     table.add_column("memory", justify="right")
@@ -143,7 +152,7 @@ def _models(collection: Collection) -> Table:
     models = collection.manifest.models
     for role, record in (("bi-encoder", models.encoder), ("cross-encoder", models.reranker)):
         if record is None:
-            table.add_row(role, "none: hits keep recall's order")
+            table.add_row(role, "none of its own; --reranker takes any")
             continue
         folder = collection.path / record.path
         missing = "" if folder.is_dir() else " (is not there)"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 Command = Callable[..., None]
+RERANKER = "The folder of any cross-encoder, to be used instead of the collection's own."
 
 
 def with_options(

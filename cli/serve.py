@@ -10,7 +10,7 @@ import typer
 
 from ..engine.config import EngineOptions
 from ..engine.errors import InputError
-from .options import with_options
+from .options import RERANKER, with_options
 
 NAME = "serve"
 EXAMPLES = (
@@ -35,7 +35,7 @@ def command(
     ),
     timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
     encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
-    reranker: Path | None = typer.Option(None, help="Where the cross-encoder is now, if it was moved."),
+    reranker: Path | None = typer.Option(None, help=RERANKER),
 ) -> None:
     """Serve a collection over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.
 

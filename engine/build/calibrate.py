@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..collection import Progress, write_fusion
+from ..collection import FittedWeights, Progress, write_fusion
 from ..collection.report import silent
 from ..engine import Engine
 from ..errors import CorpusError, InputError
@@ -42,8 +42,9 @@ def calibrate(
 ) -> Calibration:
     """Fit on at most `sample` judged questions of the BEIR folder `beir`, and keep the weight with the collection.
 
-    An engine that is opened afterwards uses it. Raises CorpusError when no question has its answer among the
-    candidates: then the judgements are another corpus's; InputError when the collection has no reranker.
+    An engine that is opened afterwards with the same models uses it; a collection keeps it for one pair of models.
+    Raises CorpusError when no question has its answer among the candidates: then the judgements are another corpus's;
+    InputError when the collection has no reranker.
     """
     if engine.reranker is None:
         raise InputError(
@@ -66,9 +67,12 @@ def calibrate(
         raise CorpusError(
             f"no question of {beir} has a judged document among its {candidates} candidates: another corpus?"
         )
-    fusion = fit_fusion(logits, recall, lexical, gains)
-    fusion = fusion.model_copy(update={"fitted_on": f"{len(questions)} judged questions of {beir.name}"})
-    write_fusion(engine.collection.path, engine.collection.manifest, fusion)
+    scale = engine.fusion.recall_scale
+    fusion = fit_fusion(logits, [scores / scale for scores in recall], lexical, gains)
+    said = f"{len(questions)} judged questions of {beir.name}"
+    fusion = fusion.model_copy(update={"recall_scale": scale, "fitted_on": said})
+    encoder, reranker = engine.encoder.artifact.fingerprint, engine.reranker.artifact.fingerprint
+    write_fusion(engine.collection.path, FittedWeights(encoder=encoder, reranker=reranker, fusion=fusion))
 
     def ndcg(weights: Fusion) -> float:
         known = [weights.evidence(*scores) for scores in zip(recall, lexical, strict=True)]

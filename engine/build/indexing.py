@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..collection import BuildReport, CollectionModels, Fields, IndexSettings, ModelRecord, Progress, build
+from ..collection.passage_text import text_before
 from ..collection.report import silent
 from ..models.artifact import Artifact, Precision
 from ..models.encoder import BiEncoder
@@ -49,8 +50,8 @@ def index_corpus(
     bi_encoder.warm_up()  # half a second, to encode the corpus in this machine's best micro-batches
     cross = None if reranker is None else Artifact.open(reranker, kind="cross-encoder")
     models = CollectionModels(
-        encoder=_record(bi_encoder.artifact, out, bi_encoder.precision),
-        reranker=None if cross is None else _record(cross, out),
+        encoder=model_record(bi_encoder.artifact, out, bi_encoder.precision),
+        reranker=None if cross is None else model_record(cross, out),
     )
     return build(
         corpus,
@@ -61,7 +62,9 @@ def index_corpus(
         models=models,
         settings=settings,
         fields=fields,
-        passage_prompt=bi_encoder.prompts.passage,
+        passage_prompt=bi_encoder.prompting.prompts.passage,
+        reranker_before="" if cross is None else text_before(cross.manifest),
+        similarity=bi_encoder.artifact.manifest.similarity,
         threads=chosen.threads,
         also_index=_store_for_gpu if chosen.kind == "cuda" else None,
         progress=progress,
@@ -88,7 +91,8 @@ def _store_for_gpu(folder: Path, progress: Progress) -> None:
     sync_file(folder / gpu_faiss.STORED)
 
 
-def _record(artifact: Artifact, out: Path, precision: Precision | None = None) -> ModelRecord:
+def model_record(artifact: Artifact, out: Path, precision: Precision | None = None) -> ModelRecord:
+    """What the collection `out` keeps of an artifact."""
     return ModelRecord(
         name=artifact.manifest.name,
         fingerprint=artifact.fingerprint,

@@ -5,6 +5,7 @@ from .collection import Collection, Place
 from .corpus import Corpus, open_corpus, read_corpus
 from .document import Document, Fields
 from .encoding import Encode
+from .fitted_weights import FittedWeights
 from .fitted_weights import forget as forget_fusion
 from .fitted_weights import write as write_fusion
 from .manifest import CollectionManifest, CollectionModels, IndexSettings, ModelRecord
@@ -20,6 +21,7 @@ __all__ = [
     "Document",
     "Encode",
     "Fields",
+    "FittedWeights",
     "IndexSettings",
     "ModelRecord",
     "Place",

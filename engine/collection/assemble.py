@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,22 +11,21 @@ import numpy as np
 from .. import recall
 from ..errors import CollectionError
 from ..models.artifact import FileRecord
-from ..platform.durable_io import sha256, storage
+from ..platform.durable_io import sha256
 from ..platform.npy import ArrayWriter, open_array
 from ..recall.index import VECTORS
-from ..recall.planning import IndexPlan
-from ..scoring.lexical import passage_frequencies
+from ..recall.planning import IndexPlan, Similarity
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import TokenBatch, cumulative, pack
-from . import versions
-from .collection import LEXICON, ORDER, PLACES, TOKENS, open_version
+from .collection import ORDER, PLACES, open_version
 from .encoding import Encode, Vectors
-from .manifest import CollectionManifest, CollectionModels, Counts
+from .manifest import CollectionManifest, Counts
 from .metadata_index import MetadataIndex
 from .prepare import STORES, Preparer
 from .ragged import Ragged, RaggedWriter
 from .report import Progress
 from .shards import BuildJob, Finished
+from .token_files import TOKENS, TokenWriter
 
 SAMPLE_QUERIES = 256
 WINDOW = 12
@@ -40,13 +38,11 @@ SEED = 20_071
 def arrays(job: BuildJob, shards: Sequence[Finished], preparer: Preparer, progress: Progress) -> Path:
     """Lay the arrays of all shards end to end in a new folder, which is returned; each file is forced to the disk."""
     folder = job.assembly()
-    token_dtype, vocabulary = preparer.token_dtype, preparer.vocabulary
-    frequencies = np.zeros(vocabulary, dtype=np.uint32)
     ragged = {name: RaggedWriter(folder / name, np.uint8) for name in STORES}
-    if token_dtype is not None:
-        ragged[TOKENS] = RaggedWriter(folder / TOKENS, token_dtype)
+    tokens = None if preparer.reranker is None else TokenWriter(folder, preparer.reranker)
     flat = {"places": ArrayWriter(folder / PLACES, np.int64, (3,))}
-    writers: list[ArrayWriter | RaggedWriter] = [*ragged.values(), *flat.values()]
+    writers: list[ArrayWriter | RaggedWriter | TokenWriter] = [*ragged.values(), *flat.values()]
+    writers += [] if tokens is None else [tokens]
     done = 0
     try:
         for number, shard in enumerate(shards):
@@ -54,9 +50,8 @@ def arrays(job: BuildJob, shards: Sequence[Finished], preparer: Preparer, progre
             if not number:
                 flat["vectors"] = ArrayWriter(folder / VECTORS, np.float32, parts["vectors"].shape[1:])
                 writers.append(flat["vectors"])
-            if token_dtype is not None:
-                tokens = TokenBatch(parts["tokens"].astype(np.int32), cumulative(parts["tokens.lengths"]))
-                frequencies += passage_frequencies(tokens, vocabulary)
+            if tokens is not None:
+                tokens.append(TokenBatch(parts[TOKENS].astype(np.int32), cumulative(parts[f"{TOKENS}.lengths"])))
             for name, store in ragged.items():
                 store.append(parts[name], parts[f"{name}.lengths"])
             for name, array in flat.items():
@@ -69,22 +64,25 @@ def arrays(job: BuildJob, shards: Sequence[Finished], preparer: Preparer, progre
         for writer in writers:
             writer.abandon()
     _write_order(folder)
-    if token_dtype is not None:
-        lexicon = ArrayWriter(folder / LEXICON, np.uint32)
-        lexicon.append(frequencies)
-        lexicon.close()
     MetadataIndex.of(Ragged.open(folder / "metadata", np.uint8)).write(folder)
     return folder
 
 
-def index(folder: Path, encode: Encode, tokenizer: Tokenizer, threads: int | None, progress: Progress) -> IndexPlan:
+def index(
+    folder: Path,
+    encode: Encode,
+    tokenizer: Tokenizer,
+    similarity: Similarity,
+    threads: int | None,
+    progress: Progress,
+) -> IndexPlan:
     """Plan, build and measure the index over the folder's vectors."""
     vectors = open_array(folder / VECTORS, np.float32, 2)
     plan = recall.plan(*vectors.shape)
     queries = np.empty((0, vectors.shape[1]), dtype=np.float32)
     if plan.kind != "flat":
         queries = encode(_sample_queries(Ragged.open(folder / "texts", np.uint8), tokenizer))
-    return recall.build(folder, plan, queries, threads=threads, progress=progress)
+    return recall.build(folder, plan, queries, similarity=similarity, threads=threads, progress=progress)
 
 
 def counts(shards: Sequence[Finished], skipped: int) -> Counts:
@@ -113,25 +111,9 @@ def check(folder: Path) -> None:
     rows = np.linspace(0, len(version) - 1, min(CHECKED, len(version))).astype(np.int64)
     vectors: Vectors = version.index.vectors[rows]
     scores, _ = version.index.search(vectors, 1)
-    if (scores[:, 0] < (vectors * vectors).sum(axis=1) - 1e-3).any():
+    own = (vectors * vectors).sum(axis=1)
+    if (scores[:, 0] < own - 1e-3 * np.maximum(1.0, own)).any():
         raise CollectionError(f"{folder} does not find its own passages; index again, and report this as a fault")
-
-
-def relabel(root: Path, current: CollectionManifest, models: CollectionModels) -> CollectionManifest:
-    """Publish the same files under a manifest that says where the models are now.
-
-    The files are hard links: a version's files never change, so two versions may own the same ones.
-    """
-    folder = BuildJob(root / versions.STAGING, current.job)
-    folder.begin()
-    target = folder.assembly()
-    with storage(target):
-        for name in current.files:
-            os.link(root / versions.VERSIONS / current.version / name, target / name)
-    version = next_version(current, current.job)
-    manifest = current.model_copy(update={"version": version, "parent": current.version, "models": models})
-    versions.publish(root, target, manifest, check)
-    return manifest
 
 
 def _write_order(folder: Path) -> None:

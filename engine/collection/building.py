@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CollectionError
+from ..recall.planning import Similarity
 from ..text.tokenizer import Tokenizer
 from . import assemble, versions
 from .checking import check_files
@@ -20,8 +21,10 @@ from .corpus import Corpus, open_corpus
 from .document import Fields
 from .encoding import Encode, Encoding
 from .manifest import FORMAT, CollectionManifest, CollectionModels, IndexSettings, digest
+from .passage_text import PassageText
 from .prepare import Preparer
 from .report import BuildReport, Progress, silent
+from .republish import is_tokenised, republish
 from .shards import BuildJob
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ def build(
     settings: IndexSettings | None = None,
     fields: Fields | None = None,
     passage_prompt: str = "",
+    reranker_before: str = "",
+    similarity: Similarity = "cosine",
     threads: int | None = None,
     also_index: Callable[[Path, Progress], None] | None = None,
     progress: Progress = silent,
@@ -45,7 +50,8 @@ def build(
     """Index the corpus `source` (see `corpus.open_corpus`) into the collection folder `out`.
 
     `tokenizer` and `encode` are the bi-encoder's; `reranker_tokenizer` None leaves the collection without token ids for
-    reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder.
+    reranking; `models` is kept in the manifest, `passage_prompt` goes before each passage for the encoder and
+    `reranker_before` for the reranker (see `PassageText`); `similarity` is how the vectors are compared.
     `also_index` may add files of its own to the version's folder, once its vectors are there.
 
     Does nothing when `out` already holds this very collection, every file as it was written; a damaged one is made
@@ -56,21 +62,24 @@ def build(
     started = time.perf_counter()
     _refuse_foreign(out)
     corpus = open_corpus(source, fields=fields or Fields(), skip_bad=settings.skip_bad)
-    preparer = Preparer(tokenizer, reranker_tokenizer, settings, passage_prompt)
-    key = _job_key(corpus, models, tokenizer, reranker_tokenizer, settings, passage_prompt)
+    text = None
+    if reranker_tokenizer is not None:
+        text = PassageText(reranker_tokenizer, settings.rerank_title, reranker_before)
+    preparer = Preparer(tokenizer, text, settings, passage_prompt)
+    key = _job_key(corpus, models, tokenizer, text, settings, passage_prompt)
     with versions.writer_lock(out):
         current = read_current(out)
         job = BuildJob(out / versions.STAGING, key)
         if current is not None and current.job == key and _is_sound(out, current):
-            if current.models != models:
-                current = assemble.relabel(out, current, models)
+            if current.models != models or not is_tokenised(current, models, text):
+                current = republish(out, current, models, text, progress)
             versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
             return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
         done = job.begin()
-        encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress)
+        encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress, similarity)
         shards = encoding.run(done)
         folder = assemble.arrays(job, shards, preparer, progress)
-        index = assemble.index(folder, encode, tokenizer, threads, progress)
+        index = assemble.index(folder, encode, tokenizer, similarity, threads, progress)
         if also_index is not None:
             also_index(folder, progress)
         manifest = CollectionManifest(
@@ -81,6 +90,7 @@ def build(
             counts=assemble.counts(shards, corpus.skipped),
             dimension=encoding.dimension,
             token_dtype=preparer.token_dtype,
+            tokenized=None if text is None else text.source,
             models=models,
             settings=settings,
             chunk_tokens=preparer.limits.tokens,
@@ -112,12 +122,12 @@ def _job_key(
     corpus: Corpus,
     models: CollectionModels,
     tokenizer: Tokenizer,
-    reranker_tokenizer: Tokenizer | None,
+    text: PassageText | None,
     settings: IndexSettings,
     passage_prompt: str,
 ) -> str:
     """Hash of everything the passages, their tokens and vectors depend on."""
-    reranker = reranker_tokenizer and [reranker_tokenizer.fingerprint, reranker_tokenizer.max_length]
+    reranker = text and [text.tokenizer.fingerprint, text.tokenizer.max_length, *filter(None, [text.before])]
     encoder = [models.encoder.fingerprint, models.encoder.precision, tokenizer.fingerprint, tokenizer.max_length]
     return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, settings.model_dump(), passage_prompt)
 

@@ -1,7 +1,8 @@
 """Documents into passages: whole where they fit both models, else in runs of whole sentences that overlap a little.
 
-The limit is what both models read: the bi-encoder's room for a text (less its passage prompt), and the cross-encoder's
-room for a pair less `QUERY_TOKENS`. A longer passage would hold text that one of the models never sees.
+The limit is at most what both models read: the bi-encoder's room for a text (less its passage prompt), and the
+cross-encoder's room for a pair less `QUERY_TOKENS`. A longer passage would hold text that one of the models never sees.
+By default it is `DEFAULT_TOKENS` at most, whatever the models read.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError
 from ..text.tokenizer import Tokenizer
-from ..text.tokens import pack
 from .manifest import SHORTEST_CHUNK
 
 QUERY_TOKENS = 64
 """Kept free for the question in a (query, passage) pair: twice what a long question takes."""
+DEFAULT_TOKENS = 512
+"""Longest passage where none is asked for. A passage of 8,192 tokens takes seconds on a CPU, so that a search of 250 ms
+would rerank none; and one vector says little of any part of so long a text."""
 # What ends a sentence: its mark, closing quotes and brackets, then white space; or a new line.
 SENTENCE_END = re.compile("(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+|\\s*\\n\\s*")
 # The start of a sentence that is shared must lie within this many characters a token before the chunk.
@@ -39,16 +40,16 @@ class ChunkLimits:
 def limits(
     chunk_tokens: int | None, overlap: int, encoder: Tokenizer, reranker: Tokenizer | None, prompt: str = ""
 ) -> ChunkLimits:
-    """The limits in force: the given ones, or (None) what both models read.
+    """The limits in force: the given ones, or (None) what both models read, up to DEFAULT_TOKENS.
 
     Raises InputError when the models leave no room for a passage, or less than was asked for.
     """
     rooms = [encoder.text_room - encoder.count(prompt)]
     if reranker is not None:
-        rooms.append(_pair_room(reranker) - QUERY_TOKENS)
+        rooms.append(reranker.max_length - reranker.pair_around - QUERY_TOKENS)
     room = min(rooms)
     if chunk_tokens is None:
-        chunk_tokens = room
+        chunk_tokens = min(room, DEFAULT_TOKENS)
         if room < SHORTEST_CHUNK:
             raise InputError(f"the models leave {room} tokens for a passage; set chunk_tokens, or export them longer")
     elif chunk_tokens > room:
@@ -57,11 +58,6 @@ def limits(
             f"give at most {room}, or 0 to keep documents whole and let the models cut them"
         )
     return ChunkLimits(chunk_tokens, min(overlap, chunk_tokens // 2))
-
-
-def _pair_room(tokenizer: Tokenizer) -> int:
-    special = tokenizer.pairs(np.empty(0, dtype=np.int32), pack([[]])).lengths[0]
-    return tokenizer.max_length - int(special)
 
 
 def chunk(text: str, limit: ChunkLimits, count: Callable[[str], int]) -> list[Span]:

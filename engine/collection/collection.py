@@ -17,18 +17,17 @@ from ..errors import CollectionError, InputError
 from ..platform.durable_io import read_small
 from ..platform.npy import Array, open_array
 from ..recall import Index
-from ..scoring.fusion import Fusion
 from ..scoring.lexical import Lexicon
 from ..text.tokens import TokenBatch, cumulative
 from . import fitted_weights, versions
 from .checking import check_files
 from .filtered_rows import FilteredRows
+from .fitted_weights import FittedWeights
 from .manifest import MANIFEST, CollectionManifest
 from .metadata_index import MetadataIndex
 from .ragged import Ragged
+from .token_files import LEXICON, TOKENS
 
-TOKENS = "tokens"
-LEXICON = "lexicon.npy"
 PLACES = "places.npy"
 ORDER = "ids.order.npy"
 MANIFEST_BYTES = 1_000_000
@@ -113,41 +112,45 @@ class Collection:
         return self.manifest.version
 
     @cached_property
-    def fusion(self) -> Fusion | None:
-        """The collection's own weight of the recall score (see `fitted_weights`), None where its models have none."""
-        return fitted_weights.read(self.path, self.manifest)
+    def fitted(self) -> FittedWeights | None:
+        """The weights of the final order that are kept with the collection, and the models they were fitted with."""
+        return fitted_weights.read(self.path)
 
     def __len__(self) -> int:
         return self.manifest.counts.passages
 
     def tokens(self, rows: npt.ArrayLike) -> TokenBatch:
-        """The reranker's token ids of the passages `rows` (int [m]), without special tokens.
+        """The stored token ids of the passages `rows` (int [m]), without special tokens: those of the
+        rerankers that `manifest.has_ids_of` says.
 
-        Raises CollectionError when the corpus was indexed without a reranker.
+        Raises CollectionError when there are none.
         """
-        if self._tokens is None:
-            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
-        flat, lengths = self._tokens.take(rows)
+        flat, lengths = self._stored.take(rows)
         return TokenBatch(flat.astype(np.int32), cumulative(lengths))
 
     def token_arrays(self) -> tuple[Array, npt.NDArray[np.int64]]:
-        """The reranker's ids of all passages laid end to end, as stored, and their offsets, int64 [n + 1].
+        """The token ids of all passages laid end to end, as stored, and their offsets, int64 [n + 1].
 
-        Raises CollectionError when the corpus was indexed without a reranker.
+        Raises CollectionError when there are none.
         """
-        if self._tokens is None:
-            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
-        return self._tokens.data, self._tokens.offsets
+        return self._stored.data, self._stored.offsets
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """How often the reranker's tokens occur here, for lexical scores.
+        """How often the stored tokens occur here, for lexical scores.
 
-        Raises CollectionError when the corpus was indexed without a reranker.
+        Raises CollectionError when there are none.
         """
-        if self._tokens is None or self._frequencies is None:
-            raise CollectionError(f"{self.path} was indexed without a reranker; index again with --reranker")
-        return Lexicon(np.array(self._frequencies), len(self), len(self._tokens.data) / max(len(self), 1))
+        return Lexicon(np.array(self._frequencies), len(self), len(self._stored.data) / max(len(self), 1))
+
+    @property
+    def _stored(self) -> Ragged:
+        if self._tokens is None:
+            raise CollectionError(
+                f"{self.path} has no token ids for a reranker; `tandem retokenize {self.path} --reranker FOLDER` makes "
+                "them"
+            )
+        return self._tokens
 
     def texts(self, rows: npt.ArrayLike) -> list[str]:
         """The texts of the passages `rows` (int [m])."""

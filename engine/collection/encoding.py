@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InferenceError
+from ..recall.planning import Similarity
 from ..text.tokens import TokenBatch
 from .corpus import Corpus
 from .prepare import Passages, Preparer
@@ -20,7 +21,7 @@ from .shards import BuildJob, Finished
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[TokenBatch], Vectors]
-"""n passages' token ids without special tokens → float32 [n, d] unit vectors."""
+"""n passages' token ids without special tokens → float32 [n, d], unit vectors where they are compared by cosine."""
 STEP = 256
 """Passages given to the encoder at a time, neighbours in length: the progress bar moves, and Ctrl-C is heard."""
 UNIT_ERROR = 1e-2
@@ -32,7 +33,14 @@ class Encoding:
     """Encodes what is not encoded yet. `seconds` were spent in the encoder, `dimension` is its vectors'."""
 
     def __init__(
-        self, encode: Encode, corpus: Corpus, preparer: Preparer, job: BuildJob, shard_size: int, progress: Progress
+        self,
+        encode: Encode,
+        corpus: Corpus,
+        preparer: Preparer,
+        job: BuildJob,
+        shard_size: int,
+        progress: Progress,
+        similarity: Similarity = "cosine",
     ) -> None:
         self.seconds = 0.0
         self.dimension = 0
@@ -42,6 +50,7 @@ class Encoding:
         self._job = job
         self._shard_size = shard_size
         self._progress = progress
+        self._unit = similarity == "cosine"
         self._documents = 0
 
     def run(self, done: list[Finished]) -> list[Finished]:
@@ -88,7 +97,7 @@ class Encoding:
                 raise InferenceError(
                     f"passage {identity!r}: the encoder gave a vector that is not finite; check its text"
                 )
-            if abs(norm - 1) > UNIT_ERROR:
+            if self._unit and abs(norm - 1) > UNIT_ERROR:
                 raise InferenceError(f"passage {identity!r}: the encoder gave a vector of length {norm:.3f}, not 1")
 
 

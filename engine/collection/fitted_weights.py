@@ -1,7 +1,7 @@
 """A collection's own fusion weights: `fusion.json` beside CURRENT, replaced atomically.
 
 A file of its own and not part of a version, because they are fitted to a corpus and two models and outlive a new
-version of the corpus; with other models they no longer apply.
+version of the corpus; with other models they do not apply.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..errors import CollectionError
 from ..platform.durable_io import read_small, replace_durably, storage, sync_folder
 from ..scoring.fusion import Fusion
-from .manifest import CollectionManifest
 
 FILE = "fusion.json"
 MOST_BYTES = 10_000
@@ -21,7 +20,7 @@ MOST_BYTES = 10_000
 
 
 class FittedWeights(BaseModel):
-    """A weight, and the fingerprints of the models it was fitted with."""
+    """Weights, and the fingerprints of the models they were fitted with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,9 +28,13 @@ class FittedWeights(BaseModel):
     reranker: str | None
     fusion: Fusion
 
+    def fits(self, encoder: str, reranker: str | None) -> bool:
+        """Whether they are for this pair of models, by their fingerprints."""
+        return (self.encoder, self.reranker) == (encoder, reranker)
 
-def read(root: Path, manifest: CollectionManifest) -> Fusion | None:
-    """The weight kept with the collection `root`, None where there is none for the models of `manifest`.
+
+def read(root: Path) -> FittedWeights | None:
+    """The weights kept with the collection `root`, None where there are none.
 
     Raises CollectionError when the file is damaged.
     """
@@ -39,18 +42,15 @@ def read(root: Path, manifest: CollectionManifest) -> Fusion | None:
     if path.is_symlink():
         raise CollectionError(f"{path} is a link; a collection holds plain files only")
     try:
-        kept = FittedWeights.model_validate_json(read_small(path, MOST_BYTES))
+        return FittedWeights.model_validate_json(read_small(path, MOST_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         raise CollectionError(f"{path} is damaged; remove it, or run `tandem calibrate` again") from error
-    return kept.fusion if (kept.encoder, kept.reranker) == _models(manifest) else None
 
 
-def write(root: Path, manifest: CollectionManifest, fusion: Fusion) -> None:
-    """Keep `fusion` with the collection `root`, for the models of `manifest`."""
-    encoder, reranker = _models(manifest)
-    kept = FittedWeights(encoder=encoder, reranker=reranker, fusion=fusion)
+def write(root: Path, kept: FittedWeights) -> None:
+    """Keep the weights with the collection `root`, in the place of those that it had."""
     replace_durably(root / FILE, (kept.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -59,8 +59,3 @@ def forget(root: Path) -> None:
     with storage(root / FILE):
         (root / FILE).unlink(missing_ok=True)
     sync_folder(root)
-
-
-def _models(manifest: CollectionManifest) -> tuple[str, str | None]:
-    models = manifest.models
-    return models.encoder.fingerprint, None if models.reranker is None else models.reranker.fingerprint

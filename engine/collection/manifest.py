@@ -26,7 +26,8 @@ class IndexSettings(_Record):
     """How a corpus becomes passages; part of a collection's identity. Raises InputError on a wrong setting."""
 
     chunk_tokens: int | None = Field(default=None, ge=0)
-    """Longest passage in tokens; None: as much as both models read (see `chunking`); 0: documents are never split."""
+    """Longest passage in tokens; None: what both models read, at most 512 (see `chunking`); 0: documents are never
+    split."""
     overlap: int = Field(default=32, ge=0)
     """Tokens that neighbouring passages of one document may share, in whole sentences."""
     encode_title: bool = True
@@ -68,8 +69,20 @@ class ModelRecord(_Record):
     """Precision the passages were encoded in; None for a reranker, which only lends its tokenizer."""
 
 
+class TokenSource(_Record):
+    """What passages were tokenised with for the reranker (see `passage_text.PassageText`)."""
+
+    tokenizer: str
+    """`Tokenizer.fingerprint`: rules and vocabulary."""
+    before: str = ""
+    """Text that stood before each passage."""
+
+
 class CollectionModels(_Record):
-    """The two models: the vectors are the encoder's, the token ids the reranker's."""
+    """The two models: the vectors are the encoder's, the token ids the reranker's.
+
+    The reranker is the one that is used where no other is asked for.
+    """
 
     encoder: ModelRecord
     reranker: ModelRecord | None = None
@@ -96,13 +109,28 @@ class CollectionManifest(_Record):
     counts: Counts
     dimension: int = Field(gt=0)
     token_dtype: TokenDtype | None
-    """None: indexed without a reranker, so there are no token ids."""
+    """None: there are no token ids, since no reranker was given when it was indexed, and none since."""
+    tokenized: TokenSource | None = None
+    """What the token ids were made with. None: there are none, or they are older than this record; then they are those
+    of `models.reranker`, with nothing before the passages."""
     models: CollectionModels
     settings: IndexSettings
     chunk_tokens: int
     """The passage limit in force after `settings.chunk_tokens` was resolved; 0: documents were not split."""
     index: IndexPlan
     files: dict[str, FileRecord]
+
+    def has_ids_of(self, source: TokenSource, reranker: str) -> bool:
+        """Whether the stored token ids are those of the artifact with the fingerprint `reranker`, which `source` makes.
+
+        They are where the tokenizer and the text before passages are the same. The artifact that they were made with is
+        known by its fingerprint too: a newer tokenizers library may write the same tokenizer down in another way.
+        """
+        if self.token_dtype is None:
+            return False
+        own, kept = self.models.reranker, self.tokenized or TokenSource(tokenizer="")
+        same = kept.tokenizer == source.tokenizer or (own is not None and own.fingerprint == reranker)
+        return same and kept.before == source.before
 
     def to_bytes(self) -> bytes:
         """The document that is written and whose sha256 the pointer holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -13,8 +13,9 @@ from ..platform.npy import Array
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import TokenBatch, concatenate
 from . import chunking
-from .document import Document, with_title
+from .document import Document
 from .manifest import IndexSettings, TokenDtype
+from .passage_text import PassageText, written
 from .ragged import encode_strings
 
 DOCUMENTS = 512
@@ -90,29 +91,26 @@ class Preparer:
     """Turns documents into passages for one encoder and, where there is one, one reranker."""
 
     def __init__(
-        self, encoder: Tokenizer, reranker: Tokenizer | None, settings: IndexSettings, passage_prompt: str = ""
+        self, encoder: Tokenizer, reranker: PassageText | None, settings: IndexSettings, passage_prompt: str = ""
     ) -> None:
-        self.limits = chunking.limits(settings.chunk_tokens, settings.overlap, encoder, reranker, passage_prompt)
+        """`reranker`: how it is given passages; None leaves them without token ids for one."""
+        other = None if reranker is None else reranker.tokenizer
+        self.limits = chunking.limits(settings.chunk_tokens, settings.overlap, encoder, other, passage_prompt)
+        self.reranker = reranker
         self._encoder = encoder
-        self._reranker = reranker
         self._settings = settings
         self._prompt = passage_prompt
         self._prompt_tokens = encoder.count(passage_prompt)
-        same_rules = reranker is None or reranker.fingerprint == encoder.fingerprint
-        self._counters = [encoder] if reranker is None or same_rules else [encoder, reranker]
-        self._shared = same_rules and not passage_prompt and settings.encode_title == settings.rerank_title
+        same_rules = other is None or other.fingerprint == encoder.fingerprint
+        self._counters = [encoder] if other is None or same_rules else [encoder, other]
+        self._shared = same_rules and (
+            reranker is None or (reranker.before, reranker.titled) == (passage_prompt, settings.encode_title)
+        )
 
     @property
     def token_dtype(self) -> TokenDtype | None:
-        """uint16 where the reranker's vocabulary fits; None without a reranker."""
-        if self._reranker is None:
-            return None
-        return "uint16" if self._reranker.vocab_size <= 2**16 else "uint32"
-
-    @property
-    def vocabulary(self) -> int:
-        """Ids that the reranker's tokenizer can give; 0 without a reranker."""
-        return 0 if self._reranker is None else self._reranker.vocab_size
+        """See `PassageText.token_dtype`; None without a reranker."""
+        return None if self.reranker is None else self.reranker.token_dtype
 
     def shards(self, documents: Iterator[Document], size: int) -> Iterator[Passages]:
         """Whole documents' passages, `size` or a few more at a time."""
@@ -150,13 +148,10 @@ class Preparer:
         shard.documents += len(documents)
 
     def _tokenize(self, titles: Sequence[str], texts: Sequence[str]) -> Tokens:
-        encoder = self._encoder.encode_many(_joined(self._prompt, titles, texts, titled=self._settings.encode_title))
-        if self._reranker is None:
+        encoder = self._encoder.encode_many(written(self._prompt, titles, texts, titled=self._settings.encode_title))
+        if self.reranker is None:
             return Tokens(encoder, None)
-        if self._shared:
-            return Tokens(encoder, encoder)
-        joined = _joined("", titles, texts, titled=self._settings.rerank_title)
-        return Tokens(encoder, self._reranker.encode_many(joined))
+        return Tokens(encoder, encoder if self._shared else self.reranker.encode(titles, texts))
 
     def _fit(self, tokens: Tokens) -> Sequence[bool]:
         limit = self.limits.tokens
@@ -181,10 +176,3 @@ class Preparer:
 
     def _count(self, text: str) -> int:
         return max(tokenizer.count(text) for tokenizer in self._counters)
-
-
-def _joined(prompt: str, titles: Iterable[str], texts: Iterable[str], *, titled: bool) -> list[str]:
-    """Texts as a model is given them: prompt, title where it is wanted and there is one, text."""
-    if not titled:
-        return [prompt + text for text in texts]
-    return [prompt + with_title(title, text) for title, text in zip(titles, texts, strict=True)]

@@ -8,7 +8,8 @@ import torch
 
 from ...kernels.pack import PairForm
 from ...kernels.scan import Workspace
-from ..models.runtime.bert import Bert, Buffers
+from ..models.runtime.families.buffers import Buffers
+from ..models.runtime.families.model import PackedModel
 from .device_store import Store
 
 
@@ -19,16 +20,18 @@ class Parts:
     encoder_buffers, reranker_buffers, scratch: activations and the scan's workspace on CUDA, where every graph uses the
     same ones; None on a CPU, where they are made as needed
     normalize: the encoder's vectors are made unit length
-    weight, lexical_weight: of the evidence in the final score, of the lexical score in the evidence (`fusion.Fusion`)
+    weight, lexical_weight, recall_scale: of the evidence in the final score, of the lexical score in the evidence, and
+    what recall's score is divided by in it (`fusion.Fusion`)
     """
 
-    encoder: Bert
-    reranker: Bert
+    encoder: PackedModel
+    reranker: PackedModel
     store: Store
     form: PairForm
     normalize: bool
     weight: float
     lexical_weight: float = 0.0
+    recall_scale: float = 1.0
     encoder_buffers: Buffers | None = None
     reranker_buffers: Buffers | None = None
     scratch: Workspace | None = None
@@ -37,7 +40,7 @@ class Parts:
     def device(self) -> torch.device:
         return self.encoder.device
 
-    def buffers(self, bert: Bert, tokens: int) -> Buffers:
+    def buffers(self, model: PackedModel, tokens: int) -> Buffers:
         """Activations for `tokens` tokens of one of the two models."""
-        held = self.encoder_buffers if bert is self.encoder else self.reranker_buffers
-        return held or Buffers(bert.shape, tokens, bert.dtype, bert.device)
+        held = self.encoder_buffers if model is self.encoder else self.reranker_buffers
+        return held or model.buffers(tokens)

@@ -23,8 +23,12 @@ def open_pipeline(
     own, other = encoder.runtime, reranker.runtime
     if not isinstance(own, PackedRuntime) or not isinstance(other, PackedRuntime):
         raise InputError("the resident pipeline needs both models on the packed runtime")
-    device = own.bert.device
+    device = own.model.device
     manifest = reranker.artifact.manifest
+    if manifest.pair_text is not None:
+        raise InputError(
+            f"the resident pipeline joins pairs by special tokens, and {manifest.name} by words of its own"
+        )
     form = PairForm.of(reranker.tokenizer.pair_template, manifest.max_length, device, pad_id=manifest.pad_id)
     store = Store.load(collection, device.type, vectors=finder is None)
     scratch = None
@@ -32,13 +36,14 @@ def open_pipeline(
         with translated("the scan's workspace"):
             scratch = workspace(len(store.vectors), MAX_QUERIES, MAX_K, device)
     parts = Parts(
-        encoder=own.bert,
-        reranker=other.bert,
+        encoder=own.model,
+        reranker=other.model,
         store=store,
         form=form,
-        normalize=encoder.artifact.manifest.normalize,
+        normalize=encoder.artifact.manifest.similarity == "cosine",
         weight=fusion.recall_weight,
         lexical_weight=fusion.lexical_weight,
+        recall_scale=fusion.recall_scale,
         encoder_buffers=own.buffers,
         reranker_buffers=other.buffers,
         scratch=scratch,

@@ -40,7 +40,7 @@ class Finder(Protocol):
     """Recall in place of the scan."""
 
     def nearest(self, vectors: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines float32 [n, k] and rows int64 [n, k] for float32 [n, d] on the same device; -inf and -1 for none."""
+        """Scores float32 [n, k] and rows int64 [n, k] for float32 [n, d] on the same device; -inf and -1 for none."""
         ...
 
 

@@ -13,6 +13,7 @@ from ..scoring.lexical import Lexicon
 from ..text.tokens import Ids
 from .pipeline import Pipeline
 from .queries import PipelineOutput
+from .rerank_step import LONGEST_QUERY
 from .search_model import GpuSearch, joined
 
 
@@ -39,13 +40,15 @@ class Searches:
         return clock.deadline is None or time.monotonic() + seconds <= clock.deadline
 
     async def search(
-        self, encoder: Ids, reranker: Ids, settings: SearchSettings, clock: Clock, client: str = ""
+        self, encoder: Ids, reranker: Ids, words: Ids, settings: SearchSettings, clock: Clock, client: str = ""
     ) -> PipelineOutput | None:
         """The best candidates of a query, given as each model reads it; None where it exceeds the largest buffer.
 
-        encoder: int32 ids with special tokens; reranker: int32 ids without
+        encoder: int32 ids with special tokens; reranker: int32 ids without; words: likewise, without a prompt
         """
-        job = Job(self._model(settings), joined(encoder, reranker), urgent=True, client=client)
+        if len(reranker) > LONGEST_QUERY:
+            return None
+        job = Job(self._model(settings), joined(encoder, reranker, words), urgent=True, client=client)
         served = await self._batcher.run(job)
         clock.spent(queue=served.queued, rerank=served.running)
         found: PipelineOutput | None = served.results[0]

@@ -14,7 +14,7 @@ from .buffers import Parts
 from .lexical_evidence import TERMS, Terms, lexical
 
 LONGEST_QUERY = 512
-"""Reranker ids of a query that go up; the tokenizer cuts a pair to the model's length anyway."""
+"""Reranker ids of a query that go up at most: a search with a longer one is served without a pipeline."""
 QueryTerms = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 """int32 and float32 [n, TERMS]: see `lexical_evidence.Terms`."""
 FIELDS = 6
@@ -49,9 +49,8 @@ class RerankStep:
 
     def write(self, queries: TokenBatch, terms: QueryTerms | None = None) -> None:
         """Hand over the queries' reranker ids and terms (None: no lexical score counts)."""
-        cut = queries.cut(LONGEST_QUERY)
-        self._ids.write(cut.ids)
-        self._offsets.write_bounds(cut.cu_seqlens)
+        self._ids.write(queries.ids)
+        self._offsets.write_bounds(queries.cu_seqlens)
         if terms is not None:
             self._term_ids.write(terms[0])
             self._term_shares.write(terms[1])
@@ -67,7 +66,7 @@ class RerankStep:
         real = rows.clamp(min=0)
         lengths = store.offsets[real + 1] - store.offsets[real]
         shared = lexical(pairs, parts.form, torch.diff(asked.offsets), lengths, self._terms).view_as(self.cosines)
-        evidence = self.cosines + parts.lexical_weight * shared
+        evidence = self.cosines / parts.recall_scale + parts.lexical_weight * shared
         bounds = pairs.layout.cu_seqlens
         scores, places = topk(logits, self.cosines, parts.weight, self.kept, evidence=evidence, cu_seqlens=bounds)
         chosen = places.clamp(min=0).long()

@@ -17,8 +17,8 @@ from .rerank_step import QueryTerms
 
 # Query tokens of a micro-batch: some hundred queries, which is more than the scan takes at once.
 TOKENS = 4096
-# Marks in the place of segment ids: which of the two models reads a token.
-ENCODER, RERANKER = 0, 1
+# Marks in the place of segment ids: which of the two models reads a token, and which are the query's own words.
+ENCODER, RERANKER, WORDS = 0, 1, 2
 # Before anything was measured: a millisecond, the order of the floors of a small pair of models.
 _SECONDS = 1e-3
 
@@ -45,9 +45,9 @@ class GpuSearch:
         owners = np.repeat(np.arange(len(batch)), batch.lengths)
         sides = [
             TokenBatch(batch.ids[marks == mark], cumulative(np.bincount(owners[marks == mark], minlength=len(batch))))
-            for mark in (ENCODER, RERANKER)
+            for mark in (ENCODER, RERANKER, WORDS)
         ]
-        terms = None if self._lexicon is None else terms_of(self._lexicon, sides[1])
+        terms = None if self._lexicon is None else terms_of(self._lexicon, sides[2])
         return Queries(sides[0], sides[1], terms)
 
 
@@ -62,10 +62,12 @@ def terms_of(lexicon: Lexicon, queries: TokenBatch) -> QueryTerms:
     return ids, shares
 
 
-def joined(encoder: Ids, reranker: Ids) -> TokenBatch:
-    """One query as a sequence of the batcher: what the encoder reads, then the reranker's ids, marked by segments."""
-    marks = np.repeat(np.array([ENCODER, RERANKER], np.uint8), [len(encoder), len(reranker)])
-    return TokenBatch(np.concatenate([encoder, reranker]).astype(np.int32), cumulative([len(marks)]), marks)
+def joined(encoder: Ids, reranker: Ids, words: Ids) -> TokenBatch:
+    """One query as a sequence of the batcher: what the encoder reads, what the reranker reads, and of the latter the
+    words without prompts, for the lexical score; told apart by their segments."""
+    sides = [encoder, reranker, words]
+    marks = np.repeat(np.array([ENCODER, RERANKER, WORDS], np.uint8), [len(ids) for ids in sides])
+    return TokenBatch(np.concatenate(sides).astype(np.int32), cumulative([len(marks)]), marks)
 
 
 def _checked(found: PipelineOutput | None) -> PipelineOutput | InferenceError | None:

@@ -14,31 +14,42 @@ from . import int8_codes, ivf, scan
 from .exact import Floats, Rows
 from .index import CODES, INVERTED, VECTORS, Index
 from .neighbour_sample import NeighbourSample
-from .planning import IndexPlan, Plan
+from .planning import IndexPlan, Plan, Similarity
 from .tuning import tune
+from .vector_lengths import VectorLengths
 
 Progress = Callable[[int, int | None, str], None]
 
 
-def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = None, progress: Progress) -> IndexPlan:
+def build(
+    folder: Path,
+    plan: Plan,
+    queries: Floats,
+    *,
+    similarity: Similarity = "cosine",
+    threads: int | None = None,
+    progress: Progress,
+) -> IndexPlan:
     """Build `plan` over `folder`'s vectors.npy, and measure recall@100 with sample `queries` (float32 [m, d]).
 
     The clusters read for a query start at a 32nd, which costs a millisecond at a million passages and guards against a
     sample that is too easy; they grow until the sample finds `TARGET_RECALL` of what exact search finds. The sample
     stays beside the index, also of a scan, which needs none: on a GPU the vectors may be searched by another index.
     """
-    if plan.kind == "flat":
-        return IndexPlan(**plan.model_dump())
     vectors = open_array(folder / VECTORS, np.float32, 2)
+    lengths = VectorLengths() if similarity == "cosine" else VectorLengths.of(vectors)
+    said = plan.model_dump() | {"similarity": similarity, "longest": lengths.longest, "scale": lengths.square}
+    if plan.kind == "flat":
+        return IndexPlan(**said)
     progress(0, None, "searching a sample exactly")
-    sample = NeighbourSample.of(vectors, queries)
+    sample = NeighbourSample.of(vectors, queries, lengths.longest)
     if len(queries):
         sample.write(folder)
     if plan.kind == "scan":
         codes_index, largest, residual = scan.build(vectors, progress)
         int8_codes.write(codes_index, folder / CODES)
         sync_file(folder / CODES)
-        return IndexPlan(**plan.model_dump(), largest=largest, residual=residual)
+        return IndexPlan(**said, largest=largest, residual=residual)
     threads = threads or len(os.sched_getaffinity(0))
     progress(0, None, "clustering")
     index = ivf.train(vectors, plan.lists, threads=threads)
@@ -48,11 +59,12 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
     sync_file(folder / INVERTED)
     progress(0, None, "measuring recall")
     probes = max(4, plan.lists // 32)
-    finder = ivf.Ivf.open(folder / INVERTED, probes=probes, largest=largest, residual=residual, threads=threads)
-    reached = tune(_Ranked(vectors, finder), sample)
+    coding = int8_codes.Coding(largest, residual, lengths.longest)
+    finder = ivf.Ivf.open(folder / INVERTED, coding, probes=probes, threads=threads)
+    reached = tune(_Ranked(vectors, finder, lengths.longest), sample)
     measured = f"{len(queries)} sample queries against exact search over {len(vectors)} passages"
     return IndexPlan(
-        **plan.model_dump(), probes=finder.probes, largest=largest, residual=residual, recall_at_100=round(reached, 4),
+        **said, probes=finder.probes, largest=largest, residual=residual, recall_at_100=round(reached, 4),
         measured_on=measured,
     )  # fmt: skip
 
@@ -60,9 +72,9 @@ def build(folder: Path, plan: Plan, queries: Floats, *, threads: int | None = No
 class _Ranked:
     """An inverted file with the exact ranking that `Index` puts behind it, to be tuned."""
 
-    def __init__(self, vectors: Floats, finder: ivf.Ivf) -> None:
+    def __init__(self, vectors: Floats, finder: ivf.Ivf, longest: float) -> None:
         self._finder = finder
-        self._index = Index(vectors, finder)
+        self._index = Index(vectors, finder, longest)
         self.lists = finder.lists
 
     @property

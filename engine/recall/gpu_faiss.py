@@ -103,7 +103,7 @@ class GpuFaiss:
     def search(self, queries: Floats, k: int, *, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query; of an inverted file, with high probability.
 
-        queries: float32 [m, d] of unit length
+        queries: float32 [m, d], of unit length where the similarity is the cosine
         returns: scores float32 [m, k], descending; rows int64 [m, k], -1 with score -inf where an inverted file found
                  fewer
         Raises InputError for a filter, for `k` above 2,048 and for a query that is not finite.
@@ -118,7 +118,7 @@ class GpuFaiss:
         return np.where(rows >= 0, scores, -np.inf).astype(np.float32), rows
 
     def nearest(self, vectors: Any, k: int) -> tuple[Any, Any]:
-        """`search` between tensors of one device: float32 [m, d] → cosines float32 [m, k], rows int64 [m, k]."""
+        """`search` between tensors of one device: float32 [m, d] → scores float32 [m, k], rows int64 [m, k]."""
         import torch
 
         if self.plan.kind != "ivf-pq":
@@ -153,7 +153,7 @@ class GpuFaiss:
         return scores.masked_fill_(rows < 0, -torch.inf), rows
 
     def _refined(self, queries: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
-        """The best of the candidate `rows` by exact cosines."""
+        """The best of the candidate `rows` by exact inner products."""
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         best = np.full((len(queries), k), -1, dtype=np.int64)
         for place, (query, found) in enumerate(zip(queries, rows, strict=True)):

@@ -14,6 +14,7 @@ from ..errors import CollectionError, InputError
 from ..platform.npy import open_array
 from . import exact
 from .exact import Floats, Rows
+from .int8_codes import Coding
 from .ivf import Ivf
 from .planning import IndexPlan
 from .row_mask import RowMask
@@ -42,9 +43,11 @@ class Filtered:
 class Index:
     """Searches one version's vectors. One thread at a time: FAISS settings are changed between searches."""
 
-    def __init__(self, vectors: Floats, finder: Scan | Ivf | None = None) -> None:
+    def __init__(self, vectors: Floats, finder: Scan | Ivf | None = None, longest: float = 1.0) -> None:
+        """`longest`: no vector (float32 [n, d]) is longer."""
         self.vectors = vectors
         self._finder = finder
+        self._longest = longest
 
     @classmethod
     def open(cls, folder: Path, plan: IndexPlan, *, threads: int | None = None) -> Index:
@@ -57,16 +60,15 @@ class Index:
         threads = threads or len(os.sched_getaffinity(0))
         finder: Scan | Ivf
         if plan.kind == "flat":
-            return cls(vectors)
+            return cls(vectors, longest=plan.longest)
+        coding = Coding(plan.largest, plan.residual, plan.longest)
         if plan.kind == "scan":
-            finder = Scan.open(folder / CODES, largest=plan.largest, residual=plan.residual, threads=threads)
+            finder = Scan.open(folder / CODES, coding, threads=threads)
         else:
-            finder = Ivf.open(
-                folder / INVERTED, probes=plan.probes, largest=plan.largest, residual=plan.residual, threads=threads
-            )
+            finder = Ivf.open(folder / INVERTED, coding, probes=plan.probes, threads=threads)
         if finder.shape != vectors.shape:
             raise CollectionError(f"{folder} holds codes of shape {finder.shape} for {vectors.shape}; index again")
-        return cls(vectors, finder)
+        return cls(vectors, finder, plan.longest)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -78,9 +80,9 @@ class Index:
     def search(self, queries: Floats, k: int, allowed: RowMask | None = None) -> tuple[Floats, Rows]:
         """The `k` nearest passages of each query, fewer when the collection has fewer.
 
-        queries: float32 [n, d] of unit length
+        queries: float32 [n, d], of unit length where the similarity is the cosine
         allowed: the only passages that count; among them the search is exact, whatever the index
-        returns: scores float32 [n, k], cosines descending, ties by row; rows int64 [n, k]
+        returns: scores float32 [n, k], inner products descending, ties by row; rows int64 [n, k]
         Raises InputError on a query of another dimension or with a number that is not finite.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -94,7 +96,7 @@ class Index:
             return self._search_allowed(queries, min(k, allowed.count), allowed)
         k = min(k, len(self))
         if self._finder is None or not len(queries):
-            return exact.search(self.vectors, queries, k)
+            return exact.search(self.vectors, queries, k, self._longest)
         found = [self._rank(query, rows, ceiling, k) for query, rows, ceiling in self._candidates(queries, k)]
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
@@ -104,19 +106,19 @@ class Index:
             return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
         few = allowed.count <= max(FEW, len(self) // FEW_OF)
         if few or finder is None or not len(queries) or (isinstance(finder, Ivf) and not finder.bounded):
-            return exact.search_among(self.vectors, queries, k, allowed.rows)
+            return exact.search_among(self.vectors, queries, k, allowed.rows, self._longest)
         candidates = finder.candidates if isinstance(finder, Scan) else finder.allowed_candidates
         found = []
         for query, rows, ceiling in zip(queries, *candidates(queries, k, allowed), strict=True):
             scores, best = exact.rank(self.vectors, query, rows, k)
             if scores[-1] <= ceiling:
-                alone = exact.search_among(self.vectors, query[None], k, allowed.rows)
+                alone = exact.search_among(self.vectors, query[None], k, allowed.rows, self._longest)
                 scores, best = alone[0][0], alone[1][0]
             found.append((scores, best))
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
     def _candidates(self, queries: Floats, k: int) -> Iterator[tuple[Floats, Rows, float]]:
-        """Each query, rows among which its `k` nearest are sought, and the cosine no other row exceeds for certain."""
+        """Each query, rows among which its `k` nearest are sought, and the score no other row exceeds for certain."""
         if isinstance(self._finder, Scan):
             rows, ceilings = self._finder.candidates(queries, k)
             yield from zip(queries, rows, ceilings.tolist(), strict=True)
@@ -128,5 +130,5 @@ class Index:
         scores, best = exact.rank(self.vectors, query, rows, k)
         if scores[-1] > ceiling:
             return scores, best
-        all_scores, all_best = exact.search(self.vectors, query[None], k)
+        all_scores, all_best = exact.search(self.vectors, query[None], k, self._longest)
         return all_scores[0], all_best[0]

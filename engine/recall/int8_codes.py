@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,23 @@ from .exact import Floats
 
 BLOCK = 65_536
 """Vectors coded at a time: 100 MB at 384 dimensions."""
-# Beyond the bound of `ceilings`: rounding of float32 scores and of the bound itself.
+# Beyond the bound of `ceilings`: rounding of float32 scores and of the bound itself, for vectors of length 1.
 ROUNDING = 1e-6
-LONGEST = 1.01
+LONGER = 1.01
+"""Times the recorded length: half precision is off by less."""
 _LIMITS = threading.Lock()  # they are the whole process's
 REFINE = 4
 """Candidates taken for each passage wanted: codes misplace some by a few ranks, hardly any by 4 times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """largest: the magnitude coded as 127; residual: the largest distance of a vector from its code; longest: the
+    longest vector."""
+
+    largest: float
+    residual: float
+    longest: float = 1.0
 
 
 def coded(vectors: Floats, largest: npt.ArrayLike) -> Floats:
@@ -54,22 +66,22 @@ def residuals(vectors: Floats, codes: Floats, largest: npt.ArrayLike) -> npt.NDA
 
 
 def ceilings(
-    queries: Floats, coded: Floats, largest_query: Floats, last: Floats, *, largest: float, residual: float
+    queries: Floats, coded: Floats, largest_query: Floats, last: Floats, stored: Coding
 ) -> npt.NDArray[np.float64]:
-    """float64 [m]: cosines that no vector exceeds whose code product is at most `last` (float32 [m]).
+    """float64 [m]: scores that no vector exceeds whose code product is at most `last` (float32 [m]).
 
-    With |v| <= 1.01 (half precision is off by less), q' and v' what the codes stand for, and residuals a >= |q - q'|
-    and b >= |v - v'|:
+    With |v| <= l, q' and v' what the codes stand for, and residuals a >= |q - q'| and b >= |v - v'|:
 
-        q.v = q'.v' + (q - q').v' + q.(v - v') <= q'.v' + a (1.01 + b) + |q| b
+        q.v = q'.v' + (q - q').v' + q.(v - v') <= q'.v' + a (l + b) + |q| b
 
-    queries, coded, largest_query: float32 [m, d], their codes, and their largest magnitudes [m, 1]; `largest` and
-    `residual` are those of the vectors.
+    queries, coded, largest_query: float32 [m, d], their codes, and their largest magnitudes [m, 1]; `stored` is the
+    vectors'.
     """
-    products = last.astype(np.float64) * largest_query[:, 0] * largest / 127**2
+    products = last.astype(np.float64) * largest_query[:, 0] * stored.largest / 127**2
     own = residuals(queries, coded, largest_query)
     norms = np.linalg.norm(queries, axis=1).astype(np.float64)
-    return np.asarray(products + own * (LONGEST + residual) + norms * residual + ROUNDING)
+    longest, residual = LONGER * stored.longest, stored.residual
+    return np.asarray(products + own * (longest + residual) + norms * (residual + ROUNDING * longest))
 
 
 def write(index: Any, path: Path) -> None:

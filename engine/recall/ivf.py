@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from . import int8_codes
 from .exact import Floats, Rows
+from .int8_codes import Coding
 from .row_mask import RowMask
 
 ITERATIONS = 10
@@ -22,16 +23,14 @@ SEED = 20_071
 class Ivf:
     """A memory-mapped inverted file. FAISS objects are not safe to change and search at once: one owner thread."""
 
-    def __init__(self, index: Any, *, probes: int, largest: float, residual: float, threads: int) -> None:
-        """`largest`: the magnitude coded as 127; `residual`: the largest distance of a vector from its code."""
+    def __init__(self, index: Any, coding: Coding, *, probes: int, threads: int) -> None:
         self._index = index
-        self._largest = largest
-        self._residual = residual
+        self._coding = coding
         self._threads = threads
         self.probes: int = min(probes, index.nlist)
 
     @classmethod
-    def open(cls, path: Path, *, probes: int, largest: float, residual: float, threads: int) -> Ivf:
+    def open(cls, path: Path, coding: Coding, *, probes: int, threads: int) -> Ivf:
         """Raises CollectionError when FAISS cannot read `path` as an inverted file."""
         import faiss
 
@@ -39,7 +38,7 @@ class Ivf:
         lists: Any = index.invlists and faiss.downcast_InvertedLists(index.invlists)
         if isinstance(lists, faiss.OnDiskInvertedLists):
             lists.prefetch_nthread = 0  # its default starts 32 threads for every search to read pages ahead
-        return cls(index, probes=probes, largest=largest, residual=residual, threads=threads)
+        return cls(index, coding, probes=probes, threads=threads)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,14 +72,14 @@ class Ivf:
     @property
     def bounded(self) -> bool:
         """Whether its codes' bound is known: not of an index built before it was recorded."""
-        return self._residual > 0
+        return self._coding.residual > 0
 
     def allowed_candidates(self, queries: Floats, k: int, allowed: RowMask) -> tuple[Rows, npt.NDArray[np.float64]]:
-        """The `allowed` rows with the best codes, of all clusters, and a ceiling on the cosine of every other one.
+        """The `allowed` rows with the best codes, of all clusters, and a ceiling on the score of every other one.
 
         A filter may leave nothing in the clusters near a query, so which to read cannot be told: all codes are compared
         (see `index.FEW`), and the result is exact, as in a scan.
-        queries: float32 [m, d] of unit length
+        queries: float32 [m, d]
         returns: rows int64 [m, min(4 k, count)]; ceilings float64 [m]
         """
         import faiss
@@ -93,13 +92,15 @@ class Ivf:
         products, rows = self._index.search(coded, wanted, params=parameters)
         if wanted == allowed.count:
             return rows, np.full(len(queries), -np.inf)
-        return rows, int8_codes.ceilings(
-            queries, coded, largest, products[:, -1], largest=self._largest, residual=self._residual
-        )
+        return rows, int8_codes.ceilings(queries, coded, largest, products[:, -1], self._coding)
 
 
 def train(vectors: Floats, lists: int, *, threads: int) -> Any:
-    """An empty inverted file with `lists` clusters of the direction of a sample of `vectors` (float32 [n, d])."""
+    """An empty inverted file with `lists` clusters of the direction of a sample of `vectors` (float32 [n, d]).
+
+    By direction also where vectors are not of length 1: with centroids as long as their vectors the longest would draw
+    most vectors and most queries. Long vectors count more for their cluster's direction, as they do in a dot product.
+    """
     import faiss
 
     faiss.omp_set_num_threads(threads)

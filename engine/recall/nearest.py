@@ -15,13 +15,19 @@ Vectors = npt.NDArray[np.float32]
 class Recalled:
     """A query's nearest passages, best first.
 
-    rows: int64 [k]; scores: float32 [k] cosines; encode_seconds, search_seconds: of the micro-batch it was in
+    rows: int64 [k]; scores: float32 [k] cosines, or dot products of vectors that are not of length 1
+    encode_seconds, search_seconds: of the micro-batch it was in
     """
 
     rows: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     encode_seconds: float
     search_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """What it took."""
+        return self.encode_seconds + self.search_seconds
 
 
 class Nearest(Protocol):

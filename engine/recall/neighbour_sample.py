@@ -19,15 +19,15 @@ TRUTH = "truth.npy"
 
 @dataclass(frozen=True, slots=True)
 class NeighbourSample:
-    """queries: float32 [m, d] of unit length; truth: int64 [m, min(100, n)], the nearest rows of each, best first."""
+    """queries: float32 [m, d]; truth: int64 [m, min(100, n)], the nearest rows of each, best first."""
 
     queries: Floats
     truth: Rows
 
     @classmethod
-    def of(cls, vectors: Floats, queries: Floats) -> NeighbourSample:
-        """The exact neighbours of `queries` (float32 [m, d]) in `vectors` (float32 [n, d])."""
-        return cls(queries, exact.search(vectors, queries, DEPTH)[1])
+    def of(cls, vectors: Floats, queries: Floats, longest: float = 1.0) -> NeighbourSample:
+        """The exact neighbours of `queries` (float32 [m, d]) in `vectors` (float32 [n, d], none above `longest`)."""
+        return cls(queries, exact.search(vectors, queries, DEPTH, longest)[1])
 
     def write(self, folder: Path) -> None:
         """Two files, forced to the disk: 0.6 MB for 256 queries of 384 dimensions."""

@@ -18,6 +18,8 @@ SCAN_BYTES = 250_000_000
 TARGET_RECALL = 0.998
 
 Kind = Literal["flat", "scan", "ivf"]
+Similarity = Literal["cosine", "dot"]
+"""How vectors are compared: both are inner products, and for the cosine the vectors have length 1."""
 
 
 class Plan(BaseModel):
@@ -39,6 +41,12 @@ class IndexPlan(Plan):
     largest: float = 0.0
     residual: float = 0.0
     """Of codes: the magnitude coded as 127, and the largest distance of a vector from its code (0: not recorded)."""
+    similarity: Similarity = "cosine"
+    longest: float = 1.0
+    """The length of the longest vector, which bounds what rounding can do to a score."""
+    scale: float = 1.0
+    """What a score is divided by to count as a cosine in the final order: of dot products the mean square of the
+    vectors' lengths, which is the product of two vectors of the usual length and the same direction."""
     recall_at_100: float = 1.0
     """Mean share of the exact 100 nearest among the 100 returned, over the sample."""
     measured_on: str = "exact by construction"

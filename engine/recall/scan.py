@@ -16,23 +16,22 @@ import numpy.typing as npt
 
 from . import int8_codes
 from .exact import Floats, Rows
+from .int8_codes import Coding
 from .row_mask import RowMask
 
 
 class Scan:
     """Memory-mapped codes of all vectors. One thread at a time."""
 
-    def __init__(self, index: Any, *, largest: float, residual: float, threads: int) -> None:
-        """`largest`: the magnitude coded as 127; `residual`: the largest distance of a vector from its code."""
+    def __init__(self, index: Any, coding: Coding, *, threads: int) -> None:
         self._index = index
-        self._largest = largest
-        self._residual = residual
+        self._coding = coding
         self._threads = threads
 
     @classmethod
-    def open(cls, path: Path, *, largest: float, residual: float, threads: int) -> Scan:
+    def open(cls, path: Path, coding: Coding, *, threads: int) -> Scan:
         """Raises CollectionError when FAISS cannot read `path` as codes."""
-        return cls(int8_codes.read(path, "IndexScalarQuantizer"), largest=largest, residual=residual, threads=threads)
+        return cls(int8_codes.read(path, "IndexScalarQuantizer"), coding, threads=threads)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,9 +40,9 @@ class Scan:
     def candidates(
         self, queries: Floats, k: int, allowed: RowMask | None = None
     ) -> tuple[Rows, npt.NDArray[np.float64]]:
-        """The rows with the best codes for each query, and a ceiling on the cosine of every other row.
+        """The rows with the best codes for each query, and a ceiling on the score of every other row.
 
-        queries: float32 [m, d] of unit length; `allowed`: the only rows that count
+        queries: float32 [m, d]; `allowed`: the only rows that count
         returns: rows int64 [m, min(4 k, n)]; ceilings float64 [m]
         """
         import faiss
@@ -56,9 +55,7 @@ class Scan:
         products, rows = self._index.search(coded, wanted, params=parameters)
         if wanted == among:
             return rows, np.full(len(queries), -np.inf)
-        return rows, int8_codes.ceilings(
-            queries, coded, largest, products[:, -1], largest=self._largest, residual=self._residual
-        )
+        return rows, int8_codes.ceilings(queries, coded, largest, products[:, -1], self._coding)
 
 
 def build(vectors: Floats, progress: Callable[[int, int | None, str], None]) -> tuple[Any, float, float]:

@@ -16,23 +16,30 @@ LEXICAL_WEIGHT = 0.4
 
 
 class Fusion(BaseModel):
-    """`score = logit + recall_weight * evidence`, `evidence = recall_score + lexical_weight * lexical_score`.
+    """`score = logit + recall_weight * evidence`, where
+    `evidence = recall_score / recall_scale + lexical_weight * lexical_score`.
 
     The raw logit, cosine and lexical score, so that a reranker that is sure (logits far apart) decides alone and an
     unsure one leaves the first stage's order standing; and so that one candidate's score does not depend on which
     others were reranked. `recall_weight` 0 is the pure cross-encoder order. The artifact carries the weight fitted at
     validation; a collection may override it (`tandem calibrate`).
+
+    `recall_scale` is 1 for a cosine. A dot product is divided by the mean square of the collection's vector lengths
+    (`IndexPlan.scale`), so that it counts as the cosine that it would be between vectors of the usual length, and one
+    weight fits both kinds of models. One number for all passages and questions: it changes no order of recall.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recall_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     lexical_weight: float = Field(default=LEXICAL_WEIGHT, ge=0.0, allow_inf_nan=False)
+    recall_scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     fitted_on: str = "not fitted: pure cross-encoder order"
 
     def evidence(self, recall_scores: Scores, lexical_scores: Scores) -> Scores:
-        """float32 [n]: what the first stage knows of candidates: cosines and lexical scores, both [n]."""
-        return (recall_scores + np.float32(self.lexical_weight) * lexical_scores).astype(np.float32)
+        """float32 [n]: what the first stage knows of candidates: recall's scores and lexical scores, both [n]."""
+        known = recall_scores / np.float32(self.recall_scale)
+        return (known + np.float32(self.lexical_weight) * lexical_scores).astype(np.float32)
 
     def fuse(self, logits: Scores, evidence: Scores) -> Scores:
         """float32 [n]: the final scores of candidates with rerank `logits` and first-stage `evidence`, both [n]."""
@@ -66,6 +73,15 @@ class Scored:
     def reread(self) -> int:
         """Candidates that were read again."""
         return int(self.again.sum())
+
+    def among(self, count: int) -> Scored:
+        """These as the first of `count` candidates, of which no other was read."""
+        rest = Scored.nothing(count - len(self.logits))
+        return Scored(
+            np.concatenate([self.logits, rest.logits]),
+            np.concatenate([self.early, rest.early]),
+            np.concatenate([self.again, rest.again]),
+        )
 
     @classmethod
     def nothing(cls, count: int) -> Scored:

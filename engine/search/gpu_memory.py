@@ -112,10 +112,12 @@ def plan(
     *,
     available: int | None,
     capacity: int | None = None,
+    stored: bool = True,
     kernels: bool = True,
     faiss: bool = True,
 ) -> MemoryPlan:
-    """The plan for a collection with its models. `kernels`, `faiss`: what can run recall there (see `plan_gpu`).
+    """The plan for a collection with its models. `stored`: the collection's token ids are this reranker's, so that they
+    may lie there too. `kernels`, `faiss`: what can run recall there (see `plan_gpu`).
 
     The vectors take the form that is best for `capacity` (None: that is `available`), whoever has a part of it at the
     moment: a new version that opens beside the one being served takes the same form, or is refused.
@@ -128,6 +130,7 @@ def plan(
     ]
     if reranker is not None:
         items += _model("reranker", reranker)
+    if reranker is not None and stored:
         ids, offsets = collection.token_arrays()
         items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
     rows, dimension = len(collection), collection.manifest.dimension

@@ -11,13 +11,16 @@ import numpy.typing as npt
 from ..collection import Collection
 from ..errors import InputError
 from ..models.cross_encoder import CrossEncoder
-from ..models.encoder import BiEncoder, TextKind
+from ..models.encoder import BiEncoder
 from ..result import DegradedCode, Embedded, Reranked, RerankResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job, Served
 from ..scheduling.request_steps import Clock
-from ..text.tokenizer import Tokenizer, checked, checked_all
+from ..text.checking import checked, checked_all
+from ..text.prompting import NO_WISH, PromptWish
+from ..text.tokenizer import Tokenizer
 from ..text.tokens import CutSide, TokenBatch, Truncate
+from .passage_ids import PassageIds
 
 # The logit of a blank text, whatever the model says of one: models put it before texts that miss the question. It is
 # far below all that they give, and its logistic is 0.
@@ -28,26 +31,31 @@ class ModelApi:
     """Requests for one model; stored passages may be named instead of sent."""
 
     def __init__(
-        self, collection: Collection, encoder: BiEncoder, reranker: CrossEncoder | None, batcher: Batcher
+        self,
+        collection: Collection,
+        encoder: BiEncoder,
+        reranker: CrossEncoder | None,
+        passages: PassageIds | None,
+        batcher: Batcher,
     ) -> None:
+        """`passages`: what the reranker reads of the stored ones; None without one."""
         self._collection = collection
         self._encoder = encoder
         self._reranker = reranker
+        self._stored = passages
         self._batcher = batcher
 
     async def embed(
-        self, texts: Sequence[str], kind: TextKind | None, *, truncate: Truncate = "right", client: str = ""
+        self, texts: Sequence[str], wish: PromptWish, *, truncate: Truncate = "right", client: str = ""
     ) -> Embedded:
         """See `Engine.aembed`."""
         clock = Clock(None)
         tokenizer = self._encoder.tokenizer
-        prompted = [self._encoder.prompted(text, kind) if kind else text for text in checked_all(texts)]
-        if not prompted:
+        side, before = _side(truncate), self._encoder.prompting.before_text(wish)
+        if not texts:
             return Embedded(np.empty((0, self._encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
-        side = _side(truncate)
-        cuts = [tokenizer.cut(text, side) for text in prompted]
-        ids = tokenizer.encode_many([text for text, _ in cuts])
-        long = (ids.lengths > tokenizer.text_room) | np.array([cut for _, cut in cuts])
+        ids = tokenizer.encode_many([before + text for text in checked_all(texts)])
+        long = ids.lengths > tokenizer.text_room
         if truncate == "never":
             _refuse_long(long, "text", tokenizer.max_length)
         batch = tokenizer.single(ids, side)
@@ -66,6 +74,7 @@ class ModelApi:
         truncate: Truncate = "right",
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
+        wish: PromptWish = NO_WISH,
         client: str = "",
     ) -> RerankResult:
         """See `Engine.arerank`."""
@@ -75,15 +84,13 @@ class ModelApi:
         clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
         side = _side(truncate)
-        text, cut = tokenizer.cut(checked(query, "the query"), side)
-        query_ids = tokenizer.encode(text)
-        passages, long = self._passages(texts, ids, tokenizer, side)
+        query_ids = tokenizer.query(checked(query, "the query"), wish)
+        passages = self._passages(texts, ids, tokenizer)
         if not len(passages):
             return RerankResult([], 0, clock.timings())
         if passage_tokens is not None:
-            long = np.where(passages.lengths > passage_tokens, False, long)
             passages = passages.cut(passage_tokens, side)
-        long |= cut | (len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length)
+        long = len(query_ids) + passages.lengths + tokenizer.pair_special > tokenizer.max_length
         if truncate == "never":
             _refuse_long(long, "passage", tokenizer.max_length)
         pairs = tokenizer.pairs(query_ids, passages, side)
@@ -108,19 +115,17 @@ class ModelApi:
         ]
         return RerankResult(ranked, len(pairs.ids), clock.timings(), *_cut_short(served))
 
-    def _passages(
-        self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer, side: CutSide
-    ) -> tuple[TokenBatch, npt.NDArray[np.bool_]]:
-        """Token ids of the caller's passages, or of stored ones, and bool [n]: which were cut before tokenising."""
-        if ids is not None:
-            rows = np.array([self._collection.row_of(name) for name in ids], dtype=np.int64)
-            return self._collection.tokens(rows), np.zeros(len(rows), dtype=np.bool_)
-        cuts = [tokenizer.cut(text, side) for text in checked_all(texts or [])]
-        return tokenizer.encode_many([text for text, _ in cuts]), np.array([cut for _, cut in cuts], dtype=np.bool_)
+    def _passages(self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer) -> TokenBatch:
+        """Token ids of the caller's passages, or of stored ones."""
+        if ids is not None and self._stored is not None:
+            return self._stored.tokens(np.array([self._collection.row_of(name) for name in ids], dtype=np.int64))
+        return tokenizer.passages(checked_all(texts or []))
 
     def _needed_reranker(self) -> CrossEncoder:
         if self._reranker is None:
-            raise InputError("this collection has no reranker; search with rerank=False, or index it with --reranker")
+            raise InputError(
+                "this collection has no reranker; open it with one (reranker=FOLDER), or search with rerank=False"
+            )
         return self._reranker
 
 

@@ -61,9 +61,15 @@ class Placed:
 
 
 def plan_memory(
-    collection: Collection, encoder: Artifact, reranker: Artifact | None, device: Device, settings: EngineSettings
+    collection: Collection,
+    encoder: Artifact,
+    reranker: Artifact | None,
+    device: Device,
+    settings: EngineSettings,
+    *,
+    stored: bool = True,
 ) -> MemoryPlan | None:
-    """The memory plan, checked; None on a CPU.
+    """The memory plan, checked; None on a CPU. `stored`: whether the collection's token ids are this reranker's.
 
     Raises DeviceError when the engine does not fit beside what is there, and what `runtime.choose` raises.
     """
@@ -80,6 +86,7 @@ def plan_memory(
         None if reranker is None else chosen(reranker, settings.reranker_precision),
         available=available,
         capacity=capacity,
+        stored=stored,
         kernels=cuda_driver.torch_problem() is None,
         faiss=cuda_driver.faiss_problem() is None,
     )
@@ -95,9 +102,14 @@ def place(
     settings: EngineSettings,
     memory: MemoryPlan | None,
     fusion: Fusion,
+    *,
+    unstored: str | None = None,
 ) -> Placed:
-    """Put vectors and token store where they are searched. Raises InputError, DeviceError or OutOfMemory."""
-    problem = pipeline_problem(encoder, reranker, device, settings)
+    """Put vectors and token store where they are searched. Raises InputError, DeviceError or OutOfMemory.
+
+    unstored: why the collection's token ids are not this reranker's (see `passage_ids.unstored`); None: they are
+    """
+    problem = pipeline_problem(encoder, reranker, device, settings, unstored)
     if problem is not None and settings.pipeline == "resident":
         raise InputError(f"the resident pipeline cannot run here: {problem}; use pipeline=auto")
     if memory is None:
@@ -120,7 +132,11 @@ def place(
 
 
 def pipeline_problem(
-    encoder: BiEncoder, reranker: CrossEncoder | None, device: Device, settings: EngineSettings
+    encoder: BiEncoder,
+    reranker: CrossEncoder | None,
+    device: Device,
+    settings: EngineSettings,
+    unstored: str | None = None,
 ) -> str | None:
     """Why a search goes stage by stage, None when it can be resident."""
     if settings.pipeline == "staged":
@@ -129,9 +145,15 @@ def pipeline_problem(
         return "on a CPU the stages are the fast way"
     if reranker is None:
         return "the collection has no reranker"
+    if reranker.artifact.manifest.pair_text is not None:
+        return f"{reranker.artifact.manifest.name} reads a pair in words of its own, which are joined on the host"
+    if unstored is not None:
+        return unstored
     for model in (encoder, reranker):
         if model.choice.runtime != "packed":
             return f"{model.artifact.manifest.name} runs on ONNX Runtime ({model.choice.reason})"
+    if reranker.tokenizer.pair_template.whole_first:
+        return f"{reranker.artifact.manifest.name} reads a template, whose pairs the device does not cut"
     return None
 
 

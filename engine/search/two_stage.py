@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from ..collection.filters import Filter
 from ..config import SearchSettings
-from ..errors import InferenceError
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder
 from ..recall import RowMask
-from ..recall.nearest import Nearest, Recalled
+from ..recall.nearest import Recalled
 from ..result import Degraded, Hit, SearchResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job
 from ..scheduling.request_steps import Clock
-from ..scoring.fusion import Fusion, Places, Ranking, Scored, Scores, rank
-from ..text.tokenizer import checked
+from ..scoring.fusion import Fusion, Places, Ranking, Scores, rank
+from ..text.checking import checked
+from ..text.prompting import search_wishes
+from ..text.tokenizer import Tokenizer
 from ..text.tokens import Ids, TokenBatch, pack
-from .candidates import Candidates
 from .filter_stage import filter_job
+from .passage_ids import PassageIds
 from .placement import Placed
+from .recall_stage import RecallStage
 from .reranking import Reranking
+from .second_stage import SecondReading, SecondStage
 
 # First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
 RECALLS = 128
-NO_RERANKER = Degraded("no_reranker", "the collection has no reranker: hits are in recall's order")
+NO_RERANKER = Degraded(
+    "no_reranker", "the collection has no reranker and none was named (reranker=FOLDER): hits are in recall's order"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query as both models read it, without special tokens; `cut`: it was longer than the encoder reads."""
+    """A query as both models read it, without special tokens: with their prompts, or what a template has before a
+    passage. `words` are the reranker's ids of it alone; `cut`: it was longer than the encoder reads."""
 
     text: str
     encoder_ids: Ids
     reranker_ids: Ids
+    words: Ids
     cut: bool
 
 
@@ -55,8 +59,10 @@ class TwoStage:
         device: str,
         fusion: Fusion,
         placed: Placed,
+        passages: PassageIds | None,
         batcher: Batcher,
     ) -> None:
+        """`passages`: what the reranker reads of them; None without one."""
         self._collection = placed.collection
         self._encoder = encoder
         self._reranker = reranker
@@ -64,36 +70,46 @@ class TwoStage:
         self._fusion = fusion
         self._placed = placed
         self._batcher = batcher
-        self._reranking = None if reranker is None else Reranking(reranker, fusion, batcher)
+        self._second = None
+        if reranker is not None and passages is not None:
+            self._second = SecondStage(Reranking(reranker, fusion, batcher), passages, fusion)
         self._on_gpu = placed.searches(batcher)
         self._stages = lru_cache(RECALLS)(self._recall_stage)
 
-    async def search(self, text: str, asked: SearchSettings, client: str = "") -> SearchResult:
-        """Tokenise, recall, rerank, fetch; on a GPU the middle two in one piece where the search allows it."""
-        clock = Clock(asked.budget_ms)
-        query = self._tokenize(checked(text, "the query"))
+    async def search(
+        self, text: str, asked: SearchSettings, client: str = "", recalled: Recalled | None = None
+    ) -> SearchResult:
+        """Tokenise, recall, rerank, fetch; on a GPU the middle two in one piece where the search allows it.
+
+        recalled: what `recall` found for the same query and wish: it is not done again, and its time counts
+        """
+        clock = Clock(asked.budget_ms, 0.0 if recalled is None else recalled.seconds)
+        query = self._tokenize(checked(text, "the query"), asked)
         clock.lap("tokenize")
-        if self._on_gpu is not None and self._on_gpu.takes(asked, clock):
+        if recalled is None and self._on_gpu is not None and self._on_gpu.takes(asked, clock):
             whole = await self._search_on_gpu(query, asked, clock, client)
             if whole is not None:
                 return whole
 
-        recalled = await self._recall(query, asked, clock, client)
-        lexical, evidence, degraded = None, recalled.scores, None
-        scored, passages = Scored.nothing(len(recalled.rows)), None
-        if asked.rerank and self._reranking is not None:
-            passages, lexical = self._read(query, recalled, clock)
-            evidence = self._fusion.evidence(recalled.scores, lexical)
-            candidates = Candidates(query.reranker_ids, passages, evidence, clock, client)
-            scored, degraded = await self._reranking.score(candidates, asked)
-        elif asked.rerank:
-            degraded = NO_RERANKER
+        if recalled is None:
+            recalled = await self._recall(query, asked, clock, client)
+        else:
+            clock.spent(encode=recalled.encode_seconds, recall=recalled.search_seconds)
+        if not asked.rerank or self._second is None:
+            second = SecondReading.none(recalled, NO_RERANKER if asked.rerank else None)
+        else:
+            second = await self._second.read(query.reranker_ids, query.words, recalled, asked, clock, client)
 
-        ranking = rank(recalled.scores, evidence, scored, self._fusion)
+        scored = second.scored
+        ranking = rank(recalled.scores, second.evidence, scored, self._fusion)
         return self._result(
-            query, self._hits(recalled, lexical, ranking, asked, clock), clock, passages, degraded,
+            query, self._hits(recalled, second.lexical, ranking, asked, clock), clock, second.passages, second.degraded,
             candidates=len(recalled.rows), reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
         )  # fmt: skip
+
+    async def recall(self, text: str, asked: SearchSettings) -> Recalled:
+        """The first stage alone."""
+        return await self._recall(self._tokenize(checked(text, "the query"), asked), asked, Clock(None), "")
 
     async def _search_on_gpu(
         self, query: Query, asked: SearchSettings, clock: Clock, client: str
@@ -102,7 +118,7 @@ class TwoStage:
         if self._on_gpu is None:
             return None
         single = self._encoder.tokenizer.single(pack([query.encoder_ids])).ids
-        found = await self._on_gpu.search(single, query.reranker_ids, asked, clock, client)
+        found = await self._on_gpu.search(single, query.reranker_ids, query.words, asked, clock, client)
         if found is None:
             return None
         recalled, lexical, ranking = found.by_place(min(asked.recalled, len(self._collection)))
@@ -112,16 +128,24 @@ class TwoStage:
             self._collection.tokens(found.rows), None, candidates=count, reranked=count, finalists=count, reread=0,
         )  # fmt: skip
 
-    def _tokenize(self, text: str) -> Query:
-        """Ids for the encoder and for the reranker: the same where tokenizers agree."""
+    def _tokenize(self, text: str, asked: SearchSettings) -> Query:
+        """Ids for the encoder and for the reranker; what both read alike is tokenised once."""
+        reranker = self._reranker.tokenizer if self._reranker is not None and asked.rerank else None
+        wishes = search_wishes(asked.wish, self._encoder.prompting, None if reranker is None else reranker.prompting)
         tokenizer = self._encoder.tokenizer
-        prompted, cut = tokenizer.cut(self._encoder.prompted(text, "query"))
-        ids = reranker_ids = tokenizer.encode(prompted)
-        if self._reranker is not None and (
-            prompted != text or self._reranker.tokenizer.fingerprint != tokenizer.fingerprint
-        ):
-            reranker_ids = self._reranker.tokenizer.encode(self._reranker.tokenizer.cut(text)[0])
-        return Query(text, ids, reranker_ids, cut or len(ids) > tokenizer.text_room)
+        known: dict[tuple[str, str], Ids] = {}
+
+        def ids(by: Tokenizer, read: str) -> Ids:
+            if (key := (by.fingerprint, read)) not in known:
+                known[key] = by.encode(read)
+            return known[key]
+
+        own = ids(tokenizer, self._encoder.prompting.before_text(wishes[0]) + text)
+        cut = len(own) > tokenizer.text_room
+        if reranker is None:
+            return Query(text, own, own, own, cut)
+        other = ids(reranker, reranker.prompting.query(text, wishes[1]))
+        return Query(text, own, other, ids(reranker, reranker.prompting.lead + text), cut)
 
     async def _recall(self, query: Query, asked: SearchSettings, clock: Clock, client: str) -> Recalled:
         allowed = None if asked.filter is None else await self._allowed(asked.filter, clock, client)
@@ -148,14 +172,6 @@ class TwoStage:
         index = self._placed.index if allowed is None else self._placed.under(allowed)
         return RecallStage(self._encoder, index, k)
 
-    def _read(self, query: Query, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
-        """The candidates' token ids, and how much of the query's words each holds."""
-        clock.mark()
-        passages = self._collection.tokens(recalled.rows)
-        lexical = self._collection.lexicon.scores(query.reranker_ids, passages)
-        clock.lap("fetch")
-        return passages, lexical
-
     def _hits(
         self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, asked: SearchSettings, clock: Clock
     ) -> list[Hit]:
@@ -173,7 +189,7 @@ class TwoStage:
                 recall_score=float(recalled.scores[place]),
                 recall_rank=int(place) + 1,
                 rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
-                lexical_score=None if lexical is None else float(lexical[place]),
+                lexical_score=None if lexical is None or np.isnan(lexical[place]) else float(lexical[place]),
             )
             for number, (place, passage) in enumerate(
                 zip(places, self._collection.passages(recalled.rows[places]), strict=True), start=1
@@ -215,34 +231,3 @@ class TwoStage:
             degraded_code=None if degraded is None else degraded.code,
             device=self._device, version=self._collection.version, **counted,
         )  # fmt: skip
-
-
-class RecallStage:
-    """The first stage as a model of the device thread: queries that wait together share one encoding and one search."""
-
-    def __init__(self, encoder: BiEncoder, index: Nearest, k: int) -> None:
-        self._encoder = encoder
-        self._index = index
-        self._k = k
-        self.cost = replace(encoder.cost)
-
-    def run(self, batch: TokenBatch) -> Sequence[Recalled | InferenceError]:
-        """The `k` nearest passages of each query of a micro-batch, as the encoder reads them (see `job.Model`)."""
-        start = time.perf_counter()
-        vectors = self._encoder.run(batch)
-        seconds = time.perf_counter() - start
-        found = iter(self._search([vector for vector in vectors if not isinstance(vector, Exception)], seconds))
-        return [vector if isinstance(vector, InferenceError) else next(found) for vector in vectors]
-
-    def _search(self, vectors: list[npt.NDArray[np.float32]], encode_seconds: float) -> list[Recalled]:
-        if not vectors:
-            return []
-        start = time.perf_counter()
-        scores, rows = self._index.search(np.stack(vectors), self._k)
-        spent = time.perf_counter() - start
-        # An inverted file on a GPU fills up with row -1 where its clusters held fewer.
-        found = [row >= 0 for row in rows]
-        return [
-            Recalled(row[real], score[real], encode_seconds, spent)
-            for row, score, real in zip(rows, scores, found, strict=True)
-        ]

@@ -98,7 +98,7 @@ def test_export_times_our_graphs_beside_the_plain_ones(tandem, tiny_cross_encode
     code, out, err = tandem("bench", "export", tiny_cross_encoder, "--repeats", 1, "--threads", 1)
     assert code == 0, err
     graphs = json.loads(out.splitlines()[-1])["graphs"]
-    assert {"tandem fp32", "tandem int8", "optimum, as exported"} <= set(graphs)
+    assert {"tandem fp32", "tandem int8", "torch.onnx, as exported", "sentence-transformers (PyTorch)"} <= set(graphs)
     assert all(each["ms"]["1 × 16"]["p50"] > 0 for each in graphs.values())
 
 

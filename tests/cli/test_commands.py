@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from tandem.cli import main
+from tandem.engine import Engine
 from tandem.engine.models.encoder import BiEncoder
 from tandem.engine.platform import cuda_driver
 
@@ -137,6 +138,75 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert kept["command"].startswith("tandem ")
     assert "nDCG@10" in out
     assert "fused" not in out
+
+
+def test_eval_compares_rerankers_in_one_table(
+    tandem, beir: Path, collection: Path, tmp_path: Path, tiny_cross_encoder: Path, other_cross_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    recalls: list[str] = []
+    recall = Engine.recall
+    monkeypatch.setattr(
+        Engine, "recall", lambda self, query, **settings: recalls.append(query) or recall(self, query, **settings)
+    )
+    both = ("--reranker", tiny_cross_encoder, "--reranker", other_cross_encoder)
+    kept = ("--runs", tmp_path / "runs", "--hits", tmp_path / "hits.jsonl", "--save", "--results", tmp_path / "results")
+    code, out, err = tandem("eval", collection, beir, *both, *kept, "--precision", "fp32", "--json")
+    assert code == 0, err
+    assert len(recalls) == len(set(recalls)) == 8, "once a question, for both"
+    document = json.loads(out)
+    first, second = names = list(document["rerankers"])
+    rows = [(row["reranker"], row["order"]) for row in document["rows"]]
+    assert rows == [(None, "recall"), (first, "rerank"), (first, "fused"), (second, "rerank"), (second, "fused")]
+    assert all(row["p50_ms"] > 0 for row in document["rows"])
+    for name, path in zip(names, both[1::2], strict=True):
+        _, alone, _ = tandem("eval", collection, beir, "--reranker", path, "--precision", "fp32", "--json")
+        assert document["rerankers"][name]["metrics"] == json.loads(alone)["metrics"]
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == len(list((tmp_path / "results").iterdir())) == 2
+    assert {file.name for folder in folders for file in folder.iterdir()} == {
+        f"{order}.trec" for order in ("recall", "evidence", "rerank", "fused")
+    }
+    lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
+    assert {name: sum(line["reranker"] == name for line in lines) for name in names} == dict.fromkeys(names, 64)
+
+    code, out, err = tandem("eval", collection, beir, *both)
+    assert code == 0, err
+    assert [column in out.splitlines()[0] for column in ("nDCG@10", "accuracy@1", "MRR@10", "p50 ms")] == [True] * 4
+    assert len(out.splitlines()) == 6, "one line an order"
+    assert "which recall found once for all rerankers" in err
+    for wrong, message in (
+        ((*both, "--no-rerank"), "leaves nothing to compare"),
+        ((*both, *both[:2]), "is given twice"),
+        ((*both, "--reranker", tmp_path), "has no manifest.json"),
+    ):
+        code, _, err = tandem("eval", collection, beir, *wrong)
+        assert (code > 0, message in err) == (True, True), err
+
+
+def test_retokenize_gives_a_collection_another_reranker(
+    tandem, collection: Path, tiny_bi_encoder: Path, other_cross_encoder: Path
+):
+    _, _, err = tandem("search", collection, "where is the piano", "--reranker", other_cross_encoder)
+    assert f"tandem retokenize {collection} --reranker {other_cross_encoder}" in err
+    code, out, err = tandem("retokenize", collection, "--reranker", other_cross_encoder)
+    assert code == 0, err
+    assert "8 passages tokenised for" in out
+    code, out, _ = tandem("retokenize", collection, "--reranker", other_cross_encoder, "--json")
+    assert (json.loads(out)["unchanged"], json.loads(out)["passages"]) == (True, 0)
+    _, _, err = tandem("search", collection, "where is the piano")
+    assert "retokenize" not in err
+    assert tandem("verify", collection)[0] == 0
+    for wrong, code in ((tiny_bi_encoder, 4), (collection, 4)):
+        assert tandem("retokenize", collection, "--reranker", wrong)[0] == code
+
+
+def test_info_tells_what_another_reranker_means_for_a_gpu(tandem, collection: Path, other_cross_encoder: Path):
+    plan = ("info", collection, "--device", "cuda", "--gpu-memory-gib", 80)
+    assert "the token store" in tandem(*plan)[1]
+    _, out, _ = tandem(*plan, "--reranker", other_cross_encoder)
+    assert "the token store" not in out
+    assert "staged: the stored token ids are another tokenizer's" in out
 
 
 def test_what_trains_nothing_takes_no_start(tandem, tmp_path: Path):
@@ -266,7 +336,7 @@ def test_info_plans_with_what_the_engine_would_find_on_the_card(
         assert code == 0, err
         plan = json.loads(out)
         assert plan["gpu"] == "a card"
-        assert plan["encoder"].startswith("onnx fp32: the packed runtime does not run this model")
+        assert plan["encoder"].startswith("onnx fp16: the packed runtime does not run this model")
         assert plan["recall"].startswith(recall)
         assert plan["fits"] is True
 

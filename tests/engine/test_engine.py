@@ -186,6 +186,22 @@ def test_a_text_is_cut_on_the_side_that_was_asked_for(engine: Engine):
             asyncio.run(engine.aembed(["a file"], truncate=wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("gap", [" " * 9000, " " + "x" * 9000 + " "])
+def test_a_text_of_few_tokens_is_read_whole_however_many_characters_it_has(engine: Engine, gap: str):
+    """Nine thousand blanks are no token, and a word as long is one unknown one."""
+    few = [f"open{gap}the file", f"open{gap}the door", "open the file"]
+    result = asyncio.run(engine.arerank("sort the list", few, truncate="never"))
+    scores = {passage.index: passage.score for passage in result.passages}
+    assert not any(passage.truncated for passage in result.passages)
+    assert scores[0] != scores[1]
+    vectors = asyncio.run(engine.aembed(few, truncate="never")).vectors
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
+    if gap.isspace():
+        assert scores[0] == pytest.approx(scores[2], abs=1e-5)
+        np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-5)
+    assert not engine.search(few[0]).truncated
+
+
 def test_a_blank_text_comes_last_and_costs_the_others_nothing(engine: Engine):
     with_blanks = engine.rerank(QUESTIONS[0], ["", "sort a list", " \n", "a file"])
     without = engine.rerank(QUESTIONS[0], ["sort a list", "a file"])
@@ -202,12 +218,12 @@ def test_a_blank_text_comes_last_and_costs_the_others_nothing(engine: Engine):
 def test_embedding_gives_unit_vectors_and_a_passage_its_own(engine: Engine):
     read = zip(engine.collection.titles([0, 1, 2]), engine.collection.texts([0, 1, 2]), strict=True)
     texts = [f"{title} {text}" for title, text in read]
-    vectors = engine.embed(texts, kind="passage")
+    vectors = engine.embed(texts, prompt_name="passage")
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(vectors, engine.collection.index.vectors[:3], atol=1e-5)
     assert engine.embed([]).shape == (0, engine.encoder.dimension)
-    with pytest.raises(InputError, match="kind"):
-        engine.embed(["x"], kind="document")
+    with pytest.raises(InputError, match="no prompt of that name; known are query, passage, search_query"):
+        engine.embed(["x"], "no such")
 
 
 def test_results_are_json(engine: Engine):

@@ -41,6 +41,18 @@ def tokenizer(tokenizer_file: Path) -> Tokenizer:
     return Tokenizer(tokenizer_file, max_length=128, segments=True)
 
 
+@pytest.fixture(scope="session")
+def other_tokenizer(tokenizer_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Of another vocabulary: the same words, each with another id."""
+    document = json.loads(tokenizer_file.read_text())
+    known = document["model"]["vocab"]
+    last = len(known) - 1
+    document["model"]["vocab"] = {word: place if place < 4 else last + 4 - place for word, place in known.items()}
+    path = tmp_path_factory.mktemp("other-tokenizer") / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    return Tokenizer(path, max_length=128, segments=True)
+
+
 def encode(batch: TokenBatch) -> np.ndarray:
     """Unit vectors that depend on which tokens there are: passages that share words are near each other."""
     table = np.random.default_rng(5).standard_normal((256, DIMENSION))

@@ -250,8 +250,22 @@ def test_without_a_reranker_there_are_no_tokens(index: World, corpus: Path, tmp_
     index(corpus, tmp_path / "out", reranker_tokenizer=None, models=models)
     collection = Collection.open(tmp_path / "out")
     assert collection.manifest.token_dtype is None
-    with pytest.raises(CollectionError, match="without a reranker"):
+    with pytest.raises(CollectionError, match=r"has no token ids .* `tandem retokenize "):
         collection.tokens([0])
+
+
+def test_text_that_a_reranker_wants_before_passages_is_tokenised_with_them(
+    index: World, corpus: Path, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    index(corpus, tmp_path / "plain")
+    index(corpus, tmp_path / "out", reranker_before="the ")
+    plain, found = (Collection.open(tmp_path / name) for name in ("plain", "out"))
+    read = [f"the {title} {text}" for title, text in zip(plain.titles([0, 1]), plain.texts([0, 1]), strict=True)]
+    tokens = found.tokens([0, 1])
+    assert [tokens[n].tolist() for n in range(2)] == [tokenizer.encode(text).tolist() for text in read]
+    assert found.manifest.tokenized.before == "the "
+    assert plain.manifest.tokenized.tokenizer == found.manifest.tokenized.tokenizer == tokenizer.fingerprint
+    assert (found.index.vectors[:2] == plain.index.vectors[:2]).all(), "the encoder reads no such text"
 
 
 def test_skipped_documents_are_counted(index: World, corpus: Path, tmp_path: Path) -> None:

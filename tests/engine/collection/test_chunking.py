@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.collection.chunking import QUERY_TOKENS, ChunkLimits, chunk, limits
+from tandem.engine.collection.chunking import DEFAULT_TOKENS, QUERY_TOKENS, ChunkLimits, chunk, limits
 from tandem.engine.collection.document import Document
 from tandem.engine.collection.manifest import IndexSettings
+from tandem.engine.collection.passage_text import PassageText
 from tandem.engine.collection.prepare import Preparer
 from tandem.engine.errors import InputError
 from tandem.engine.text.tokenizer import Tokenizer
@@ -55,12 +56,24 @@ def test_limits_are_what_both_models_read(tokenizer_file, tokenizer: Tokenizer) 
     assert limits(None, 32, longer, longer) == ChunkLimits(512 - 3 - QUERY_TOKENS, 32)
     assert limits(None, 32, tokenizer, longer, "the key") == ChunkLimits(124, 32)
     assert limits(0, 32, tokenizer, longer) == ChunkLimits(0, 0)
+    assert limits(100, 32, longer, longer) == ChunkLimits(100, 32)
     with pytest.raises(InputError, match="leave"):
         limits(None, 0, tokenizer, Tokenizer(tokenizer_file, max_length=70, segments=True))
 
 
+def test_models_that_read_much_get_passages_of_512_tokens_unless_more_are_asked_for(tokenizer_file) -> None:
+    longest = Tokenizer(tokenizer_file, max_length=8192, segments=True)
+    assert limits(None, 32, longest, longest) == ChunkLimits(DEFAULT_TOKENS, 32) == ChunkLimits(512, 32)
+    assert limits(4000, 32, longest, longest) == ChunkLimits(4000, 32)
+    assert limits(0, 32, longest, longest) == ChunkLimits(0, 0)
+    with pytest.raises(InputError, match="give at most 8125"):
+        limits(8126, 32, longest, longest)
+
+
 def passages(tokenizer: Tokenizer, reranker: Tokenizer | None, documents: list[Document], prompt: str = "", **changes):
-    preparer = Preparer(tokenizer, reranker, IndexSettings(**changes), prompt)
+    settings = IndexSettings(**changes)
+    text = None if reranker is None else PassageText(reranker, settings.rerank_title)
+    preparer = Preparer(tokenizer, text, settings, prompt)
     return preparer, list(preparer.shards(iter(documents), 3))
 
 
@@ -128,4 +141,4 @@ def test_more_tokens_than_the_models_read_are_refused_not_cut(tokenizer: Tokeniz
         Preparer(tokenizer, None, IndexSettings(chunk_tokens=room + 1))
     assert Preparer(tokenizer, None, IndexSettings(chunk_tokens=room)).limits.tokens == room
     with pytest.raises(InputError, match="beside a question"):
-        Preparer(tokenizer, tokenizer, IndexSettings(chunk_tokens=room))
+        Preparer(tokenizer, PassageText(tokenizer, titled=True), IndexSettings(chunk_tokens=room))

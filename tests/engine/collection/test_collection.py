@@ -172,7 +172,7 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_small_file(root: Path, name: 
     file.unlink(missing_ok=True)
     os.mkfifo(file)
     with pytest.raises(CollectionError, match=name):
-        _ = Collection.open(root).fusion
+        _ = Collection.open(root).fitted
 
 
 def test_a_pointer_is_a_small_plain_file(root: Path) -> None:

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tandem.engine.collection import Collection, fitted_weights
+from tandem.engine.collection import Collection, FittedWeights, ModelRecord, fitted_weights
+from tandem.engine.collection.collection import read_current
+from tandem.engine.collection.passage_text import PassageText
+from tandem.engine.collection.report import silent
+from tandem.engine.collection.republish import republish
+from tandem.engine.collection.versions import writer_lock
 from tandem.engine.errors import CollectionError, StorageError
 from tandem.engine.scoring.fusion import Fusion
+from tandem.engine.text.tokenizer import Tokenizer
 
 from .conftest import World, models_at, write_jsonl
 
@@ -108,6 +114,45 @@ def test_a_full_disk_at_every_operation(
         assert len(Collection.open(out)) == 5
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_while_retokenising_leaves_the_old_ids_or_the_new_ones(
+    world: tuple[Callable[[Path], object], Path], other_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    _, root = world
+    text = PassageText(other_tokenizer, titled=True)
+    models = models_at().model_copy(
+        update={"reranker": ModelRecord(name="other", fingerprint="o" * 64, path="../other")}
+    )
+
+    def retokenise(out: Path) -> None:
+        with writer_lock(out):
+            republish(out, read_current(out), models, text, silent)
+
+    counting = Disk(None)
+    with counting.watched(monkeypatch):
+        retokenise(fresh(root, "counted"))
+    ids = {
+        "reranker": Collection.open(root).tokens([0]).ids.tolist(),
+        "other": other_tokenizer.encode("the key").tolist(),
+    }
+    assert ids["reranker"] != ids["other"]
+    seen = set()
+    for number in range(len(counting.operations)):
+        out = fresh(root, f"crashed-{number}")
+        with Disk(number, when).watched(monkeypatch), pytest.raises(Crash):
+            retokenise(out)
+        found = Collection.open(out)
+        name = found.manifest.models.reranker.name
+        assert found.tokens([0]).ids.tolist() == ids[name]
+        seen.add(name)
+        retokenise(out)
+        found = Collection.open(out)
+        assert found.tokens([0]).ids.tolist() == ids["other"]
+        assert not (out / "staging").exists()
+        shutil.rmtree(out)
+    assert seen == {"reranker", "other"}
+
+
 def test_a_version_that_does_not_open_is_not_published(
     world: tuple[Callable[[Path], object], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,14 +171,17 @@ def test_a_version_that_does_not_open_is_not_published(
 def test_an_own_fusion_weight_belongs_to_its_models(index: World, corpus: Path, tmp_path: Path) -> None:
     root = tmp_path / "out"
     index(corpus, root)
-    collection = Collection.open(root)
-    assert collection.fusion is None
-    fitted_weights.write(root, collection.manifest, Fusion(recall_weight=3.5, fitted_on="my questions"))
-    assert Collection.open(root).fusion == Fusion(recall_weight=3.5, fitted_on="my questions")
+    assert Collection.open(root).fitted is None
+    mine = Fusion(recall_weight=3.5, fitted_on="my questions")
+    fitted_weights.write(root, FittedWeights(encoder="e" * 64, reranker="r" * 64, fusion=mine))
+    kept = Collection.open(root).fitted
+    assert kept.fusion == mine
+    assert kept.fits("e" * 64, "r" * 64)
+    assert not any(kept.fits(*pair) for pair in (("f" * 64, "r" * 64), ("e" * 64, "f" * 64), ("e" * 64, None)))
     index(corpus, root, models=models_at(fingerprint="f" * 64))
-    assert Collection.open(root).fusion is None
+    assert Collection.open(root).fitted == kept  # a new version of the corpus has them still
     (root / "fusion.json").write_text("{}")
     with pytest.raises(CollectionError, match="calibrate"):
-        _ = Collection.open(root).fusion
+        _ = Collection.open(root).fitted
     fitted_weights.forget(root)
-    assert Collection.open(root).fusion is None
+    assert Collection.open(root).fitted is None

@@ -16,19 +16,26 @@ torch = pytest.importorskip("torch")
 
 from tandem.engine import Engine, InferenceError, InputError, SearchResult  # noqa: E402
 from tandem.engine.build.indexing import index_corpus  # noqa: E402
+from tandem.engine.collection import Collection  # noqa: E402
+from tandem.engine.config import EngineSettings  # noqa: E402
 from tandem.engine.errors import DeviceError, OutOfMemory  # noqa: E402
 from tandem.engine.gpu_search import pipeline as pipelines  # noqa: E402
 from tandem.engine.gpu_search.device_index import DeviceIndex  # noqa: E402
 from tandem.engine.gpu_search.graphs import Graphs  # noqa: E402
+from tandem.engine.gpu_search.open_pipeline import open_pipeline  # noqa: E402
 from tandem.engine.gpu_search.pipeline import Pipeline  # noqa: E402
 from tandem.engine.gpu_search.queries import Queries  # noqa: E402
+from tandem.engine.gpu_search.rerank_step import LONGEST_QUERY  # noqa: E402
 from tandem.engine.gpu_search.search_model import terms_of  # noqa: E402
+from tandem.engine.models.artifact import PairText  # noqa: E402
 from tandem.engine.models.runtime import cuda_graphs  # noqa: E402
 from tandem.engine.models.runtime.packed import TokenBucket  # noqa: E402
+from tandem.engine.platform.device import Device  # noqa: E402
 from tandem.engine.platform.device_errors import translated  # noqa: E402
 from tandem.engine.recall.gpu_faiss import GpuFaiss, build  # noqa: E402
 from tandem.engine.recall.gpu_planning import GpuPlan  # noqa: E402
-from tandem.engine.search.placement import Placed  # noqa: E402
+from tandem.engine.scoring.fusion import Fusion  # noqa: E402
+from tandem.engine.search.placement import Placed, pipeline_problem  # noqa: E402
 from tandem.engine.text.tokens import pack  # noqa: E402
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "a", "thread lock")
@@ -200,6 +207,13 @@ def test_a_search_that_exceeds_every_buffer_goes_stage_by_stage(
     assert_same_hits(ours, theirs)
 
 
+def test_a_query_longer_than_the_buffers_of_queries_goes_stage_by_stage(resident: Engine, staged: Engine):
+    """None of its tokens is dropped on the way: in a pair the longer text is cut first."""
+    query = "how to sort a list of words " * (LONGEST_QUERY // 4)
+    assert len(resident.reranker.tokenizer.encode(query)) > LONGEST_QUERY
+    assert_same_hits(resident.search(query, budget_ms=None), staged.search(query, budget_ms=None))
+
+
 def test_an_inverted_file_stands_before_the_rerank(resident: Engine, staged: Engine):
     """FAISS's index, here on the CPU and reading every cluster, in the place of the scan."""
     vectors = resident.collection.index.vectors
@@ -274,7 +288,7 @@ def test_a_vector_that_is_not_finite_fails_its_query_alone(resident: Engine, mon
     ids = [resident.encoder.tokenizer.encode(question) for question in QUESTIONS[:2]]
     framed = [resident.encoder.tokenizer.single(pack([each])).ids for each in ids]
     search = GpuSearch(pipeline_of(resident), 10, 10)
-    bad, good = search.run(concatenate([joined(a, b) for a, b in zip(framed, ids, strict=True)]))
+    bad, good = search.run(concatenate([joined(a, b, b) for a, b in zip(framed, ids, strict=True)]))
     assert isinstance(bad, InferenceError)
     assert not isinstance(good, Exception)
 
@@ -351,3 +365,19 @@ def test_warming_up_asks_for_every_number_of_queries_that_share_a_graph(
     monkeypatch.setattr(pipeline, "search", lambda queries, candidates, kept: asked.append(len(queries)))
     pipeline.warm_up(100)
     assert sorted(set(asked)) == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_pairs_in_words_of_a_model_s_own_are_joined_on_the_host(
+    collection: Path, resident: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    reranker = resident.reranker
+    assert reranker is not None
+    told = PairText(head="", instruction=None, neck="Query: ", middle=" Document: ", tail="")
+    manifest = reranker.artifact.manifest.model_copy(update={"pair_text": told})
+    monkeypatch.setattr(reranker.artifact, "manifest", manifest)
+    settings = EngineSettings(runtime="packed", pipeline="resident")
+    device = Device("cpu", "a test", 1)
+    problem = pipeline_problem(resident.encoder, reranker, device, settings)
+    assert "reads a pair in words of its own" in str(problem)
+    with pytest.raises(InputError, match="joins pairs by special tokens"):
+        open_pipeline(Collection.open(collection), resident.encoder, reranker, Fusion(), None)

@@ -11,7 +11,7 @@ import pytest
 from tandem.engine.errors import CollectionError
 from tandem.engine.recall import Index, Plan, build, exact
 from tandem.engine.recall.index import CODES, VECTORS
-from tandem.engine.recall.int8_codes import coded, coded_queries, residuals
+from tandem.engine.recall.int8_codes import Coding, coded, coded_queries, residuals
 from tandem.engine.recall.scan import Scan
 
 SCAN = Plan(kind="scan", reason="to be tested")
@@ -82,7 +82,7 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     assert len(index) == 6000
     (tmp_path / CODES).write_bytes(b"IxF2" + bytes(60))
     with pytest.raises(CollectionError, match="index again"):
-        Scan.open(tmp_path / CODES, largest=1, residual=0, threads=1)
+        Scan.open(tmp_path / CODES, Coding(1, 0), threads=1)
 
 
 def test_faiss_believes_no_length_that_exceeds_the_file(tmp_path: Path) -> None:
@@ -94,6 +94,6 @@ def test_faiss_believes_no_length_that_exceeds_the_file(tmp_path: Path) -> None:
     (tmp_path / CODES).write_bytes(data)
     before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
     with pytest.raises(CollectionError, match="limit"):
-        Scan.open(tmp_path / CODES, largest=1, residual=0, threads=1)
+        Scan.open(tmp_path / CODES, Coding(1, 0), threads=1)
     after = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
     assert after == before

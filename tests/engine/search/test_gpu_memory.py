@@ -10,7 +10,7 @@ from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import Collection
 from tandem.engine.config import EngineSettings
 from tandem.engine.errors import DeviceError, InputError, OutOfMemory
-from tandem.engine.models.artifact import Artifact, Precision
+from tandem.engine.models.artifact import Artifact, ModelSize, Precision
 from tandem.engine.models.memory import Chosen, slot_bytes
 from tandem.engine.models.runtime import Choice
 from tandem.engine.models.runtime.onnx_cuda import OnnxCudaRuntime
@@ -41,25 +41,33 @@ def test_vectors_tokens_and_weights_are_counted_to_the_byte(parts):
     assert "the encoder's activations (packed)" in items
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_onnx_runtime_is_counted_with_its_own_graph_its_arena_and_its_buffers(parts, precision: Precision):
+def test_onnx_runtime_is_counted_with_its_own_graph_its_arena_and_its_buffers(parts):
     """The runtime itself is opened, on the CPU, and its buffers are weighed; whole weights, not halved ones."""
-    for what, head, model in (("encoder", "mean", parts[1]), ("reranker", "logit", parts[2])):
+    precision: Precision = "fp16"
+    for what, model in (("encoder", parts[1]), ("reranker", parts[2])):
         artifact = model.artifact
         onnx = Chosen(artifact, Choice("onnx", precision, "a test"))
         items = {item.what: item.nbytes for item in plan(parts[0], onnx, onnx, available=None).items}
         graph = artifact.manifest.files[artifact.manifest.variants[precision].file].size
         assert items[f"the {what}'s weights"] == graph
-        width = 1 if head == "logit" else artifact.manifest.dimension
         runtime = OnnxCudaRuntime(
-            artifact.graph(precision), pad_id=artifact.manifest.pad_id, head=head, width=width,
+            artifact.graph(precision), pad_id=artifact.manifest.pad_id, dimension=artifact.manifest.dimension,
             max_length=artifact.manifest.max_length, device=Device("cpu", "a test", 1),
         )  # fmt: skip
         slots = [runtime._slot(bucket) for bucket in runtime.buckets.largest_first()]
-        bound = sum(slot._output.nbytes + sum(v.numpy().nbytes for v in slot._values.values()) for slot in slots)
+        bound = sum(
+            slot._output.tensor_size_in_bytes() + sum(v.numpy().nbytes for v in slot._values.values()) for slot in slots
+        )
         assert slot_bytes(artifact) == bound
-        rest = arena_limit(graph, artifact.architecture()) - graph + bound
+        rest = arena_limit(graph, artifact.manifest.size, artifact.manifest.max_length) - graph + bound
         assert items[f"the {what}'s activations (onnx)"] == rest
+
+
+def test_the_arena_has_room_for_the_scores_of_the_longest_sequence():
+    size = ModelSize(layers=6, heads=12, width=384, wide=1536)
+    short, long = (arena_limit(10**8, size, longest) for longest in (512, 8192))
+    assert long - short == 4 * 16_384 * (8192 - 512) * 12
+    assert long > 4 * 12 * 8192**2 * 2  # two sequences of a batch of 16,384 tokens
 
 
 def test_what_will_run_a_model_decides_what_is_counted(parts, monkeypatch: pytest.MonkeyPatch):
@@ -71,7 +79,7 @@ def test_what_will_run_a_model_decides_what_is_counted(parts, monkeypatch: pytes
     cuda = Device("cuda", "a test", 1)
     for problem, precision, expected in (
         (None, "auto", ("packed", "packed")),
-        (None, "fp32", ("packed", "onnx")),
+        (None, "fp16", ("packed", "packed")),
         ("triton is not installed", "auto", ("onnx", "onnx")),
     ):
         monkeypatch.setattr(cuda_driver, "torch_problem", lambda problem=problem: problem)
@@ -94,6 +102,12 @@ def test_the_scans_workspace_is_counted_to_the_byte(rows: int):
 def test_without_a_reranker_there_is_no_token_store(parts):
     collection, encoder, _ = parts
     assert not any("token" in item.what for item in plan(collection, encoder, None, available=None).items)
+
+
+def test_ids_that_are_not_the_rerankers_do_not_lie_on_the_device(parts):
+    items = [item.what for item in plan(*parts, available=None, stored=False).items]
+    assert "the token store" not in items
+    assert "the reranker's weights" in items
 
 
 def test_what_does_not_fit_is_refused_naming_what_to_shrink(parts):

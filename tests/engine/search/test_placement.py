@@ -46,10 +46,14 @@ class Parts:
     encoder: BiEncoder
     reranker: CrossEncoder
 
-    def place(self, recall: GpuPlan | str | None, *, reranker: bool = True, **settings: Any) -> Placed:
+    def place(
+        self, recall: GpuPlan | str | None, *, reranker: bool = True, unstored: str | None = None, **settings: Any
+    ) -> Placed:
         memory = None if recall is None else MemoryPlan((Item("all", 1, "use less"),), recall, None, None)
         cross = self.reranker if reranker else None
-        return place(self.collection, self.encoder, cross, CUDA, EngineSettings(**settings), memory, Fusion())
+        return place(
+            self.collection, self.encoder, cross, CUDA, EngineSettings(**settings), memory, Fusion(), unstored=unstored
+        )
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,15 @@ def test_without_a_reranker_the_scan_recalls_alone(parts: Parts):
     placed = parts.place(SCAN, reranker=False)
     assert isinstance(placed.index, DeviceIndex)
     assert placed.reasons["pipeline"] == "staged: the collection has no reranker"
+
+
+def test_with_another_tokenizers_ids_on_disk_a_search_goes_stage_by_stage(parts: Parts):
+    placed = parts.place(SCAN, unstored="the ids are others")
+    assert placed.pipeline is None
+    assert isinstance(placed.index, DeviceIndex), "recall is on the device all the same"
+    assert placed.reasons["pipeline"] == "staged: the ids are others"
+    with pytest.raises(InputError, match="cannot run here: the ids are others; use pipeline=auto"):
+        parts.place(SCAN, unstored="the ids are others", pipeline="resident")
 
 
 def test_a_resident_pipeline_and_a_staged_search_share_the_vectors(parts: Parts, monkeypatch: pytest.MonkeyPatch):

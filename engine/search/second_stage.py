@@ -1,0 +1,88 @@
+"""The second stage of a search as a whole: candidates' token ids, words in common, the cross-encoder's reading."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import SearchSettings
+from ..recall.nearest import Recalled
+from ..result import Degraded
+from ..scheduling.request_steps import Clock
+from ..scoring.fusion import Fusion, Scored, Scores
+from ..text.tokens import Ids, TokenBatch
+from .candidates import Candidates
+from .passage_ids import PassageIds
+from .reranking import Reranking
+
+# Of the time that a search has left, what may go by until its candidates' ids are there: the rest is for reading them.
+SHARE_FOR_IDS = 0.5
+# Words of a question that are looked for: a megabyte of text has a tenth of a million.
+LONGEST_QUESTION = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SecondReading:
+    """What is known of `n` candidates after the second stage, in recall's order.
+
+    scored:   what the cross-encoder made of them
+    lexical:  float32 [n], NaN for those whose ids there was no time to make; None: nothing was read
+    evidence: float32 [n], likewise; recall's scores where nothing was read
+    passages: ids of the first of them, those that there was time for; None: nothing was read
+    degraded: what time left undone
+    """
+
+    scored: Scored
+    lexical: Scores | None
+    evidence: Scores
+    passages: TokenBatch | None
+    degraded: Degraded | None
+
+    @classmethod
+    def none(cls, recalled: Recalled, degraded: Degraded | None) -> SecondReading:
+        """Nothing was read, and why that is less than was asked for."""
+        return cls(Scored.nothing(len(recalled.rows)), None, recalled.scores, None, degraded)
+
+
+class SecondStage:
+    """Reads candidates with a reranker."""
+
+    def __init__(self, reranking: Reranking, passages: PassageIds, fusion: Fusion) -> None:
+        self._reranking = reranking
+        self._passages = passages
+        self._fusion = fusion
+
+    async def read(
+        self, query: Ids, words: Ids, recalled: Recalled, asked: SearchSettings, clock: Clock, client: str
+    ) -> SecondReading:
+        """Read what recall found, as far as the budget goes.
+
+        query: ids as the reranker's tokenizer gives them for a pair; words: those of the query alone, without a prompt
+        """
+        passages, lexical = self._fetch(words, recalled, clock)
+        count, known = len(recalled.rows), len(passages)
+        evidence = self._fusion.evidence(recalled.scores[:known], lexical)
+        candidates = Candidates(query, passages, evidence, clock, client)
+        scored, degraded = await self._reranking.score(candidates, asked)
+        if known == count:
+            return SecondReading(scored, lexical, evidence, passages, degraded)
+        said = f"budget: {scored.reranked} of {min(asked.read, count)} candidates were reranked in time"
+        degraded = Degraded("fewer_candidates", f"{said}, and {known} of {count} were tokenised for that")
+        rest = np.full(count - known, np.nan, dtype=np.float32)
+        lexical, evidence = np.concatenate([lexical, rest]), np.concatenate([evidence, rest])
+        return SecondReading(scored.among(count), lexical, evidence, passages, degraded)
+
+    def _fetch(self, words: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
+        """Token ids of the first candidates, of all unless they have to be made and there is no time for that; and
+        float32, how much of the query's `words` each of these holds."""
+        clock.mark()
+        now = time.monotonic()
+        until = None if clock.deadline is None else now + SHARE_FOR_IDS * (clock.deadline - now)
+        passages = self._passages.tokens(recalled.rows, until)
+        clock.lap(self._passages.stage)
+        clock.mark()
+        lexical = self._passages.lexicon.scores(words[:LONGEST_QUESTION], passages)
+        clock.lap("fetch")
+        return passages, lexical
