@@ -83,7 +83,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 def save(result: Mapping[str, Any], folder: Path, *parts: str) -> Path:
     """Write a document to `folder`/<benchmark>-<parts>.json, in place of an older one of that name; its path."""
-    name = "-".join(filter(None, (str(result["benchmark"]), *map(_slug, parts))))
+    name = "-".join(filter(None, (str(result["benchmark"]), *map(slug, parts))))
     path = folder / f"{name}.json"
     with storage(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,5 +131,6 @@ def _cell(value: Any) -> Cell:
     return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
-def _slug(part: str) -> str:
+def slug(part: str) -> str:
+    """`part` as a part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")

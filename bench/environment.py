@@ -25,7 +25,6 @@ PACKAGES = (
     "triton",
     "sentence-transformers",
     "transformers",
-    "optimum",
     "onnx",
     "hnswlib",
     "usearch",

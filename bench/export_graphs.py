@@ -1,8 +1,9 @@
 """What the export's work on a graph is worth: each variant's size, error and speed beside the plain tools' graphs.
 
-The rivals are made here from the artifact's own weights: `optimum`'s export as it comes, and ONNX Runtime's dynamic
-INT8 of it with its defaults, which is what a user without Tandem would run. All graphs run on the same session
-settings, in turns; the floor is the matrix products at the measured rate of the precision.
+The rivals are made here from the artifact's own weights: sentence-transformers' model in PyTorch, PyTorch's export as
+it comes, and ONNX Runtime's dynamic INT8 of that with its defaults, which is what a user without Tandem would run. All
+graphs run on the same session settings, in turns; ours take one sequence a run, as they are served. The floor is the
+matrix products at the measured rate of the precision.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from .workloads import weights_of
 MEASURES = "size, error and milliseconds of each exported graph, beside what the export tools give without Tandem"
 SHAPES = ((1, 16), (1, 128), (4, 128), (1, 256))
 """Sequences × tokens: a query, a passage, a padded micro-batch, a long passage."""
-PLAIN, PLAIN_INT8 = "optimum, as exported", "optimum + ONNX Runtime dynamic INT8"
+PLAIN, PLAIN_INT8 = "torch.onnx, as exported", "torch.onnx + ONNX Runtime dynamic INT8"
+THEIRS = "sentence-transformers (PyTorch)"
 
 
 def exporting(
@@ -50,15 +52,17 @@ def exporting(
         f"tandem {name}": artifact.graph(name) for name in artifact.manifest.variants if name != "fp16"
     }
     absent: dict[str, str] = {}
+    theirs: Callable[[dict[str, Any]], Any] | None = None
     if "fp16" in artifact.manifest.variants:
         absent["tandem fp16"] = "a CPU computes FP16 as FP32 after converting; it is for GPUs"
     with tempfile.TemporaryDirectory(prefix="tandem-export-") as name:
         if rivals:
             try:
-                graphs.update(_plain(artifact, Path(name)))
+                plain, theirs = _plain(artifact, Path(name), device.threads)
+                graphs.update(plain)
             except (ImportError, ExportError) as error:
                 absent["rivals"] = f"{error}; the exporter is in tandem[export]"
-        measured = _time(artifact, graphs, device.threads, repeats, seed, progress)
+        measured = _time(artifact, graphs, theirs, device.threads, repeats, seed, progress)
     least: dict[str, dict[str, float | None]] = {
         _shape(shape): {precision: _floor(artifact, shape, rates, precision) for precision in ("fp32", "int8")}
         for shape in _fitting(artifact)
@@ -75,26 +79,21 @@ def exporting(
     )  # fmt: skip
 
 
-def _plain(artifact: Artifact, folder: Path) -> dict[str, Path]:
-    """The graph that optimum writes from the artifact's weights, and its dynamic INT8; raises ImportError."""
-    from onnxruntime.quantization import quantize_dynamic
-    from optimum.exporters.onnx import main_export
-
-    from ..export.quiet import quiet
+def _plain(artifact: Artifact, folder: Path, threads: int) -> tuple[dict[str, Path], Callable[[dict[str, Any]], Any]]:
+    """The graphs of plain tools from the artifact's weights, and the model in PyTorch; raises ImportError."""
+    from .plain_graphs import plain_graph, pytorch_forward
     from .rivals.staging import stage
 
-    source = stage(artifact, "fp32", folder / "source")
-    task = "feature-extraction" if artifact.manifest.kind == "bi-encoder" else "text-classification"
-    plain, small = folder / "plain", folder / "plain-int8.onnx"
-    with quiet():
-        main_export(str(source), plain, task=task, do_validation=False, device="cpu")
-        quantize_dynamic(plain / "model.onnx", small)
-    return {PLAIN: plain / "model.onnx", PLAIN_INT8: small}
+    source = stage(artifact, None, folder / "source")
+    plain, small = folder / "plain.onnx", folder / "plain-int8.onnx"
+    plain_graph(artifact, source, plain)
+    plain_graph(artifact, source, small, "int8")
+    return {PLAIN: plain, PLAIN_INT8: small}, pytorch_forward(artifact, source, threads)
 
 
 def _time(
-    artifact: Artifact, graphs: dict[str, Path], threads: int, repeats: int, seed: int,
-    progress: Progress,
+    artifact: Artifact, graphs: dict[str, Path], theirs: Callable[[dict[str, Any]], Any] | None, threads: int,
+    repeats: int, seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     numbers = np.random.default_rng(seed)
     feeds = {_shape(shape): _feeds(artifact, shape, numbers) for shape in _fitting(artifact)}
@@ -104,22 +103,38 @@ def _time(
         start = time.perf_counter()
         contestants[name] = partial(_run_shapes, cpu_session(path, threads), feeds)
         loaded[name] = time.perf_counter() - start
+    if theirs is not None:
+        contestants[THEIRS] = partial(_forward_shapes, theirs, feeds)
     taken, _ = in_turns(contestants, repeats, seed=seed, progress=progress)
     return {
         name: {
-            "megabytes": round(path.stat().st_size / 1e6, 1), "load_seconds": round(loaded[name], 3),
+            "megabytes": round(graphs[name].stat().st_size / 1e6, 1) if name in graphs else None,
+            "load_seconds": round(loaded[name], 3) if name in loaded else None,
             "ms": {shape: spread([one[shape] for one in taken[name]]) for shape in feeds},
-        } for name, path in graphs.items()
+        } for name in contestants
     }  # fmt: skip
 
 
 def _run_shapes(session: Any, feeds: dict[str, dict[str, Any]], turn: int) -> dict[str, float]:
-    """Shape → milliseconds."""
+    """Shape → milliseconds: all its sequences in a run, or where the graph has no mask one after the other."""
     names = [entry.name for entry in session.get_inputs()]
-    return {
-        shape: ms_of(partial(session.run, None, {name: given[name] for name in names}))
-        for shape, given in feeds.items()
-    }
+    alone = "attention_mask" not in names
+
+    def run(given: dict[str, Any]) -> None:
+        if not alone:
+            session.run(None, {name: given[name] for name in names})
+            return
+        for row in range(len(given["input_ids"])):
+            session.run(None, {name: given[name][[row]] for name in names})
+
+    return {shape: ms_of(partial(run, given)) for shape, given in feeds.items()}
+
+
+def _forward_shapes(
+    forward: Callable[[dict[str, Any]], Any], feeds: dict[str, dict[str, Any]], turn: int
+) -> dict[str, float]:
+    """Shape → milliseconds of PyTorch."""
+    return {shape: ms_of(partial(forward, given)) for shape, given in feeds.items()}
 
 
 def _feeds(artifact: Artifact, shape: tuple[int, int], numbers: np.random.Generator) -> dict[str, Any]:
@@ -139,7 +154,9 @@ def _shape(shape: tuple[int, int]) -> str:
 def _floor(artifact: Artifact, shape: tuple[int, int], rates: roofline.Rates, precision: Precision) -> float | None:
     lengths = np.full(shape[0], shape[1], dtype=np.int64)
     first = artifact.manifest.kind == "cross-encoder"
-    ms = roofline.floor_ms(float(roofline.model_flops(artifact, lengths, first_token=first).sum()), rates, precision)
+    ms = roofline.floor_ms(
+        float(roofline.model_flops(artifact.manifest.size, lengths, first_token=first).sum()), rates, precision
+    )
     return None if ms is None else significant(ms)
 
 

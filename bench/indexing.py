@@ -54,7 +54,7 @@ def indexing(setup: Setup, *, passages: int, repeats: int = 3, scratch: Path | N
     start = time.perf_counter()
     lengths = encoder.tokenizer.single(encoder.tokenizer.encode_many(texts)).lengths
     tokenised = time.perf_counter() - start
-    flops = float(roofline.model_flops(encoder.artifact, lengths, first_token=False).sum())
+    flops = float(roofline.model_flops(encoder.artifact.manifest.size, lengths, first_token=False).sum())
     least = {name: flops / rate for name, rate in rates.gemm.items() if name in ("fp32", "int8")}
     measured: dict[str, Any] = {
         "encode_seconds": {name: spread(each) for name, each in seconds.items()},

@@ -138,13 +138,13 @@ def floor(engine: Engine, reranker: CrossEncoder, asked: Asked, rates: roofline.
     lengths = np.concatenate(asked.lengths)
     tokenizer = engine.encoder.tokenizer
     queries = tokenizer.single(tokenizer.encode_many(asked.questions)).lengths
-    encode = float(roofline.model_flops(engine.encoder.artifact, queries, first_token=False).mean())
+    encode = float(roofline.model_flops(engine.encoder.artifact.manifest.size, queries, first_token=False).mean())
     read = float(np.prod(engine.collection.index.vectors.shape)) * 4 / rates.copy * 1e3
-    each = roofline.model_flops(reranker.artifact, lengths, first_token=True)
+    each = roofline.model_flops(reranker.artifact.manifest.size, lengths, first_token=True)
     pairs = float(each.sum()) / len(asked.questions)
     stages = [("recall", encode, read), ("rerank", pairs, 0.0)]
     if reranker.early is not None:
-        begun = roofline.model_flops(reranker.early.artifact, lengths, first_token=True)
+        begun = roofline.model_flops(reranker.early.artifact.manifest.size, lengths, first_token=True)
         stages.append((EARLY_EXIT, float(begun.sum()) / len(asked.questions) + FINALISTS * float(each.mean()), 0.0))
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     return {

@@ -12,7 +12,20 @@ from .document import Document, Table, load, tables, text
 from .environment import line
 from .plots import draw
 
-ORDER = ("latency", "throughput", "eval", "quality", "recall", "index", "export", "kernels", "gpu", "serve", "rivals")
+ORDER = (
+    "latency",
+    "throughput",
+    "eval",
+    "quality",
+    "recall",
+    "index",
+    "export",
+    "families",
+    "kernels",
+    "gpu",
+    "serve",
+    "rivals",
+)
 # Benchmarks whose figures are a reranker's.
 RERANKING = ("latency", "throughput", "eval", "quality", "export", "serve")
 HEAD = """# Results

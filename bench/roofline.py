@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine.models.artifact import Precision
+from ..engine.models.runtime.families.shape import LayerKind, Shape
 from ..engine.models.runtime.onnx import cpu_session
 from ..engine.platform.device import available_cores
 
@@ -69,25 +70,48 @@ def _copy_rate(threads: int) -> float:
     return 2 * COPIED / seconds
 
 
-class HasArchitecture(Protocol):
-    """What has the `config.json` of a BERT-like model: an artifact, or a shape."""
+class Sized(Protocol):
+    """What a BERT-like model's work depends on: a manifest's size, or a shape of random weights."""
 
-    def architecture(self) -> dict[str, Any]: ...
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def wide(self) -> int: ...
 
 
-def model_flops(model: HasArchitecture, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
+def model_flops(model: Sized | Shape, lengths: Lengths, *, first_token: bool) -> npt.NDArray[np.float64]:
     """float64 [n]: floating point operations of the matrix products for sequences of `lengths` tokens.
 
-    A layer of a BERT-like encoder and n tokens: 2n (4 d² + 2 d f) for the projections, 4 n² d for the attention. With
-    `first_token` (a cross-encoder) the last layer needs only [CLS] after the attention: 2n · 2 d² there, and 4 n d.
+    A layer and n tokens: 2n d (q + 2k + q + 2f) for the projections (q and k wide are the heads of queries and of keys,
+    both d in a BERT; 3f where a feed-forward has a gate), 4 q for each pair of tokens one of which sees the other: n²,
+    about half where attention is causal, fewer in a window. With `first_token` (a cross-encoder) the last layer needs
+    one token only after the keys and values: 2n d · 2k there, and 4 n q.
     """
-    shape = model.architecture()
-    d, f, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    shape = model if isinstance(model, Shape) else _like_bert(model)
+    d, q, k = shape.width, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     n = lengths.astype(np.float64)
-    whole = 2 * n * (4 * d * d + 2 * d * f) + 4 * n**2 * d
-    last = 2 * n * (2 * d * d) + 4 * n * d if first_token else whole
-    flops: npt.NDArray[np.float64] = whole * (layers - 1) + last
+    projections = 2 * n * d * (2 * q + 2 * k + (3 if shape.pre_norm else 2) * shape.wide)
+    seen = [_seen(n, shape, kind.window) for kind in shape.layers]
+    last = 2 * n * d * 2 * k + 4 * n * q if first_token else projections + 4 * seen[-1] * q
+    flops: npt.NDArray[np.float64] = projections * (len(seen) - 1) + 4 * q * sum(seen[:-1], np.zeros_like(n)) + last
     return flops
+
+
+def _like_bert(model: Sized) -> Shape:
+    """A model that nothing more is known of."""
+    layers = (LayerKind(),) * model.layers
+    return Shape(0, 0, model.width, model.wide, heads=1, kv_heads=1, head_dim=model.width, eps=0.0, layers=layers)
+
+
+def _seen(n: npt.NDArray[np.float64], shape: Shape, window: int | None) -> npt.NDArray[np.float64]:
+    """float64 [n]: pairs (token, token that it sees) of sequences of `n` tokens."""
+    far = n - 1 if window is None else np.minimum(window, n - 1)
+    before = far * n - far * (far + 1) / 2
+    return n + before * (1 if shape.causal else 2)
 
 
 def floor_ms(flops: float, rates: Rates, precision: Precision) -> float | None:

@@ -22,13 +22,14 @@ from ..engine import Engine
 from ..engine.build.beir import Judged, read_judged
 from ..engine.build.indexing import index_corpus
 from ..engine.collection import IndexSettings, Progress, read_corpus
-from ..engine.collection.document import with_title
+from ..engine.collection.passage_text import written
 from ..engine.collection.report import silent
 from ..engine.config import FINALISTS
 from ..engine.errors import InputError
 from ..engine.models.artifact import WEIGHTS, Artifact
 from ..engine.models.cross_encoder import CrossEncoder
 from ..engine.scheduling.cost_model import exit_saves
+from ..engine.search.passage_ids import PassageIds
 from .stats import Spread, spread
 
 FOLDER = Path(".bench")
@@ -114,6 +115,13 @@ def needed_reranker(engine: Engine) -> CrossEncoder:
     return engine.reranker
 
 
+def needed_passages(engine: Engine) -> PassageIds:
+    """The passages as the engine's reranker reads them; raises InputError when there is none."""
+    if engine.passages is None:
+        raise InputError(f"{engine.collection.path} has no reranker, so there are no pairs to read")
+    return engine.passages
+
+
 def reranked_texts(engine: Engine) -> list[str]:
     """The text of every passage as the cross-encoder reads it."""
     return read_texts(
@@ -123,20 +131,16 @@ def reranked_texts(engine: Engine) -> list[str]:
 
 def read_texts(engine: Engine, rows: npt.NDArray[np.int64], *, titled: bool) -> list[str]:
     """The texts of the passages `rows` as a model reads them: the title before each where the collection has it so."""
-    texts = engine.collection.texts(rows)
-    if not titled:
-        return texts
-    titles = engine.collection.titles(rows)
-    return [with_title(title, text) for title, text in zip(titles, texts, strict=True)]
+    return written("", engine.collection.titles(rows), engine.collection.texts(rows), titled=titled)
 
 
 def pair_lengths(
     engine: Engine, reranker: CrossEncoder, questions: Sequence[str], rows: Sequence[npt.NDArray[np.int64]]
 ) -> list[npt.NDArray[np.int64]]:
     """For each question, int64 [candidates]: tokens of its pairs as the cross-encoder reads them."""
-    tokenizer = reranker.tokenizer
+    tokenizer, passages = reranker.tokenizer, needed_passages(engine)
     return [
-        tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(some)).lengths
+        tokenizer.pairs(tokenizer.encode(question), passages.tokens(some)).lengths
         for question, some in zip(questions, rows, strict=True)
     ]
 
@@ -170,10 +174,8 @@ def model_names(engine: Engine) -> dict[str, Any]:
     """Name and precision of both models, and the beginning of their weights' sha256: names outlive trainings."""
     named: dict[str, str | None] = {}
     weights: dict[str, str | None] = {}
-    records = engine.collection.manifest.models
-    for role, model, record in (("encoder", engine.encoder, records.encoder),
-                                ("reranker", engine.reranker, records.reranker)):  # fmt: skip
-        named[role] = None if model is None else f"{'' if record is None else record.name} {model.precision}"
+    for role, model in (("encoder", engine.encoder), ("reranker", engine.reranker)):
+        named[role] = None if model is None else f"{model.artifact.manifest.name} {model.precision}"
         weights[role] = None if model is None else weights_of(model.artifact)
     return {**named, "weights": weights}
 

@@ -53,7 +53,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "beir" / "qrels" / "test.tsv").write_text("\n".join(judged), encoding="utf-8")
 
 
-def prepared(folder: Path, encoder: Path, reranker: Path) -> Path:
+def prepared(folder: Path, encoder: Path, reranker: Path, other: Path) -> Path:
     """The folder that every page starts from."""
     from tandem.engine.build.indexing import index_corpus
 
@@ -63,21 +63,24 @@ def prepared(folder: Path, encoder: Path, reranker: Path) -> Path:
     )  # fmt: skip
     shutil.copytree(encoder, folder / "models" / "encoder")
     shutil.copytree(reranker, folder / "models" / "reranker")
+    shutil.copytree(other, folder / "models" / "other-reranker")
     return folder
 
 
 @pytest.fixture(scope="module")
-def tiny_world(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> Path:
-    return prepared(tmp_path_factory.mktemp("world"), tiny_bi_encoder, tiny_cross_encoder)
+def tiny_world(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path, other_cross_encoder: Path
+) -> Path:
+    return prepared(tmp_path_factory.mktemp("world"), tiny_bi_encoder, tiny_cross_encoder, other_cross_encoder)
 
 
 @pytest.fixture(scope="module")
-def bundled_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundled_world(tmp_path_factory: pytest.TempPathFactory, other_cross_encoder: Path) -> Path:
     from tandem.export.bundled_artifacts import exported
 
     models = ROOT / ".bench" / "models"
     encoder, reranker = (exported(name, models / name) for name in ("minilm-l6", "minilm-l6-reranker"))
-    return prepared(tmp_path_factory.mktemp("world"), encoder, reranker)
+    return prepared(tmp_path_factory.mktemp("world"), encoder, reranker, other_cross_encoder)
 
 
 @pytest.fixture

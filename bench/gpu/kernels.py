@@ -12,7 +12,7 @@ from ..roofline import Rates
 from .plan import Case, Task
 
 if TYPE_CHECKING:
-    from ..kernels.cases import KernelCase
+    from ..kernels.case import KernelCase
     from ..kernels.timing import Standard
 
 COMPILED = "torch.compile"

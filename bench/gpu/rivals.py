@@ -5,7 +5,7 @@ PyTorch's attention and once with FlashAttention where that is installed; ONNX R
 all pairs padded to the longest; torch.compile over the Hugging Face model. Who is given texts tokenises them in the
 time that is measured, and is compared with ours that does so too.
 
-In this process, unlike the rivals of `bench/rivals`: three models at two sizes each, seven contestants, in nine minutes
+In this process, unlike the rivals of `bench/rivals`: five models at two sizes each, seven contestants, in nine minutes
 leave no time for starting a process each. Not in turns, since not all of them fit a card at once.
 """
 
@@ -73,11 +73,15 @@ def rivals(task: Task) -> Iterator[Case]:
     def lot(shape: ModelShape, count: int) -> Lot:
         return _lot(shape, count, task)
 
-    field = [(shape, count, who) for shape in settings.models for count in _sizes(shape, settings) for who in WAYS]
+    field = [(shape, count, who) for shape in _models(settings) for count in _sizes(shape, settings) for who in WAYS]
     for shape, count, who in sorted(field, key=lambda each: each[2] == COMPILED):
         about = {"model": shape.name, "pairs": count, "who": who}
         turn = _turn(shape, count, who, settings)
         yield Case(about, partial(_timed, partial(lot, shape, count), who, shape, task), turn)
+
+
+def _models(settings: Settings) -> tuple[ModelShape, ...]:
+    return *settings.models, *settings.decoders
 
 
 def _sizes(shape: ModelShape, settings: Settings) -> list[int]:
@@ -87,7 +91,7 @@ def _sizes(shape: ModelShape, settings: Settings) -> list[int]:
 
 
 def _turn(shape: ModelShape, count: int, who: str, settings: Settings) -> Turn:
-    place = settings.models.index(shape)
+    place = _models(settings).index(shape)
     if who == COMPILED or place > 1:
         return "last"
     raced = RACED if place == 0 else (OURS,)
@@ -125,7 +129,7 @@ def _timed(make: Callable[[], Lot], who: str, shape: ModelShape, task: Task) -> 
     row: Row = {"tokens": float(lot.batch.lengths.mean()), "way": best or None, **times[best]}
     row["pairs/s"] = count / row["p50 ms"] * 1e3
     if task.rates is not None:
-        flops = float(roofline.model_flops(shape, lot.batch.lengths, first_token=True).sum())
+        flops = float(roofline.model_flops(shape.sizes, lot.batch.lengths, first_token=True).sum())
         row["share of matmul rate"] = (roofline.floor_ms(flops, task.rates, "fp16") or 0.0) / row["p50 ms"]
     yield row
 
@@ -140,7 +144,7 @@ def _device(lot: Lot, runtime: RuntimeWish) -> Device:
     if runtime == "onnx" and device.onnx_problem is not None:
         raise DeviceError(device.onnx_problem)
     if runtime == "onnx" and not lot.artifact.manifest.variants:
-        raise ImportError("the package onnx is missing, which writes the graph")
+        raise ImportError("no graph of it was written: that is done for BERTs, with the package onnx")
     return device
 
 
@@ -187,7 +191,8 @@ def _padded(lot: Lot) -> Iterator[dict[str, Any]]:
     size = min(THEIR_BATCHES[0], len(lot.batch))
     for start in range(0, len(lot.batch), size):
         padded = lot.batch.select(np.arange(start, start + size) % len(lot.batch)).pad(0)
-        yield {"input_ids": padded.ids, "attention_mask": padded.mask, "token_type_ids": padded.segments}
+        feeds = {"input_ids": padded.ids, "attention_mask": padded.mask}
+        yield feeds | ({"token_type_ids": padded.segments} if lot.artifact.manifest.segments else {})
 
 
 def _plain_onnx(lot: Lot) -> Ways:

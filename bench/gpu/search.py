@@ -69,7 +69,7 @@ def _latency(workload: RandomWorkload, task: Task) -> Iterator[Row]:
 def _flops(workload: RandomWorkload, candidates: int) -> float:
     """Of reading so many candidates."""
     lengths = np.full(candidates, workload.tokens)
-    return float(roofline.model_flops(workload.shape, lengths, first_token=True).sum())
+    return float(roofline.model_flops(workload.shape.sizes, lengths, first_token=True).sum())
 
 
 def throughput(task: Task) -> Iterator[Case]:
@@ -80,7 +80,7 @@ def throughput(task: Task) -> Iterator[Case]:
     let_go(settings)
     workload = settings.workload(settings.models[0], settings.base_passages, settings.base_tokens)
     asked = workload.queries(most * QUERIES_EACH)
-    jobs = [joined(asked.encoder[row], asked.reranker[row]) for row in range(len(asked))]
+    jobs = [joined(asked.encoder[row], asked.reranker[row], asked.reranker[row]) for row in range(len(asked))]
     search = GpuSearch(workload.pipeline(), settings.candidates, 10)
     for start in (0, most):  # twice, since lengths differ: what batches of any size need is captured before the clock
         for size in range(most, 0, -1):

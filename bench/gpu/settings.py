@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..random_models.shapes import BERT_BASE, MINILM, TINY, XLMR_LARGE, ModelShape
+from ..random_models.shapes import (
+    BERT_BASE,
+    MINILM,
+    MODERNBERT_BASE,
+    QWEN3_SMALL,
+    TINY,
+    TINY_MODERNBERT,
+    TINY_QWEN3,
+    XLMR_LARGE,
+    ModelShape,
+)
 from ..random_models.workload import RandomWorkload
 
 
@@ -13,13 +23,15 @@ class Settings:
     """A run. tokens: of a pair on average, special ones and the query's included; repeats: timings of each number, of
     which a lone search has more, `searches`: its p99 is a target.
 
+    models: those of whole searches and of reranking; decoders: of reranking alone
     case_seconds: a case that tells nothing for so long is taken for stuck; compiling bert-base takes a minute
     """
 
     device: str = "cuda"
     minutes: float = 9.0
     case_seconds: float = 150.0
-    models: tuple[ModelShape, ...] = (MINILM, BERT_BASE, XLMR_LARGE)
+    models: tuple[ModelShape, ...] = (MINILM, BERT_BASE, XLMR_LARGE, MODERNBERT_BASE)
+    decoders: tuple[ModelShape, ...] = (QWEN3_SMALL,)
     passages: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
     tokens: tuple[int, ...] = (64, 128, 170, 256)
     base_passages: int = 1_000_000
@@ -46,8 +58,8 @@ class Settings:
 
 
 DRY_RUN = Settings(
-    device="cpu", minutes=5.0, models=(TINY,), passages=(500,), tokens=(24,), base_passages=500, base_tokens=24,
-    candidates=8, concurrency=(1, 4), concurrency_seconds=0.2, throughput_pairs=16, repeats=3, searches=3, matmul=64,
-    copy_bytes=2**16, faiss_rows=500,
+    device="cpu", minutes=5.0, models=(TINY, TINY_MODERNBERT), decoders=(TINY_QWEN3,), passages=(500,), tokens=(24,),
+    base_passages=500, base_tokens=24, candidates=8, concurrency=(1, 4), concurrency_seconds=0.2, throughput_pairs=16,
+    repeats=3, searches=3, matmul=64, copy_bytes=2**16, faiss_rows=500,
 )  # fmt: skip
 """Everything, on the CPU, at sizes that show only that it runs."""

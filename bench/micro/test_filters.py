@@ -12,6 +12,7 @@ from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_VALUES, parse
 from tandem.engine.collection.metadata_index import MetadataIndex
 from tandem.engine.collection.ragged import Ragged, encode_strings
 from tandem.engine.recall import Index, RowMask, scan
+from tandem.engine.recall.int8_codes import Coding
 from tandem.engine.recall.scan import Scan
 from tandem.engine.text.tokens import cumulative
 
@@ -30,7 +31,7 @@ def index() -> Index:
     vectors = np.random.default_rng(0).standard_normal((PASSAGES, DIMENSION), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     codes, largest, residual = scan.build(vectors, lambda *_: None)
-    return Index(vectors, Scan(codes, largest=largest, residual=residual, threads=1))
+    return Index(vectors, Scan(codes, Coding(largest, residual), threads=1))
 
 
 def test_filter_lookup(benchmark: Any, facets: MetadataIndex) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ...engine.collection.report import Progress, silent
 from ...engine.config import FINALISTS
 from ...engine.errors import CorpusError, InputError
 from ...engine.platform.durable_io import storage
+from ...engine.recall.nearest import Recalled
 from ...engine.result import Hit
 from ...engine.scoring.fusion import Fusion
 from ..workloads import reads_twice
@@ -53,6 +54,7 @@ class Quality:
     """metrics: order → metric → value in 0…1; latency: stage → {p50, p95, p99} in ms; runs: order → Run.
 
     The order SERVED is there with an early exit, and without recall@100; then the latency is that of its searches.
+    searched_ms: order → median ms of the searches that gave it, where its own searches did
     """
 
     questions: int
@@ -66,6 +68,7 @@ class Quality:
     lexical_weight: float
     metrics: dict[str, dict[str, float]]
     latency: dict[str, dict[str, float]]
+    searched_ms: dict[str, float]
     runs: dict[str, Run]
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,18 +90,18 @@ def evaluate(
     sample: int | None = None,
     seed: int = 0,
     found: Callable[[str, SearchResult], None] | None = None,
+    recalled: Mapping[str, Recalled] | None = None,
     progress: Progress = silent,
 ) -> Quality:
     """Search each judged question (or `sample` of them, drawn with `seed`), one at a time, and measure.
 
     found: told each question's id and its search of all candidates
+    recalled: for each of the questions what `Engine.recall` found, which is not done again
     Raises CorpusError when no judged document is in the collection: then the judgements are another corpus's.
     """
     _check_same_corpus(engine, judged.qrels)
     rerank = rerank and engine.reranker is not None
-    questions = sorted(judged.queries)
-    if sample is not None and sample < len(questions):
-        questions = sorted(random.Random(seed).sample(questions, sample))
+    questions = sampled(judged, sample, seed)
     told: dict[str, Any] = {
         "candidates": candidates, "budget_ms": budget_ms, "rerank_count": rerank_count, "reread": reread
     }  # fmt: skip
@@ -106,13 +109,19 @@ def evaluate(
     exits = rerank and reads_twice(engine, min(candidates, rerank_count or candidates))
     results: dict[str, SearchResult] = {}
     served: dict[str, SearchResult] = {}
-    for done, question in enumerate(questions, start=1):
+
+    def search(question: str, top_k: int) -> SearchResult:
         text = judged.queries[question]
-        results[question] = engine.search(text, top_k=candidates, **settings)
+        if recalled is None:
+            return engine.search(text, top_k=top_k, **settings)
+        return engine.search_recalled(text, recalled[question], top_k=top_k, **settings)
+
+    for done, question in enumerate(questions, start=1):
+        results[question] = search(question, candidates)
         if found is not None:
             found(question, results[question])
         if exits:
-            served[question] = engine.search(text, top_k=min(SERVED_HITS, candidates), **settings)
+            served[question] = search(question, min(SERVED_HITS, candidates))
         progress(done, len(questions), "questions")
     qrels = {question: judged.qrels[question] for question in questions}
     orders = _orders(engine.fusion)
@@ -124,6 +133,7 @@ def evaluate(
         metrics[SERVED] = {name: value for name, value in measure(qrels, runs[SERVED]).items() if name != "recall@100"}
         shown = (*shown, SERVED)
     timed = list((served or results).values())
+    searches = (("fused" if rerank else "recall", results), (SERVED, served))
     return Quality(
         **told,
         questions=len(questions),
@@ -133,8 +143,17 @@ def evaluate(
         lexical_weight=engine.fusion.lexical_weight,
         metrics=metrics,
         latency=percentiles(timed),
+        searched_ms={order: percentiles([*found.values()])["total"]["p50"] for order, found in searches if found},
         runs={order: runs[order] for order in shown},
     )
+
+
+def sampled(judged: Judged, sample: int | None, seed: int) -> list[str]:
+    """Ids of the judged questions, in their order: `sample` of them drawn with `seed`, or (None) all."""
+    questions = sorted(judged.queries)
+    if sample is None or sample >= len(questions):
+        return questions
+    return sorted(random.Random(seed).sample(questions, sample))
 
 
 Key = Callable[[Hit, bool], tuple[float, ...]]
@@ -154,7 +173,9 @@ def _orders(fusion: Fusion) -> dict[str, Key]:
     """
     return {
         "recall": lambda hit, again: (hit.recall_rank,),
-        "evidence": lambda hit, again: (-hit.recall_score - fusion.lexical_weight * (hit.lexical_score or 0.0),),
+        "evidence": lambda hit, again: (
+            -hit.recall_score / fusion.recall_scale - fusion.lexical_weight * (hit.lexical_score or 0.0),
+        ),
         "rerank": lambda hit, again: (not again, np.inf if hit.rerank_score is None else -hit.rerank_score),
         "fused": lambda hit, again: (),
     }
@@ -188,23 +209,23 @@ def write_trec_run(path: Path, run: Run, tag: str) -> None:
 
 
 @contextmanager
-def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[[str, SearchResult], None]]:
+def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[..., None]]:
     """A file of JSON lines, one a candidate, for whoever wants to look at the answers or weigh the scores anew.
 
     Each has `query`, `document`, `passage`, `gain` (its judgement, 0 without one), `score`, `recall_rank`,
-    `recall_score`, `lexical_score`, `rerank_score` and `again`, whether it was read again. What was written stays when
-    the run is interrupted.
+    `recall_score`, `lexical_score`, `rerank_score` and `again`, whether it was read again; and what else the writer is
+    given by name. What was written stays when the run is interrupted.
     """
     with storage(path):
         file = path.open("w", encoding="utf-8")
     with file:
 
-        def write(question: str, result: SearchResult) -> None:
+        def write(question: str, result: SearchResult, **more: str) -> None:
             grades = qrels[question]
             lines = [
                 {"query": question, "document": hit.document, "passage": hit.id, "gain": grades.get(hit.document, 0)}
                 | {name: getattr(hit, name) for name in _SCORES}
-                | {"again": place < result.reread}
+                | {"again": place < result.reread, **more}
                 for place, hit in enumerate(result.hits)
             ]
             with storage(path):

@@ -16,8 +16,7 @@ from ...engine.collection.report import Progress
 from ...engine.config import FINALISTS
 from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.scoring.fusion import Fusion, Scored, best_of, rank
-from ...engine.text.tokenizer import Tokenizer
-from ..workloads import needed_reranker
+from ..workloads import needed_passages, needed_reranker
 from .evaluate import Run
 
 Logits = dict[str, npt.NDArray[np.float32]]
@@ -35,11 +34,11 @@ class CandidateList:
 
 
 def candidate_lists(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str, CandidateList]:
-    collection, tokenizer = engine.collection, needed_reranker(engine).tokenizer
+    collection, tokenizer, passages = engine.collection, needed_reranker(engine).tokenizer, needed_passages(engine)
     scores, rows = collection.index.search(engine.embed(list(questions.values())), deepest)
     found = {}
     for (name, question), row, score in zip(questions.items(), rows, scores, strict=True):
-        lexical = collection.lexicon.scores(tokenizer.encode(question), collection.tokens(row))
+        lexical = passages.lexicon.scores(tokenizer.passages([question]).ids, passages.tokens(row))
         found[name] = CandidateList(row, score, lexical, collection.documents(row))
     return found
 
@@ -49,15 +48,13 @@ def read_logits(
     limit: int | None, progress: Progress,
 ) -> Logits:  # fmt: skip
     """Of the first `most` candidates, with pairs cut to `limit` tokens as the model's own limit would cut them."""
-    tokenizer = reranker.tokenizer
+    tokenizer, passages = reranker.tokenizer, needed_passages(engine)
     if limit is not None:
-        artifact = reranker.artifact
-        limit = min(limit, artifact.manifest.max_length)
-        tokenizer = Tokenizer(artifact.path / "tokenizer.json", max_length=limit, segments=artifact.manifest.segments)
+        tokenizer = reranker.artifact.tokenizer(limit)
     logits = {}
     what = f"{reranker.precision}, {tokenizer.max_length} tokens"
     for done, (name, question) in enumerate(questions.items(), start=1):
-        pairs = tokenizer.pairs(tokenizer.encode(question), engine.collection.tokens(recalled[name].rows[:most]))
+        pairs = tokenizer.pairs(tokenizer.query(question), passages.tokens(recalled[name].rows[:most]))
         logits[name] = reranker.compute_all(pairs)
         progress(done, len(questions), what)
     return logits

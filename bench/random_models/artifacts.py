@@ -17,13 +17,15 @@ from ...engine.models.artifact import (
     ArtifactManifest,
     FileRecord,
     Kind,
+    ModelSize,
     Parity,
     Precision,
     SourceRecord,
     Variant,
 )
 from ...engine.platform.durable_io import sha256
-from .shapes import MAX_LENGTH, ModelShape
+from .shapes import CLASSES, MAX_LENGTH, ModelShape
+from .weights import weights
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -31,7 +33,10 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def make(
     folder: Path, shape: ModelShape, kind: Kind, *, seed: int, graphs: Sequence[Precision] = ("fp16",)
 ) -> Artifact:
-    """An artifact with random weights, proven on nothing; needs PyTorch, safetensors, and onnx for `graphs`."""
+    """An artifact with random weights, proven on nothing; needs PyTorch, safetensors, and onnx for `graphs`.
+
+    Only a BERT gets graphs.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -43,7 +48,7 @@ def make(
     (folder / "onnx").mkdir()
     unproven = Parity(samples=0, max_error=0.0, mean_error=0.0, top10_overlap=1.0, kendall_tau=1.0)
     variants: dict[Precision, Variant] = {}
-    for precision in graphs:
+    for precision in graphs if shape.family == "bert" else ():
         from .onnx_graph import random_graph
 
         graph = random_graph(tensors, shape, kind, half=precision == "fp16")
@@ -55,9 +60,11 @@ def make(
         if file.is_file()
     }
     manifest = ArtifactManifest(
-        kind=kind, name=shape.name, source=SourceRecord(name="random weights"), family="bert", max_length=MAX_LENGTH,
-        segments=True, pad_id=0, dimension=shape.width if kind == "bi-encoder" else None,
-        pooling="mean" if kind == "bi-encoder" else None, variants=variants, files=files, opset=17, tools={},
+        kind=kind, name=shape.name, source=SourceRecord(name="random weights"), family=shape.family,
+        max_length=MAX_LENGTH, segments=shape.family == "bert", pad_id=0,
+        dimension=shape.width if kind == "bi-encoder" else None, pooling="mean" if kind == "bi-encoder" else None,
+        variants=variants, files=files, opset=20, tools={},
+        size=ModelSize(layers=shape.layers, heads=shape.heads, width=shape.width, wide=shape.wide),
     )  # fmt: skip
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return Artifact.open(folder, kind=kind)
@@ -71,42 +78,6 @@ def made(
         shutil.rmtree(folder, ignore_errors=True)
         make(folder, shape, kind, seed=seed, graphs=graphs)
     return Artifact.open(folder, kind=kind)
-
-
-def weights(shape: ModelShape, kind: Kind, generator: Any) -> dict[str, Any]:
-    """Tensors by Hugging Face's names, spread as trained ones are: neither zero nor growing from layer to layer."""
-    import torch
-
-    def normal(*size: int, scale: float) -> Any:
-        return torch.randn(*size, generator=generator) * scale
-
-    root = "" if kind == "bi-encoder" else "bert."
-    made: dict[str, Any] = {}
-
-    def linear(name: str, out: int, into: int) -> None:
-        made[f"{name}.weight"], made[f"{name}.bias"] = normal(out, into, scale=into**-0.5), normal(out, scale=0.02)
-
-    def norm(name: str) -> None:
-        made[f"{name}.weight"], made[f"{name}.bias"] = (
-            1 + normal(shape.width, scale=0.02),
-            normal(shape.width, scale=0.02),
-        )
-
-    for table, rows in (("word", shape.vocabulary), ("position", MAX_LENGTH), ("token_type", 2)):
-        made[f"{root}embeddings.{table}_embeddings.weight"] = normal(rows, shape.width, scale=0.5)
-    norm(f"{root}embeddings.LayerNorm")
-    for number in range(shape.layers):
-        layer = f"{root}encoder.layer.{number}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            linear(f"{layer}.attention.{part}", shape.width, shape.width)
-        norm(f"{layer}.attention.output.LayerNorm")
-        linear(f"{layer}.intermediate.dense", shape.wide, shape.width)
-        linear(f"{layer}.output.dense", shape.width, shape.wide)
-        norm(f"{layer}.output.LayerNorm")
-    linear(f"{root}pooler.dense", shape.width, shape.width)
-    if kind == "cross-encoder":
-        linear("classifier", 1, shape.width)
-    return made
 
 
 def texts(shape: ModelShape, lengths: Sequence[int], random: np.random.Generator) -> list[str]:
@@ -141,7 +112,8 @@ def _write_tokenizer(folder: Path, shape: ModelShape) -> None:
 
 
 def _config(shape: ModelShape, kind: Kind) -> dict[str, Any]:
+    name = CLASSES[shape.family]
     if kind == "bi-encoder":
-        return {**shape.architecture(), "architectures": ["BertModel"]}
+        return {**shape.architecture(), "architectures": [f"{name}Model"]}
     one_label = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
-    return {**shape.architecture(), "architectures": ["BertForSequenceClassification"], **one_label}
+    return {**shape.architecture(), "architectures": [f"{name}ForSequenceClassification"], **one_label}

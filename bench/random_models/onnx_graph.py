@@ -1,7 +1,7 @@
-"""The fused ONNX graph of a random BERT: the operators that `export` leaves in a GPU's FP16 graph.
+"""The ONNX graph of a random BERT, with the operators that `export` leaves in a GPU's FP16 graph.
 
-They are EmbedLayerNormalization, Attention, SkipLayerNormalization and BiasGelu. Written node by node, since tracing
-and fusing takes optimum, which a machine that only measures lacks.
+They are MultiHeadAttention, SkipLayerNormalization and BiasGelu. Written node by node, since tracing takes
+transformers, which a machine that only measures lacks.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...engine.models.artifact import Kind
-from ...export.graph.attention_mask import add_row_starts
+from ...export.graph.builder import Builder
+from ...export.graph.row_starts import row_starts
 from .shapes import ModelShape
 
 MICROSOFT = "com.microsoft"
@@ -21,41 +22,65 @@ EPSILON = 1e-12
 
 
 def random_graph(tensors: Mapping[str, Any], shape: ModelShape, kind: Kind, *, half: bool) -> ModelProto:
-    """The graph of `tensors` (see `artifacts.weights`); logits or hidden states leave it in FP32."""
+    """The graph of `tensors` (see `weights.weights`): unit vectors of mean pooling, or scores, in FP32."""
     root = "" if kind == "bi-encoder" else "bert."
     graph = _Graph({name.removeprefix(root): tensor.numpy() for name, tensor in tensors.items()}, half)
-    hidden, lengths = _embed(graph)
+    hidden, mask = _embed(graph), graph.row_starts()
     for number in range(shape.layers):
-        hidden = _layer(graph, f"encoder.layer.{number}", hidden, lengths, shape.heads)
-    output, width = "last_hidden_state", ["batch", "length", shape.width]
+        hidden = _layer(graph, f"encoder.layer.{number}", hidden, mask, shape.heads)
     if kind == "cross-encoder":
         first = graph.node("Gather", [hidden, graph.constant(np.array(0, np.int64))], axis=1)
-        hidden = graph.gemm("classifier", graph.node("Tanh", [graph.gemm("pooler.dense", first)]))
-        output, width = "logits", ["batch", 1]
-    graph.node("Cast", [hidden], output, to=TensorProto.FLOAT)
-    model = graph.model(helper.make_tensor_value_info(output, TensorProto.FLOAT, width))
-    add_row_starts(model)
-    return model
+        logits = graph.gemm("classifier", graph.node("Tanh", [graph.gemm("pooler.dense", first)]))
+        column = graph.constant(np.array(0, np.int64))
+        graph.node("Gather", [graph.node("Cast", [logits], to=TensorProto.FLOAT), column], "score", axis=1)
+        return graph.model(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"]))
+    _pool(graph, hidden)
+    return graph.model(helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", shape.width]))
 
 
-def _embed(graph: _Graph) -> tuple[str, str]:
-    """Hidden states, and each row's number of real tokens."""
-    ids, segments, mask = (
-        graph.node("Cast", [name], to=TensorProto.INT32) for name in ("input_ids", "token_type_ids", "attention_mask")
+def _embed(graph: _Graph) -> str:
+    """Hidden states of words, positions and segments."""
+    length = graph.node("Squeeze", [graph.node("Shape", ["input_ids"], start=1, end=2)])
+    zero, one = (graph.constant(np.array(number, np.int64)) for number in (0, 1))
+    places = graph.node("Range", [zero, length, one])
+    words, positions, segments = (
+        graph.node("Gather", [graph.weight(f"embeddings.{table}_embeddings.weight"), rows])
+        for table, rows in (("word", "input_ids"), ("position", places), ("token_type", "token_type_ids"))
     )
-    tables = [f"embeddings.{table}_embeddings.weight" for table in ("word", "position", "token_type")]
-    read = [ids, segments, *map(graph.weight, tables), *graph.norm("embeddings"), mask]
-    hidden = graph.node("EmbedLayerNormalization", read, "hidden", "lengths", domain=MICROSOFT, epsilon=EPSILON)
-    return hidden, "lengths"
+    placed = graph.node("Add", [words, positions])
+    return graph.node(
+        "SkipLayerNormalization", [placed, segments, *graph.norm("embeddings")], domain=MICROSOFT, epsilon=EPSILON
+    )
 
 
-def _layer(graph: _Graph, name: str, hidden: str, lengths: str, heads: int) -> str:
-    joined = graph.joined([f"{name}.attention.self.{part}" for part in ("query", "key", "value")])
-    read = graph.node("Attention", [hidden, *joined, lengths], domain=MICROSOFT, num_heads=heads)
+def _layer(graph: _Graph, name: str, hidden: str, mask: str, heads: int) -> str:
+    parts = [
+        graph.node(
+            "Add",
+            [
+                graph.product(f"{name}.attention.self.{part}", hidden),
+                graph.weight(f"{name}.attention.self.{part}.bias"),
+            ],
+        )
+        for part in ("query", "key", "value")
+    ]
+    read = graph.node("MultiHeadAttention", [*parts, "", mask], domain=MICROSOFT, num_heads=heads)
     hidden = graph.add_norm(f"{name}.attention.output", read, hidden)
     wide, bias = graph.product(f"{name}.intermediate.dense", hidden), f"{name}.intermediate.dense.bias"
     wide = graph.node("BiasGelu", [wide, graph.weight(bias)], domain=MICROSOFT)
     return graph.add_norm(f"{name}.output", wide, hidden)
+
+
+def _pool(graph: _Graph, hidden: str) -> None:
+    """The mean of each row's real tokens, of length 1."""
+    axis = graph.constant(np.array([2], np.int64))
+    mask = graph.node("Unsqueeze", [graph.node("Cast", ["attention_mask"], to=TensorProto.FLOAT), axis])
+    states = graph.node("Mul", [graph.node("Cast", [hidden], to=TensorProto.FLOAT), mask])
+    rows = graph.constant(np.array([1], np.int64))
+    total = graph.node("ReduceSum", [states, rows], keepdims=0)
+    mean = graph.node("Div", [total, graph.node("ReduceSum", [mask, rows], keepdims=0)])
+    norm = graph.node("ReduceL2", [mean, graph.constant(np.array([1], np.int64))])
+    graph.node("Div", [mean, norm], "sentence_embedding")
 
 
 class _Graph:
@@ -76,13 +101,14 @@ class _Graph:
     def weight(self, name: str) -> str:
         return self.constant(self._weights[name])
 
-    def joined(self, names: list[str]) -> list[str]:
-        """Weights [width, 3 · width] and biases of the linear layers `names`, side by side."""
-        weights = np.concatenate([self._weights[f"{name}.weight"] for name in names])
-        return [
-            self.constant(weights.T),
-            self.constant(np.concatenate([self._weights[f"{name}.bias"] for name in names])),
-        ]
+    def row_starts(self) -> str:
+        """The mask of every attention (see `export.graph.row_starts`)."""
+        made = GraphProto()
+        build = Builder(made, "row_starts")
+        mask = row_starts(build)
+        self._nodes.extend(build.nodes)
+        self._constants.extend(made.initializer)
+        return mask
 
     def norm(self, name: str) -> list[str]:
         return [self.weight(f"{name}.LayerNorm.{part}") for part in ("weight", "bias")]
@@ -107,5 +133,5 @@ class _Graph:
         names = ("input_ids", "attention_mask", "token_type_ids")
         inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in names]
         graph = helper.make_graph(self._nodes, "bert", inputs, [output], self._constants)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9)

@@ -9,8 +9,9 @@ import numpy as np
 
 from ...engine.models.artifact import Kind
 from ...engine.text.tokens import Template, TokenBatch, cumulative
-from .artifacts import SPECIAL, weights
+from .artifacts import SPECIAL
 from .shapes import MAX_LENGTH, ModelShape
+from .weights import weights
 
 if TYPE_CHECKING:
     from ...engine.gpu_search.device_store import Store
@@ -60,9 +61,9 @@ class RandomWorkload:
             stored = Store(stored.vectors.to(self.device, self.dtype), rows, stored.lengths)
         encoder, reranker = self._model("bi-encoder"), self._model("cross-encoder")
         parts = Parts(
-            encoder=encoder.bert, reranker=reranker.bert, store=stored, normalize=True, weight=1.0, lexical_weight=0.5,
-            form=PairForm.of(TEMPLATE, MAX_LENGTH, self.device), encoder_buffers=encoder.buffers,
-            reranker_buffers=reranker.buffers,
+            encoder=encoder.model, reranker=reranker.model, store=stored, normalize=True,
+            form=PairForm.of(TEMPLATE, MAX_LENGTH, self.device), weight=1.0, lexical_weight=0.5,
+            encoder_buffers=encoder.buffers, reranker_buffers=reranker.buffers,
         )  # fmt: skip
         return Pipeline(parts)
 
@@ -109,9 +110,9 @@ class RandomWorkload:
     def _model(self, kind: Kind) -> PackedRuntime:
         import torch
 
-        from ...engine.models.runtime.bert import Bert, Shape
+        from ...engine.models.runtime.families.model import PackedModel
         from ...engine.models.runtime.packed import PackedRuntime
 
         tensors = weights(self.shape, kind, torch.Generator().manual_seed(self.seed))
         head: Any = "mean" if kind == "bi-encoder" else "logit"
-        return PackedRuntime(Bert(tensors, Shape.of(self.shape.architecture()), head, self.dtype, self.device))
+        return PackedRuntime(PackedModel(self.shape.architecture(), tensors, head, self.dtype, self.device))

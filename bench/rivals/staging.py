@@ -1,4 +1,4 @@
-"""Our artifacts as the folders other libraries expect.
+"""Our artifacts as the folders other libraries expect: weights, tokenizer, and a graph with a mask and hidden states.
 
 A copy, since some rivals write into a model's folder, and with the artifact's own limit in `tokenizer_config.json`:
 fastembed and FlashRank take the smallest length they find there, and would otherwise read less text than Tandem does.
@@ -10,19 +10,18 @@ import json
 import shutil
 from pathlib import Path
 
-from ...engine.models.artifact import EARLY, MANIFEST, Artifact, Precision
+from ...engine.models.artifact import EARLY, MANIFEST, VARIANT_FILES, Artifact, Precision
+from ..plain_graphs import plain_graph
 
 CONFIG = "tokenizer_config.json"
 
 
-def stage(artifact: Artifact, precision: Precision, folder: Path) -> Path:
-    """Copy what a rival may read of `artifact` into the new `folder`: one graph, weights, tokenizer, configuration."""
-    graph = artifact.graph(precision)
+def stage(artifact: Artifact, precision: Precision | None, folder: Path) -> Path:
+    """Copy what a rival may read of `artifact` into the new `folder`: weights, tokenizer, configuration, and a graph of
+    a `precision` as PyTorch's exporter gives it, None for none: ours ends at a vector or a score."""
     artifact.verify()
     for name in artifact.manifest.files:
-        if name.startswith(f"{EARLY}/"):  # another model, whose graphs infinity finds and takes for this one's
-            continue
-        if name.startswith("onnx/") and not name.startswith(str(graph.relative_to(artifact.path))):
+        if name.startswith((f"{EARLY}/", "onnx/")):  # infinity finds any graph, and takes it for this model's
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(artifact.path / name, folder / name)
@@ -31,4 +30,6 @@ def stage(artifact: Artifact, precision: Precision, folder: Path) -> Path:
     config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     limit = artifact.manifest.max_length
     path.write_text(json.dumps({**config, "model_max_length": limit, "max_length": limit}), encoding="utf-8")
+    if precision is not None:
+        plain_graph(artifact, folder, folder / VARIANT_FILES[precision], precision)
     return folder

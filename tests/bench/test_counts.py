@@ -31,13 +31,10 @@ LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
 # For one search of CANDIDATES passages of 8 to 90 tokens: the encoder's one call and the reranker's together.
 BOUNDS = {
-    "tokens": 6577.0,  # computed, padding included: 6,318 are real
-    "padding": 0.0394,  # share of the tokens computed
-    "calls": 15.0,  # of a model, 512 tokens each
+    "tokens": 6318.0,  # computed; nothing is padded
+    "calls": 101.0,  # of a model: each sequence is a call of its own
     "tokenised": 1.0,  # calls of the tokenizer
 }
-INT8_BOUNDS = {**BOUNDS, "tokens": 6318.0, "padding": 0.0, "calls": 101.0}
-"""In INT8, which pads nothing: each sequence is a call of its own."""
 EXIT_BOUNDS = {"exit": 6566.0, "all layers": 1688.0}
 """Tokens computed for one search by a reranker's early exit, and by all its layers for FINALISTS of the candidates."""
 REREAD, REREAD_BOUND = 3, 114.0
@@ -50,17 +47,17 @@ ALLOCATED = 250_000
 
 @dataclass
 class Counts:
-    """What models were given: each call's sequences × longest, and the tokens that were no padding."""
+    """What models were given: the tokens of each call, and the sequences of each micro-batch."""
 
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-    real: int = 0
+    calls: list[int] = field(default_factory=list)
+    batches: list[TokenBatch] = field(default_factory=list)
     of: Counter[int] = field(default_factory=Counter)
     """Tokens computed by each runtime, by its id."""
     tokenised: int = 0
 
     @property
     def computed(self) -> int:
-        return sum(sequences * width for sequences, width in self.shapes)
+        return sum(self.calls)
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +68,8 @@ def engine(
         yield engine
 
 
-@pytest.fixture(scope="module")
-def int8_engine(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path
-) -> Iterator[Engine]:
-    with opened(tmp_path_factory.mktemp("int8"), tiny_bi_encoder, tiny_cross_encoder, "int8") as engine:
-        yield engine
-
-
 @contextmanager
-def opened(folder: Path, encoder: Path, reranker: Path, precision: str = "fp32") -> Iterator[Engine]:
+def opened(folder: Path, encoder: Path, reranker: Path) -> Iterator[Engine]:
     random = np.random.default_rng(0)
     rows = [
         {"_id": str(row), "text": " ".join(random.choice(LETTERS, random.integers(8, 91)))} for row in range(CANDIDATES)
@@ -90,7 +79,7 @@ def opened(folder: Path, encoder: Path, reranker: Path, precision: str = "fp32")
         folder / "corpus.jsonl", folder / "collection", encoder=encoder, reranker=reranker, threads=1,
         settings=IndexSettings(chunk_tokens=0),
     )  # fmt: skip
-    settings = dict(device="cpu", threads=1, reranker_precision=precision, warm_up=False)
+    settings = dict(device="cpu", threads=1, reranker_precision="fp32", warm_up=False)
     with Engine.open(folder / "collection", **settings) as engine:
         yield engine
 
@@ -105,19 +94,23 @@ def questions() -> list[str]:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     """Counts what every graph and every tokenizer is given from here on."""
     found = Counts()
-    run, encode = OnnxRuntime._run, Tokenizer.encode_many
+    run, run_until, encode = OnnxRuntime._run, OnnxRuntime.run_until, Tokenizer.encode_many
 
-    def counted_run(self, batch: TokenBatch):
-        found.shapes.append((len(batch), int(batch.lengths.max())))
-        found.real += len(batch.ids)
-        found.of[id(self)] += len(batch) * int(batch.lengths.max())
-        return run(self, batch)
+    def counted_run(self, batch: TokenBatch, row: int):
+        found.calls.append(int(batch.lengths[row]))
+        found.of[id(self)] += int(batch.lengths[row])
+        return run(self, batch, row)
+
+    def counted_batch(self, batch: TokenBatch, stop):
+        found.batches.append(batch)
+        return run_until(self, batch, stop)
 
     def counted_encode(self, texts):
         found.tokenised += 1
         return encode(self, texts)
 
     monkeypatch.setattr(OnnxRuntime, "_run", counted_run)
+    monkeypatch.setattr(OnnxRuntime, "run_until", counted_batch)
     monkeypatch.setattr(Tokenizer, "encode_many", counted_encode)
     return found
 
@@ -128,21 +121,16 @@ def ask(engine: Engine, questions: list[str]) -> None:
         assert result.reranked == CANDIDATES
 
 
-@pytest.mark.parametrize(("which", "bounds"), [("engine", BOUNDS), ("int8_engine", INT8_BOUNDS)], ids=["fp32", "int8"])
-def test_one_search_computes_no_more_than_it_did(
-    request: pytest.FixtureRequest, questions: list[str], counts: Counts, which: str, bounds: dict[str, float]
-):
-    engine = request.getfixturevalue(which)
-    counts.shapes.clear()  # of opening it
-    counts.real = counts.tokenised = 0
+def test_one_search_computes_no_more_than_it_did(engine: Engine, questions: list[str], counts: Counts):
+    counts.calls.clear()  # of opening it
+    counts.tokenised = 0
     ask(engine, questions)
     measured = {
         "tokens": counts.computed / QUESTIONS,
-        "padding": 1 - counts.real / counts.computed,
-        "calls": len(counts.shapes) / QUESTIONS,
+        "calls": len(counts.calls) / QUESTIONS,
         "tokenised": counts.tokenised / QUESTIONS,
     }
-    assert {name: value for name, value in measured.items() if value > bounds[name]} == {}, measured
+    assert {name: value for name, value in measured.items() if value > BOUNDS[name]} == {}, measured
 
 
 def test_with_an_early_exit_all_layers_read_finalists_only(
@@ -167,31 +155,31 @@ def test_reading_again_computes_the_windows_and_no_more(engine: Engine, question
     assert 0 < added <= REREAD_BOUND, added
 
 
-def test_the_counts_see_padding_and_calls(engine: Engine, counts: Counts):
-    """So that the bounds can fail: a batch of unequal lengths is counted as what a padded graph computes."""
+def test_the_counts_see_tokens_and_calls(engine: Engine, counts: Counts):
+    """So that the bounds can fail."""
     tokenizer = engine.reranker.tokenizer
     batch = tokenizer.single(tokenizer.encode_many(["a b", "a b c d e f"]))
     engine.reranker.runtime.run(batch)
-    assert counts.shapes == [(2, 8)]
-    assert counts.real == 12
+    assert sorted(counts.calls) == [4, 8]
+    assert [len(each) for each in counts.batches] == [2]
     assert counts.tokenised == 1
 
 
 def test_questions_that_wait_together_share_an_encoding(
     engine: Engine, questions: list[str], counts: Counts, monkeypatch: pytest.MonkeyPatch
 ):
-    run = OnnxRuntime._run
+    run_until = OnnxRuntime.run_until
 
-    def run_once_all_wait(self, batch: TokenBatch):
+    def run_once_all_wait(self, batch: TokenBatch, stop):
         give_up = time.monotonic() + 10
-        while not counts.shapes and engine.batcher.waiting_jobs < QUESTIONS and time.monotonic() < give_up:
+        while not counts.batches and engine.batcher.waiting_jobs < QUESTIONS and time.monotonic() < give_up:
             time.sleep(0.001)
-        return run(self, batch)
+        return run_until(self, batch, stop)
 
-    monkeypatch.setattr(OnnxRuntime, "_run", run_once_all_wait)
+    monkeypatch.setattr(OnnxRuntime, "run_until", run_once_all_wait)
     engine.search_many(questions, candidates=CANDIDATES)
-    encodings = [shape for shape in counts.shapes if shape[1] == QUESTION_TOKENS + 2]
-    assert sum(sequences for sequences, _ in encodings) == QUESTIONS
+    encodings = [batch for batch in counts.batches if set(batch.lengths.tolist()) == {QUESTION_TOKENS + 2}]
+    assert sum(map(len, encodings)) == QUESTIONS
     assert len(encodings) <= SHARED_ENCODINGS
 
 

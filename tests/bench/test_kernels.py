@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from tandem.bench.kernels import benchmark, timing, tuning
-from tandem.bench.kernels.cases import KernelCase
+from tandem.bench.kernels.case import KernelCase
 from tandem.bench.kernels.contestants import Contestant
 from tandem.bench.kernels.timing import each_of
 from tandem.cli import main
 from tandem.kernels import dispatch
 
+ROW_BY_ROW = ("add_norm", "embed_norm", "gated", "linear_gelu", "pool", "pre_norm", "rope")
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
@@ -35,8 +36,7 @@ def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert document["dry_run"] is True
     assert "dry run" in told.err
     ops = {case["case"].split()[0] for case in document["cases"]}
-    row_by_row = {"add_norm", "embed_norm", "linear_gelu", "pool"}
-    assert ops == row_by_row | {"attention", "first_attention", "layout", "pack", "scan", "topk"}
+    assert ops == {*ROW_BY_ROW, "attention", "single_attention", "layout", "pack", "scan", "topk"}
     for case in document["cases"]:
         assert case["us"] > 0
         assert case["rivals"]
@@ -65,10 +65,10 @@ def test_our_results_are_the_rivals_results() -> None:
     """A rival that computes something else would make its ratio worthless."""
     sizes = benchmark.TINY
     for case in benchmark.cases(sizes, torch.device("cpu"), torch.float32):
-        if case.name.startswith(("embed_norm", "add_norm", "linear_gelu", "pool")):
+        if case.name.startswith(ROW_BY_ROW):
             for rival in case.rivals.values():
                 torch.testing.assert_close(case.ours(), rival.call())
-        if case.name.startswith(("attention", "first_attention")):
+        if case.name.startswith(("attention", "single_attention")):
             torch.testing.assert_close(case.ours(), case.rivals["padded sdpa"].call())
 
 

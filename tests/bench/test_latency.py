@@ -66,10 +66,10 @@ def test_the_floor_of_a_search_with_an_exit_is_its_own(engine: Engine):
     reranker = needed_reranker(engine)
     lengths = [np.full(60, 30), np.full(60, 50)]
     least = floor(engine, reranker, Asked(["when did it begin", "and end"], [], lengths), RATES)
-    whole = roofline.model_flops(reranker.artifact, np.concatenate(lengths), first_token=True)
+    whole = roofline.model_flops(reranker.artifact.manifest.size, np.concatenate(lengths), first_token=True)
     assert least["rerank"]["fp32"] == pytest.approx(whole.sum() / 2 / 1e9 * 1e3, rel=0.01)
     assert reranker.early is not None
-    begun = roofline.model_flops(reranker.early.artifact, np.concatenate(lengths), first_token=True)
+    begun = roofline.model_flops(reranker.early.artifact.manifest.size, np.concatenate(lengths), first_token=True)
     assert least[EARLY_EXIT]["fp32"] == pytest.approx((begun.sum() / 2 + 20 * whole.mean()) / 1e6, rel=0.01)
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from tandem.bench.gpu import run as running  # noqa: E402
-from tandem.bench.gpu.rivals import COMPILED, WAYS  # noqa: E402
+from tandem.bench.gpu.rivals import COMPILED, THEIRS, WAYS  # noqa: E402
 from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
 from tandem.bench.random_models.artifacts import make, texts  # noqa: E402
 from tandem.bench.random_models.shapes import TINY  # noqa: E402
@@ -91,7 +91,9 @@ def test_rivals_are_rows_with_times_or_reasons(document: dict):
     assert {row["who"] for row in rows} == set(WAYS)
     assert all(("error" in row) != ("p50 ms" in row) for row in rows)
     ours = [row for row in rows if row["who"].startswith("tandem packed")]
-    assert len(ours) == 4, "from ids and from texts, at a search's size and at a larger one"
+    models = len({*DRY_RUN.models, *DRY_RUN.decoders})
+    assert len(ours) == 4 * models, "from ids and from texts, at a search's size and at a larger one"
+    assert all("p50 ms" in row for row in (*ours, *(row for row in rows if row["who"] in (THEIRS, COMPILED))))
     assert all(row["times slower than packed"] > 0 for row in ours)
     assert rows[-1]["who"] == COMPILED, "what is slow to start is last"
 

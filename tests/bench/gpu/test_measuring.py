@@ -23,7 +23,7 @@ from tandem.bench.gpu.plan import PLAN, SECTIONS, Task, cases  # noqa: E402
 from tandem.bench.gpu.rivals import COMPILED, FROM_TEXTS, OURS, OURS_ONNX, PLAIN_ONNX  # noqa: E402
 from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
 from tandem.bench.random_models.artifacts import made  # noqa: E402
-from tandem.bench.random_models.shapes import BERT_BASE, TINY, XLMR_LARGE  # noqa: E402
+from tandem.bench.random_models.shapes import BERT_BASE, MODERNBERT_BASE, TINY, XLMR_LARGE  # noqa: E402
 from tandem.bench.roofline import Rates  # noqa: E402
 from tandem.engine.errors import DeviceError  # noqa: E402
 from tandem.engine.scheduling.cost_model import CostModel  # noqa: E402
@@ -81,13 +81,13 @@ def test_rows_that_targets_are_about_come_first_and_slow_ones_last():
         return [case.label for case in cases(task(section, turn, Settings()))]
 
     assert labels("latency", "first") == ["MiniLM-L6-shaped, 1000000, 128, 100"]
-    assert [label.split(",")[0] for label in labels("latency", "last")] == [XLMR_LARGE.name]
+    assert [label.split(",")[0] for label in labels("latency", "last")] == [XLMR_LARGE.name, MODERNBERT_BASE.name]
     first = labels("rivals", "first")
     assert f"MiniLM-L6-shaped, 8192, {FROM_TEXTS}" in first
     assert f"{BERT_BASE.name}, 1024, {OURS}" in first
     assert not any(COMPILED in label or XLMR_LARGE.name in label for label in first + labels("rivals", "then"))
     every = [label for turn in ("first", "then", "last") for label in labels("rivals", turn)]
-    assert len(set(every)) == len(every) == 3 * 2 * 7
+    assert len(set(every)) == len(every) == 5 * 2 * 7
     order = list(PLAN)
     assert order[:2] == [("checks", "first"), ("checks", "then")]
     assert {section for section, _ in PLAN} == set(SECTIONS)
@@ -101,8 +101,12 @@ def test_kernels_that_cannot_be_made_cost_their_group(monkeypatch: pytest.Monkey
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(kernel_cases, "_embed_norm", refuse)
-    *others, failed = kernels(task("kernels", "then"))
-    assert [case.about["case"].split()[0] for case in others] == ["pack", "layout", "topk"]
+    made = list(kernels(task("kernels", "then")))
+    (failed,) = (case for case in made if case.about["case"].startswith("the cases of"))
+    others = [case for case in made if case is not failed]
+    named = [case.about["case"] for case in others]
+    assert [name.split()[0] for name in named[:3]] == ["pack", "layout", "topk"]
+    assert {name.split()[1] for name in named[3:]} == {"windows", "causal"}, "the groups behind it are measured"
     assert failed.about == {"case": "the cases of tiny"}
     with pytest.raises(RuntimeError, match="out of memory"):
         list(failed.run())
@@ -115,7 +119,7 @@ def test_without_the_onnx_package_those_are_missing_who_want_a_graph(tmp_path: P
     graphs = {OURS_ONNX, PLAIN_ONNX}
     for case in cases(task("rivals", "first", small, tmp_path)):
         if case.about["who"] in graphs:
-            with pytest.raises(ImportError, match="the package onnx is missing"):
+            with pytest.raises(ImportError, match="with the package onnx"):
                 list(case.run())
         elif case.about["who"] == OURS:
             (row,) = case.run()

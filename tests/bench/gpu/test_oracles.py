@@ -20,10 +20,21 @@ pytest.importorskip("safetensors")
 from tandem.bench.gpu.checks import PLUGIN  # noqa: E402
 from tandem.bench.gpu.settings import DRY_RUN, Settings  # noqa: E402
 from tandem.bench.random_models.artifacts import made  # noqa: E402
-from tandem.bench.random_models.shapes import MINILM, TINY, ModelShape  # noqa: E402
+from tandem.bench.random_models.shapes import (  # noqa: E402
+    MINILM,
+    MODERNBERT_BASE,
+    QWEN3_SMALL,
+    TINY,
+    TINY_MODERNBERT,
+    TINY_QWEN3,
+    TINY_ROBERTA,
+    ModelShape,
+)
 from tandem.bench.random_models.workload import TEMPLATE  # noqa: E402
+from tandem.engine.models.artifact import Artifact, Precision  # noqa: E402
 from tandem.engine.models.cross_encoder import CrossEncoder  # noqa: E402
 from tandem.engine.models.encoder import BiEncoder  # noqa: E402
+from tandem.engine.models.runtime.onnx_cuda import OnnxCudaRuntime  # noqa: E402
 from tandem.engine.platform import cuda_driver  # noqa: E402
 from tandem.engine.platform.device import Device  # noqa: E402
 from tandem.engine.text.tokens import TokenBatch, cumulative, join_pairs  # noqa: E402
@@ -37,6 +48,12 @@ HITS_THAT_MAY_DIFFER = 0.005
 PIPELINE_QUERIES = 20
 # Heads of 64, of which MiniLM (32) says nothing, at the least depth.
 WIDE_HEADS = ModelShape("two layers of bert-base", 2, 12, 768, 3072, 30_522)
+FAMILIES = {
+    "xlm-roberta": (TINY_ROBERTA, ModelShape("two layers of XLM-R-base", 2, 12, 768, 3072, 30_522, "xlm-roberta")),
+    "modernbert": (TINY_MODERNBERT, replace(MODERNBERT_BASE, layers=4)),
+    "qwen3": (TINY_QWEN3, replace(QWEN3_SMALL, layers=2, vocabulary=30_522)),
+}
+"""Tiny for a dry run, and wide at the least depth that has every kind of layer."""
 TINY_WIDE_HEADS = ModelShape("tiny with heads of 64", 2, 2, 128, 256, 500)
 ORACLE = Device("cpu", "the oracle", 4)
 
@@ -97,7 +114,16 @@ def cross_encoder(tmp_path: Path, shape: ModelShape, seed: int) -> tuple[Any, To
     """A cross-encoder, pairs for it, and their logits in FP32 on the CPU."""
     artifact = made(tmp_path / "cross", shape, "cross-encoder", seed=seed, graphs=("fp32", "fp16"))
     batch = pairs(40, 100, shape, seed)
-    return artifact, batch, CrossEncoder(artifact, ORACLE, "fp32", runtime="onnx").compute_all(batch)
+    return artifact, batch, graph_on(ORACLE, artifact, "fp32").run(batch)
+
+
+def graph_on(device: Device, artifact: Artifact, precision: Precision) -> OnnxCudaRuntime:
+    """The graph of a GPU, on the CPU too."""
+    manifest = artifact.manifest
+    return OnnxCudaRuntime(
+        artifact.graph(precision), pad_id=manifest.pad_id, dimension=manifest.dimension, max_length=manifest.max_length,
+        device=device,
+    )  # fmt: skip
 
 
 def packed_logits(tmp_path: Path, settings: Settings, shape: ModelShape, record: Record) -> None:
@@ -120,17 +146,31 @@ def test_packed_cross_encoder_with_heads_of_64(tmp_path: Path, settings: Setting
     packed_logits(tmp_path, settings, shape, record_property)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_families_against_fp32_on_the_cpu(
+    tmp_path: Path, settings: Settings, family: str, record_property: Record
+):
+    """The oracle is the packed runtime itself, which equals transformers there, given one sequence at a time.
+
+    Some are longer than ModernBERT's windows.
+    """
+    shape = FAMILIES[family][0 if settings.dry else 1]
+    artifact = made(tmp_path / "cross", shape, "cross-encoder", seed=settings.seed, graphs=())
+    batch = pairs(12, 250, shape, settings.seed)
+    one = CrossEncoder(artifact, ORACLE, runtime="packed")
+    oracle = np.concatenate([one.compute_all(batch.select(np.array([row]))) for row in range(len(batch))])
+    judge_largest(
+        record_property, CrossEncoder(artifact, device(settings), runtime="packed").compute_all(batch), oracle
+    )
+
+
 def test_packed_bi_encoder_against_fp32_on_the_cpu(
     tmp_path: Path, settings: Settings, shape: ModelShape, record_property: Record
 ):
     artifact = made(tmp_path / "bi", shape, "bi-encoder", seed=settings.seed, graphs=("fp32",))
     batch = pairs(40, 60, shape, settings.seed)
-    models = (
-        BiEncoder(artifact, device(settings), runtime="packed"),
-        BiEncoder(artifact, ORACLE, "fp32", runtime="onnx"),
-    )
-    ours, oracle = (np.stack([np.asarray(row) for row in model.run(batch)]) for model in models)
-    judge_largest(record_property, ours, oracle, VECTOR_ATOL)
+    ours = np.stack([np.asarray(row) for row in BiEncoder(artifact, device(settings), runtime="packed").run(batch)])
+    judge_largest(record_property, ours, graph_on(ORACLE, artifact, "fp32").run(batch), VECTOR_ATOL)
 
 
 def test_onnx_runtime_on_the_device_against_fp32_on_the_cpu(
@@ -138,10 +178,11 @@ def test_onnx_runtime_on_the_device_against_fp32_on_the_cpu(
 ):
     if (problem := device(settings).onnx_problem) is not None:
         pytest.skip(problem)
-    artifact, batch, oracle = cross_encoder(tmp_path, shape, settings.seed)
-    ours = CrossEncoder(artifact, device(settings), "fp32" if settings.dry else "fp16", runtime="onnx")
-    ours.runtime.warm_up()
-    judge_largest(record_property, ours.compute_all(batch), oracle)
+    artifact = made(tmp_path / "cross", shape, "cross-encoder", seed=settings.seed, graphs=("fp32", "fp16"))
+    batch, oracle = pairs(40, 100, shape, settings.seed), CrossEncoder(artifact, ORACLE, runtime="packed")
+    ours = graph_on(device(settings), artifact, "fp32" if settings.dry else "fp16")
+    ours.warm_up()
+    judge_largest(record_property, ours.run(batch), oracle.compute_all(batch))
 
 
 def test_resident_pipeline_against_stages_on_the_cpu(settings: Settings, shape: ModelShape, record_property: Record):
