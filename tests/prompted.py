@@ -7,6 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tandem.engine.text.prompting import PairText
+
+TEMPLATE = PairText(
+    head="judge this. task: ", instruction="find the answer", neck=" query: ", middle=" document: ", tail=" answer:"
+)
+"""What a decoder reads around a query and a passage."""
+
 
 def with_manifest(artifact: Path, folder: Path, **fields: Any) -> Path:
     """A copy of `artifact` in `folder`, its manifest changed by `fields`; returns `folder`."""

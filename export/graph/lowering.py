@@ -11,14 +11,16 @@ On a GPU sequences are padded to fixed shapes, and the mask is in the form that 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from ...engine.models.runtime.activations import IN_FULL
+from .attention_node import Attention
+from .block_attention import NAME as BLOCKS
+from .block_attention import in_blocks
 from .builder import CONTRIB, Builder, Wiring, attributes, drop_unused
 from .rms_norm import join_rms_norms
 from .row_starts import row_starts
@@ -27,35 +29,11 @@ from .traced_attention import DOMAIN, OPERATOR
 Target = Literal["cpu", "gpu"]
 COUNTED = frozenset(
     {
-        "MultiHeadAttention", "GroupQueryAttention", "BlockAttention", "LayerNormalization",
-        "SimplifiedLayerNormalization", "Gelu",
+        "MultiHeadAttention", "GroupQueryAttention", "LayerNormalization", "SimplifiedLayerNormalization", "Gelu",
     }
 )  # fmt: skip
 # Which of MultiHeadAttention's inputs is a bias added to the scores.
 BIAS = 5
-BLOCKS = "BlockAttention"
-"""What `counts` calls attention within windows, which is several operators."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Attention:
-    """A `tandem::Attention`: [batch, heads, length, width] of queries, fewer heads of keys and values."""
-
-    node: onnx.NodeProto
-    heads: int
-    key_heads: int
-    width: int
-    scale: float
-    causal: bool
-    window: int
-    """Tokens that lie less than so many away are read; 0: all."""
-
-    @classmethod
-    def of(cls, node: onnx.NodeProto) -> _Attention:
-        said: dict[str, Any] = attributes(node)
-        return cls(
-            node, said["heads"], said["key_heads"], said["width"], said["scale"], bool(said["causal"]), said["window"]
-        )
 
 
 def lower(model: onnx.ModelProto, target: Target) -> None:
@@ -69,7 +47,7 @@ def lower(model: onnx.ModelProto, target: Target) -> None:
         if node.domain != DOMAIN or node.op_type != OPERATOR:
             nodes.append(node)
             continue
-        attention, build = _Attention.of(node), Builder(model.graph, node.name)
+        attention, build = Attention.of(node), Builder(model.graph, node.name)
         if target == "gpu":
             _on_gpu(attention, wiring, build, shared)
         else:
@@ -90,12 +68,12 @@ def lower(model: onnx.ModelProto, target: Target) -> None:
 def counts(model: onnx.ModelProto, more: frozenset[str] = frozenset()) -> dict[str, int]:
     """How often each operator occurs that a fast graph has, or that is among `more`."""
     found = Counter(node.op_type for node in model.graph.node if node.op_type in COUNTED | more)
-    found.update(BLOCKS for node in model.graph.node if _in_blocks_of(node))
+    found.update(BLOCKS for node in model.graph.node if _is_of_blocks(node))
     found.update(IN_FULL for node in model.graph.node if _in_full(node))
     return dict(sorted(found.items()))
 
 
-def _in_blocks_of(node: onnx.NodeProto) -> bool:
+def _is_of_blocks(node: onnx.NodeProto) -> bool:
     return bool(node.op_type == "Softmax" and f"/{BLOCKS}" in node.name)
 
 
@@ -103,7 +81,7 @@ def _in_full(node: onnx.NodeProto) -> bool:
     """Whether a node is of an attention that holds all scores: its own products, or a bias that is added to them."""
     if node.op_type == "MultiHeadAttention":
         return bool(len(node.input) > BIAS and node.input[BIAS])
-    return bool(node.op_type == "Softmax" and not _in_blocks_of(node))
+    return bool(node.op_type == "Softmax" and not _is_of_blocks(node))
 
 
 def keep_norms_apart(model: onnx.ModelProto) -> None:
@@ -121,10 +99,10 @@ def keep_norms_apart(model: onnx.ModelProto) -> None:
                 before.op_type = "Sum"
 
 
-def _on_cpu(attention: _Attention, wiring: Wiring, build: Builder) -> None:
+def _on_cpu(attention: Attention, wiring: Wiring, build: Builder) -> None:
     query, key, value, *bias = attention.node.input
     if attention.window and not attention.causal:
-        context = _in_blocks(
+        context = in_blocks(
             attention, query, _repeated(attention, key, build), _repeated(attention, value, build), build
         )
     elif attention.causal:
@@ -135,7 +113,7 @@ def _on_cpu(attention: _Attention, wiring: Wiring, build: Builder) -> None:
     _write(attention, context, build)
 
 
-def _on_gpu(attention: _Attention, wiring: Wiring, build: Builder, shared: dict[str, str]) -> None:
+def _on_gpu(attention: Attention, wiring: Wiring, build: Builder, shared: dict[str, str]) -> None:
     """MultiHeadAttention of any form: a group's keys repeated, a window as a bias that all layers share."""
     query, key, value, *bias = attention.node.input
     mask = shared.get("mask") or row_starts(build)
@@ -150,7 +128,7 @@ def _on_gpu(attention: _Attention, wiring: Wiring, build: Builder, shared: dict[
 
 
 def _heads(
-    attention: _Attention, inputs: list[str], wiring: Wiring, build: Builder, *, bias: str = "", mask: str = ""
+    attention: Attention, inputs: list[str], wiring: Wiring, build: Builder, *, bias: str = "", mask: str = ""
 ) -> str:
     """[batch, length, heads · width] by MultiHeadAttention."""
     query, key, value = inputs
@@ -165,7 +143,7 @@ def _heads(
     )  # fmt: skip
 
 
-def _grouped(attention: _Attention, flat: list[str], build: Builder) -> str:
+def _grouped(attention: Attention, flat: list[str], build: Builder) -> str:
     """[batch, length, heads · width] by GroupQueryAttention, which is causal: a first step without a past."""
     length = build.node("Shape", [flat[0]], start=1, end=2)
     batch = build.node("Shape", [flat[0]], start=0, end=1)
@@ -179,75 +157,7 @@ def _grouped(attention: _Attention, flat: list[str], build: Builder) -> str:
     )[0]  # fmt: skip
 
 
-def _in_blocks(attention: _Attention, query: str, key: str, value: str, build: Builder) -> str:
-    """[batch, length, heads · width], each block of queries with its own keys and those of the blocks beside it."""
-    size, heads, width = _block(attention), attention.heads, attention.width
-    length = build.node("Shape", [query], start=2, end=3)
-    one = build.constant([1])
-    blocks = build.node("Div", [build.node("Add", [length, build.constant([size - 1])]), build.constant([size])])
-    missing = build.node("Sub", [build.node("Mul", [blocks, build.constant([size])]), length])
-    axis = build.constant([2])
-    into = build.node(
-        "Concat", [build.constant([0]), build.constant([heads]), blocks, build.constant([size, width])], axis=0
-    )
-    scaled = build.node("Mul", [query, build.constant(attention.scale, np.float32)])
-    padded = build.node("Pad", [scaled, build.node("Concat", [build.constant([0]), missing], axis=0), "", axis])
-    queries = build.node("Reshape", [padded, into])
-    around = build.node(
-        "Concat", [build.constant([size]), build.node("Add", [missing, build.constant([size])])], axis=0
-    )
-    wider = build.node(
-        "Concat",
-        [build.constant([0]), build.constant([heads]), build.node("Add", [blocks, build.constant([2])]),
-         build.constant([size, width])],
-        axis=0,
-    )  # fmt: skip
-
-    def beside(name: str) -> str:
-        whole = build.node("Reshape", [build.node("Pad", [name, around, "", axis]), wider])
-        shifted = [
-            build.node(
-                "Slice", [whole, build.constant([step]), build.node("Add", [blocks, build.constant([step])]), axis]
-            )
-            for step in range(3)
-        ]
-        return build.node("Concat", shifted, axis=3)
-
-    keys = build.node("Transpose", [beside(key)], perm=[0, 1, 2, 4, 3])
-    scores = build.node("Add", [build.node("MatMul", [queries, keys]), _block_bias(attention, length, blocks, build)])
-    weights = build.node("Softmax", [scores], axis=-1)
-    build.nodes[-1].name = f"{attention.node.name}/{BLOCKS}"
-    read = build.node("MatMul", [weights, beside(value)])
-    rows = build.node("Concat", [build.constant([0]), build.constant([heads]), build.constant([-1, width])], axis=0)
-    joined = build.node("Slice", [build.node("Reshape", [read, rows]), build.constant([0]), length, axis, one])
-    across = build.node("Transpose", [joined], perm=[0, 2, 1, 3])
-    return build.node("Reshape", [across, build.constant([0, 0, heads * width])])
-
-
-def _block(attention: _Attention) -> int:
-    """Tokens of a block: so many that what a token reads lies in its own and the two beside it."""
-    return max(1, attention.window - 1)
-
-
-def _block_bias(attention: _Attention, length: str, blocks: str, build: Builder) -> str:
-    """float32 [blocks, size, 3 · size]: 0 where a query of a block reads a key, and the lowest number elsewhere."""
-    size = _block(attention)
-    rows, columns = np.arange(size)[:, None] + size, np.arange(3 * size)
-    near = build.constant(np.abs(rows - columns)[None] < attention.window, np.bool_)
-    zero, step = build.constant(0), build.constant(1)
-    starts = build.node(
-        "Mul", [build.node("Range", [zero, build.node("Squeeze", [blocks]), step]), build.constant(size)]
-    )
-    starts = build.node("Unsqueeze", [starts, build.constant([1, 2])])
-    places = build.node("Add", [starts, build.constant((columns - size)[None, None])])
-    real = build.node(
-        "And", [build.node("GreaterOrEqual", [places, build.constant(0)]), build.node("Less", [places, length])]
-    )
-    lowest = build.constant(np.finfo(np.float32).min, np.float32)
-    return build.node("Where", [build.node("And", [near, real]), build.constant(0.0, np.float32), lowest])
-
-
-def _window_bias(attention: _Attention, build: Builder) -> str:
+def _window_bias(attention: Attention, build: Builder) -> str:
     """float32 [1, 1, length, length] for a GPU's fixed shapes: 0 within the window, the lowest number elsewhere."""
     length = build.node("Squeeze", [build.node("Shape", ["input_ids"], start=1, end=2)])
     places = build.node("Range", [build.constant(0), length, build.constant(1)])
@@ -260,7 +170,7 @@ def _window_bias(attention: _Attention, build: Builder) -> str:
     return build.node("Unsqueeze", [bias, build.constant([0, 1])])
 
 
-def _repeated(attention: _Attention, name: str, build: Builder) -> str:
+def _repeated(attention: Attention, name: str, build: Builder) -> str:
     """Keys or values with a head for each of the queries'."""
     if attention.heads == attention.key_heads:
         return name
@@ -281,7 +191,7 @@ def _flat(name: str, wiring: Wiring, build: Builder) -> str:
     return build.node("Reshape", [whole, build.constant([0, 0, -1])])
 
 
-def _write(attention: _Attention, context: str, build: Builder) -> None:
+def _write(attention: Attention, context: str, build: Builder) -> None:
     """The context as the traced node gave it: [batch, length, heads, width]."""
     shape = build.constant([0, 0, attention.heads, attention.width])
     build.nodes.append(helper.make_node("Reshape", [context, shape], [attention.node.output[0]], f"{context}/out"))
@@ -292,9 +202,6 @@ def _in_order(model: onnx.ModelProto) -> None:
     known = {entry.name for entry in (*model.graph.input, *model.graph.initializer)} | {""}
     waiting, ordered = list(model.graph.node), []
     while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        if not ready:
-            raise ValueError(f"nodes that wait for each other: {waiting[0].name}")
         late = []
         for node in waiting:
             if known.issuperset(node.input):
@@ -302,6 +209,8 @@ def _in_order(model: onnx.ModelProto) -> None:
                 known.update(node.output)
             else:
                 late.append(node)
+        if len(late) == len(waiting):
+            raise ValueError(f"nodes that wait for each other: {late[0].name}")
         waiting = late
     del model.graph.node[:]
     model.graph.node.extend(ordered)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+LEVELS, WEIGHT_LEVELS = 255, 127  # above the lowest activation; of a weight to either side of zero
 Matrix = npt.NDArray[np.float32]
 Products = dict[str, list[onnx.NodeProto]]
 """Tensors [..., channels] by name, and the MatMul nodes that multiply them with constant [channels, outputs]."""
@@ -41,11 +42,3 @@ def narrowing(model: onnx.ModelProto, products: Products) -> Products:
     return {
         name: nodes for name, nodes in products.items() if sum(shape(node)[1] for node in nodes) < shape(nodes[0])[0]
     }
-
-
-def drop_unread(model: onnx.ModelProto) -> None:
-    """Remove the constants that nothing reads, in place."""
-    read = {name for node in model.graph.node for name in node.input} | {entry.name for entry in model.graph.output}
-    for place in reversed(range(len(model.graph.initializer))):
-        if model.graph.initializer[place].name not in read:
-            del model.graph.initializer[place]

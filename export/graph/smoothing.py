@@ -18,14 +18,14 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .products import Matrix, Products, drop_unread, matrices_of
+from .builder import drop_unused
+from .products import LEVELS, WEIGHT_LEVELS, Matrix, Products, matrices_of
 
 NAME = "SmoothedInputs"
 # The thresholds that are tried: the maximum of the so-manieth loudest channel. With the first, nothing changes.
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 # Smoothing is one more pass over the input. It is done where it takes a quarter or more of the error away.
 WORTH = 0.75
-LEVELS, WEIGHT_LEVELS = 255, 127  # above the lowest activation; of a weight to either side of zero
 Channels = npt.NDArray[np.float32]
 Run = Callable[[onnx.ModelProto], Iterable[list[npt.NDArray[np.float32]]]]
 """A graph with other outputs → those outputs, each [..., channels], on some texts."""
@@ -63,7 +63,7 @@ def smooth(model: onnx.ModelProto, products: Products, run: Run) -> int:
         build.append(node)
     del model.graph.node[:]
     model.graph.node.extend(build)
-    drop_unread(model)
+    drop_unused(model)
     return len(factors)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ...engine.errors import ExportError
 from .files import read_json
+from .wishes import Pooling
 
 Values = Mapping[str, tuple[Callable[[Any], bool], str]]
 """Of a setting: whether a value is possible, and in words what is. Null is always possible: it means not set."""
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
-POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-"""sentence-transformers' names."""
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 def _count(value: Any) -> bool:

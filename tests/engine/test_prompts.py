@@ -16,10 +16,9 @@ from tandem.engine.errors import InputError
 from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.cross_encoder import CrossEncoder
 from tandem.engine.platform.device import choose
-from tandem.engine.text.prompting import PairText
 from tandem.engine.text.tokens import pack
 
-from ..prompted import with_manifest
+from ..prompted import TEMPLATE, with_manifest
 
 PROMPTS = {
     "query": "query: ",
@@ -27,9 +26,6 @@ PROMPTS = {
     "named": {"code": "find code: "},
     "instructed": "task: {instruction} query: ",
 }
-TEMPLATE = PairText(
-    head="judge this. task: ", instruction="find the answer", neck=" query: ", middle=" document: ", tail=" answer:"
-)
 TEXTS = ["open a file", "start a thread and wait", "parse json into a dictionary"]
 
 

@@ -45,6 +45,13 @@ def engine(
         yield opened
 
 
+def post(server: Running, path: str, **fields: object) -> Any:
+    """The answer to a request that is right."""
+    answer = server.client.post(path, json=fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what another thread or process does; an AssertionError when it does not come about."""
     end = time.monotonic() + seconds

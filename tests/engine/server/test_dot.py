@@ -15,7 +15,7 @@ from tandem.engine.server import ServerSettings, Service
 
 from ...conftest import exported
 from ...prompted import with_manifest
-from .conftest import KEY, Running, running
+from .conftest import KEY, Running, post, running
 
 TEXTS = ["open a file", "start a thread and wait", "parse json into a dictionary"]
 
@@ -33,12 +33,6 @@ def dot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def server(dot: Engine) -> Iterator[Running]:
     with running(Service(ServerSettings(api_keys=[KEY]), dot)) as served:
         yield served
-
-
-def post(server: Running, path: str, **fields: object):
-    answer = server.client.post(path, json=fields)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -14,19 +14,16 @@ pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.server import ServerSettings, Service
-from tandem.engine.text.prompting import LONGEST, PairText
+from tandem.engine.text.prompting import LONGEST_PROMPT
 
-from ...prompted import with_manifest
-from .conftest import KEY, Running, running
+from ...prompted import TEMPLATE, with_manifest
+from .conftest import KEY, Running, post, running
 
 PROMPTS = {
     "query": "query: ",
     "passage": "passage: ",
     "named": {"document": "find a document: ", "code": "find code: "},
 }
-TEMPLATE = PairText(
-    head="judge this. task: ", instruction="find the answer", neck=" query: ", middle=" document: ", tail=" answer:"
-)
 TEXTS = ["open a file", "start a thread and wait", "parse json into a dictionary"]
 
 
@@ -47,12 +44,6 @@ def prompted(
 def server(prompted: Engine) -> Iterator[Running]:
     with running(Service(ServerSettings(api_keys=[KEY]), prompted)) as served:
         yield served
-
-
-def post(server: Running, path: str, **fields: object):
-    answer = server.client.post(path, json=fields)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def plain(engine: Engine, texts: list[str]) -> np.ndarray:
@@ -126,7 +117,11 @@ REFUSED = [
     ("/v1/search", {"query": "a", "instruction": "find", "rerank": False}, "leave it out"),
     ("/v1/search", {"query": "a", "prompt": "x", "prompt_name": "code"}, "one of the two"),
     ("/v1/rerank", {"query": "a", "documents": ["b"], "prompt_name": "code"}, "known are none"),
-    ("/v1/rerank", {"query": "a", "documents": ["b"], "instruction": "x" * (LONGEST + 1)}, f"the limit is {LONGEST}"),
+    (
+        "/v1/rerank",
+        {"query": "a", "documents": ["b"], "instruction": "x" * (LONGEST_PROMPT + 1)},
+        f"the limit is {LONGEST_PROMPT}",
+    ),
     ("/rerank", {"query": "a", "texts": ["b"], "prompt": "x", "instruction": "y"}, "one of the two"),
 ]
 

@@ -26,18 +26,7 @@ def shape_of(config: Config) -> Shape | str:
     """See `families.PackedFamily`."""
     if (problem := missing(config, NEEDED) or differing(config, WANTED)) is not None:
         return problem
-    heads: int = config["num_attention_heads"]
-    return Shape(
-        vocabulary=config["vocab_size"],
-        positions=config["max_position_embeddings"],
-        width=config["hidden_size"],
-        wide=config["intermediate_size"],
-        heads=heads,
-        kv_heads=heads,
-        head_dim=config["hidden_size"] // heads,
-        eps=config["layer_norm_eps"],
-        layers=(LayerKind(),) * config["num_hidden_layers"],
-    )
+    return Shape.of(config, config["layer_norm_eps"], (LayerKind(),) * config["num_hidden_layers"])
 
 
 def backbone(weights: Weights, shape: Shape) -> PostNorm:

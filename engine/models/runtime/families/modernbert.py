@@ -40,20 +40,8 @@ def shape_of(config: Config) -> Shape | str:
     near = rope_theta(config, "local_rope_theta", far if nulled else 10_000.0, LOCAL)
     if isinstance(near, str):
         return near
-    heads: int = config["num_attention_heads"]
     each = {GLOBAL: LayerKind(far), LOCAL: LayerKind(near, config["local_attention"] // 2)}
-    return Shape(
-        vocabulary=config["vocab_size"],
-        positions=config["max_position_embeddings"],
-        width=config["hidden_size"],
-        wide=config["intermediate_size"],
-        heads=heads,
-        kv_heads=heads,
-        head_dim=config["hidden_size"] // heads,
-        eps=config["norm_eps"],
-        layers=tuple(each[kind] for kind in kinds),
-        pre_norm=True,
-    )
+    return Shape.of(config, config["norm_eps"], tuple(each[kind] for kind in kinds), pre_norm=True)
 
 
 def _kinds(config: Config) -> list[str]:

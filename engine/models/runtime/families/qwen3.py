@@ -32,19 +32,10 @@ def shape_of(config: Config) -> Shape | str:
     theta = rope_theta(config, "rope_theta", 10_000.0)
     if isinstance(theta, str):
         return theta
-    return Shape(
-        vocabulary=config["vocab_size"],
-        positions=config["max_position_embeddings"],
-        width=config["hidden_size"],
-        wide=config["intermediate_size"],
-        heads=config["num_attention_heads"],
-        kv_heads=config["num_key_value_heads"],
-        head_dim=config["head_dim"],
-        eps=config["rms_norm_eps"],
-        layers=(LayerKind(theta),) * config["num_hidden_layers"],
-        causal=True,
-        pre_norm=True,
-    )
+    return Shape.of(
+        config, config["rms_norm_eps"], (LayerKind(theta),) * config["num_hidden_layers"], causal=True, pre_norm=True,
+        kv_heads=config["num_key_value_heads"], head_dim=config["head_dim"],
+    )  # fmt: skip
 
 
 def backbone(weights: Weights, shape: Shape) -> PreNorm:

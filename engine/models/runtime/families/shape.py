@@ -46,6 +46,17 @@ class Shape:
     pre_norm: bool = False
     first_position: int = 0
 
+    @classmethod
+    def of(cls, config: Config, eps: float, layers: tuple[LayerKind, ...], **own: Any) -> Shape:
+        """With the sizes that every family calls alike, one head of keys to each of queries; `own` are the fields in
+        which a family differs."""
+        heads, width = config["num_attention_heads"], config["hidden_size"]
+        alike = {
+            "vocabulary": config["vocab_size"], "positions": config["max_position_embeddings"], "width": width,
+            "wide": config["intermediate_size"], "heads": heads, "kv_heads": heads, "head_dim": width // heads,
+        }  # fmt: skip
+        return cls(**alike | own, eps=eps, layers=layers)
+
     @property
     def qkv(self) -> int:
         """Width of the fused projection of queries, keys and values."""
