@@ -24,6 +24,7 @@ PROMPTS = {
     "passage": "passage: ",
     "named": {"document": "find a document: ", "code": "find code: "},
 }
+TOO_LONG = "x" * (LONGEST_PROMPT + 1)
 TEXTS = ["open a file", "start a thread and wait", "parse json into a dictionary"]
 
 
