@@ -118,11 +118,7 @@ REFUSED = [
     ("/v1/search", {"query": "a", "instruction": "find", "rerank": False}, "leave it out"),
     ("/v1/search", {"query": "a", "prompt": "x", "prompt_name": "code"}, "one of the two"),
     ("/v1/rerank", {"query": "a", "documents": ["b"], "prompt_name": "code"}, "known are none"),
-    (
-        "/v1/rerank",
-        {"query": "a", "documents": ["b"], "instruction": "x" * (LONGEST_PROMPT + 1)},
-        f"the limit is {LONGEST_PROMPT}",
-    ),
+    ("/v1/rerank", {"query": "a", "documents": ["b"], "instruction": TOO_LONG}, f"the limit is {LONGEST_PROMPT}"),
     ("/rerank", {"query": "a", "texts": ["b"], "prompt": "x", "instruction": "y"}, "one of the two"),
 ]
 
