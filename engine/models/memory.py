@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from ..errors import InputError
 from .artifact import WEIGHTS, Artifact, Precision
 from .runtime import Choice
-from .runtime.buckets import Buckets
+from .runtime.buckets import PACKED_TOKENS, Buckets
 from .runtime.families import shape_of
 from .runtime.onnx_cuda import INPUTS, TOKENS
 from .runtime.select import arena_limit, shape_problem
-
-# Tokens of the packed runtime's largest batch.
-_PACKED_TOKENS = 49_152
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def _packed(artifact: Artifact) -> tuple[int, int]:
     if isinstance(shape, str):
         raise InputError(f"the packed runtime cannot run {artifact.manifest.name}: {shape}")
     weights = artifact.manifest.files[WEIGHTS].size // 2 if WEIGHTS in artifact.manifest.files else 0
-    return weights, shape.token_bytes * _PACKED_TOKENS + shape.table_bytes
+    return weights, shape.token_bytes * PACKED_TOKENS[-1] + shape.table_bytes
 
 
 def _onnx(artifact: Artifact, choice: Choice) -> tuple[int, int]:

@@ -25,17 +25,12 @@ from ...text.tokens import TokenBatch, cumulative
 from ..artifact import WEIGHTS, Artifact
 from . import cuda_graphs
 from .base import POOLINGS, Head, Rows, RuntimeName
+from .buckets import PACKED_TOKENS
 from .cuda_graphs import Input
 from .families.buffers import Buffers
 from .families.model import PackedModel
 
 log = logging.getLogger(__name__)
-# Tokens of a bucket. Halves of an octave below 8k, quarters above, where a full search lies (100 pairs of 128 tokens
-# are 12,800): at most a fifth of the work is tail there.
-TOKENS = (
-    64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 10_240, 12_288, 14_336, 16_384, 20_480, 24_576, 28_672,
-    32_768, 40_960, 49_152,
-)  # fmt: skip
 # Sequences that a bucket has room for: one each 16 tokens, which only batches of very short texts exceed.
 SHORTEST = 16
 
@@ -48,7 +43,7 @@ class TokenBucket:
     sequences: int
 
 
-BUCKETS = tuple(TokenBucket(tokens, max(4, tokens // SHORTEST)) for tokens in TOKENS)
+BUCKETS = tuple(TokenBucket(tokens, max(4, tokens // SHORTEST)) for tokens in PACKED_TOKENS)
 
 
 def bucket_for(tokens: int, sequences: int) -> TokenBucket | None:
