@@ -1,5 +1,5 @@
-"""Fixed shapes, each captured once as a CUDA graph and replayed for ever: (batch, length) of a padded runtime, tokens of
-the packed one."""
+"""Fixed shapes, each captured once as a CUDA graph and replayed for ever: (batch, length) of a padded runtime, and the
+tokens of the packed one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORTEST = 16
 STEP = 4
 
 # Tokens of the packed runtime's buffers, in which sequences lie one behind the other. Halves of an octave below 8k,
-# quarters above, where a full search lies (100 pairs of 128 tokens are 12,800): at most a fifth of the work is tail there.
+# quarters above, where a full search lies (100 pairs of 128 tokens are 12,800): a fifth of the work at most is tail.
 PACKED_TOKENS = (
     64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 10_240, 12_288, 14_336, 16_384, 20_480, 24_576, 28_672,
     32_768, 40_960, 49_152,
