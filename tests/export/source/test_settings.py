@@ -116,7 +116,7 @@ def test_a_setting_that_is_not_known_is_named_with_its_file(tmp_path, file, said
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pooling_mode": "median"}, "sets pooling_mode to 'median'; it must be one or several of cls, max"),
+        ({"pooling_mode": "median"}, "sets pooling_mode to 'median'; it must be one or several of cls, mean, max"),
         ({"pooling_mode": []}, r"sets pooling_mode to \[\]"),
         ({"include_prompt": "no"}, "sets include_prompt to 'no'; it must be true or false"),
     ],
