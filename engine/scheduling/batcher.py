@@ -17,10 +17,12 @@ from concurrent.futures import Future
 from ..errors import DeviceError, EngineClosed, Overloaded, TandemError
 from .dedup import Duplicates
 from .job import FairQueue, Job, Served, Stop
-from .micro_batch import Share, form, latest_end, never, run_isolated, scored_once
+from .micro_batch import Share, form, latest_end, longest_seconds, never, run_isolated, scored_once
 
 log = logging.getLogger(__name__)
 UNSERVED = "the engine was closed before this request was served"
+# A machine that others use too takes twice the predicted time in some runs.
+PATIENCE = 2.0
 
 
 class Batcher:
@@ -44,8 +46,7 @@ class Batcher:
         self._refusal: TandemError = EngineClosed("the engine is closed; open it again to search")
         self.on_batch: Callable[[int, int], None] | None = None
         """Told sequences and tokens of each micro-batch after it ran, on the device thread."""
-        self.busy_since: float | None = None
-        """When the micro-batch that runs now began (`time.monotonic`), None between two: a watchdog reads it."""
+        self._due: float | None = None
         prepared: Future[None] = Future()
         # In a list that is emptied: a thread keeps its arguments, and with them whoever `prepare` is a method of.
         self._thread = threading.Thread(
@@ -100,6 +101,15 @@ class Batcher:
         return self._refusal if isinstance(self._refusal, DeviceError) else None
 
     @property
+    def overdue(self) -> float:
+        """Seconds that the micro-batch that runs now has taken beyond what its longest sequence may take, which is
+        PATIENCE times the predicted time; 0 between two. A watchdog reads it: one sequence cannot be interrupted, and
+        8,192 tokens may rightly take half a minute.
+        """
+        due = self._due
+        return 0.0 if due is None else max(0.0, time.monotonic() - due)
+
+    @property
     def waiting_tokens(self) -> int:
         """Tokens of the jobs that are not done."""
         return self._waiting_tokens
@@ -136,9 +146,9 @@ class Batcher:
 
     def _serve_until_closed(self) -> None:
         while shares := self._next():
-            self.busy_since = time.monotonic()
+            self._due = time.monotonic() + PATIENCE * longest_seconds(shares)
             sequences, tokens = run_isolated(shares, self._interrupts(shares))
-            self.busy_since = None
+            self._due = None
             if self.on_batch is not None:
                 self.on_batch(sequences, tokens)
         self._fail_all(EngineClosed(UNSERVED))

@@ -95,10 +95,14 @@ def scored_once(shares: Sequence[Share], duplicates: Duplicates) -> list[Share]:
 
 def latest_end(shares: Sequence[Share]) -> float:
     """`time.monotonic` seconds after which no further sequence is begun: by the first deadline or LONGEST_SECONDS."""
-    job = shares[0].job
-    longest = max(share.job.lengths[row] for share in shares for row in share.rows)
     deadlines = [share.job.deadline for share in shares if share.job.deadline is not None]
-    return min([*deadlines, time.monotonic() + LONGEST_SECONDS]) - job.model.cost.seconds(1, longest)
+    return min([*deadlines, time.monotonic() + LONGEST_SECONDS]) - longest_seconds(shares)
+
+
+def longest_seconds(shares: Sequence[Share]) -> float:
+    """Predicted seconds of the longest sequence of a micro-batch."""
+    longest = max(share.job.lengths[row] for share in shares for row in share.rows)
+    return shares[0].job.model.cost.seconds(1, longest)
 
 
 def never() -> bool:

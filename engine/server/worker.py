@@ -63,7 +63,7 @@ class _Worker:
         self._writer.write(data)
 
     async def beat(self) -> None:
-        """Say what waits, how long the micro-batch that runs has been running, and what was learnt of the costs."""
+        """Say what waits, how long the micro-batch that runs is overdue, and what was learnt of the costs."""
         engine, batcher = self._engine, self._engine.batcher
         while True:
             if batcher.broken is not None:
@@ -72,12 +72,11 @@ class _Worker:
                 os._exit(1)
             if not self._writer.transport.get_write_buffer_size():  # one that does not read is not told more and more
                 batches, self._batches = self._batches, []
-                busy = batcher.busy_since
                 self._writer.write(codec.frame({
                     "beat": {
                         "jobs": batcher.waiting_jobs,
                         "tokens": batcher.waiting_tokens,
-                        "busy": 0.0 if busy is None else time.monotonic() - busy,
+                        "overdue": batcher.overdue,
                         "batches": batches,
                         "drift": [model.cost.drift for model in engine.models],
                     }

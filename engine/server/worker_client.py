@@ -54,7 +54,7 @@ class Remote:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Call[Any], asyncio.Future[Any]]] = {}
         self._heard = time.monotonic()
-        self._busy = 0.0
+        self._overdue = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -190,7 +190,7 @@ class Remote:
         task.add_done_callback(self._tasks.discard)
 
     def _beaten(self, beat: dict[str, Any]) -> None:
-        self.load.jobs, self.load.tokens, self._busy = beat["jobs"], beat["tokens"], beat["busy"]
+        self.load.jobs, self.load.tokens, self._overdue = beat["jobs"], beat["tokens"], beat["overdue"]
         for model, drift in zip(self.facts.models, beat["drift"], strict=True):
             model.cost.pace.drift = drift
         if self._on_batch is not None:
@@ -198,7 +198,7 @@ class Remote:
                 self._on_batch(sequences, tokens)
 
     async def _watch(self, limit: float) -> None:
-        """End a worker whose micro-batch runs for longer than `limit` seconds, or of which nothing is heard so long."""
+        """End a worker whose micro-batch is overdue for `limit` seconds, or of which nothing is heard so long."""
         while not self.ended.is_set():
             looked = time.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
@@ -207,8 +207,8 @@ class Remote:
             silent = time.monotonic() - self._heard
             if silent > limit:
                 self.kill(f"nothing was heard of it for {silent:.1f} s")
-            elif self._busy > limit:
-                self.kill(f"a micro-batch ran for {self._busy:.1f} s")
+            elif self._overdue > limit:
+                self.kill(f"a micro-batch was overdue for {self._overdue:.1f} s")
 
     async def _code(self) -> int | None:
         """The exit status of a process whose socket closed; it may need a moment to end, and may never."""

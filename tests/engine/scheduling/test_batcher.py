@@ -506,6 +506,29 @@ def test_a_batch_that_takes_long_ends_between_two_sequences(batcher: Batcher, mo
     assert told[0] == (2, 16)
 
 
+def overdue_while_running(batcher: Batcher, foreseen: float) -> float:
+    """How overdue a micro-batch is that is predicted to take `foreseen` seconds, and has run for .4."""
+    gate = threading.Event()
+    model = Echo(gate=gate, call=foreseen)
+    future = batcher.submit(Job(model, sequences([1])))
+    time.sleep(0.4)
+    found = batcher.overdue
+    gate.set()
+    assert future.result(10).results == [1]
+    return found
+
+
+def test_a_sequence_that_was_foreseen_to_take_long_is_not_overdue(batcher: Batcher):
+    assert overdue_while_running(batcher, 5.0) == 0.0
+    assert overdue_while_running(batcher, 0.01) > 0.2
+    model = Echo()
+    batcher.submit(Job(model, sequences([1]))).result(10)
+    until = time.monotonic() + 10
+    while batcher.overdue and time.monotonic() < until:
+        time.sleep(0.01)
+    assert batcher.overdue == 0.0, "nothing runs"
+
+
 def test_a_second_job_of_a_request_is_not_refused():
     """Its first one was paid for."""
     batcher, model = Batcher(queue_tokens=100), Echo()
