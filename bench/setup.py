@@ -63,7 +63,7 @@ class Setup:
         """`sample` questions with `candidates` candidates each, drawn with the seed."""
         questions = self.workload.questions(sample, self.seed)
         found = self.engine.collection.index.search(
-            self.engine.embed(questions), min(candidates, len(self.engine.collection))
+            self.engine.embed(questions, "query"), min(candidates, len(self.engine.collection))
         )
         rows = list(found[1])
         return Asked(questions, rows, pair_lengths(self.engine, self.reranker, questions, rows))

@@ -167,8 +167,8 @@ class Engine:
         prompt: str | None = None,
         instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
-        """float32 [n, d]: vectors of `texts`, as `aembed` gives them; those of queries where nothing is asked for."""
-        wish = PromptWish(prompt_name, prompt, instruction).for_query()
+        """float32 [n, d]: vectors of `texts`, as `aembed` gives them: those of queries with `prompt_name="query"`."""
+        wish = PromptWish(prompt_name, prompt, instruction)
         return drive(self._models.embed(texts, wish)).vectors
 
     async def aembed(

@@ -35,7 +35,7 @@ class CandidateList:
 
 def candidate_lists(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str, CandidateList]:
     collection, tokenizer, passages = engine.collection, needed_reranker(engine).tokenizer, needed_passages(engine)
-    scores, rows = collection.index.search(engine.embed(list(questions.values())), deepest)
+    scores, rows = collection.index.search(engine.embed(list(questions.values()), "query"), deepest)
     found = {}
     for (name, question), row, score in zip(questions.items(), rows, scores, strict=True):
         lexical = passages.lexicon.scores(tokenizer.passages([question]).ids, passages.tokens(row))

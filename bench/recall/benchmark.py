@@ -53,7 +53,7 @@ def recall(
     """
     engine, threads = setup.engine, setup.threads
     asked = setup.workload.questions(sample + TUNING, setup.seed)
-    embedded = engine.embed(asked)
+    embedded = engine.embed(asked, "query")
     queries, tuning = embedded[:sample], embedded[sample:] if len(embedded) > sample else embedded
     rates = roofline.measure(threads)
     description = setup.described(asked[:sample], [], depth=DEPTH)

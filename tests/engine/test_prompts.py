@@ -64,7 +64,7 @@ def embedded(engine: Engine, texts: list[str]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("asked", "before"),
     [
-        ({"prompt_name": "query"}, "query: "), ({}, "query: "), ({"prompt_name": "document"}, "passage: "),
+        ({"prompt_name": "query"}, "query: "), ({}, ""), ({"prompt_name": "document"}, "passage: "),
         ({"prompt_name": "code"}, "find code: "), ({"prompt": "anything "}, "anything "), ({"prompt": ""}, ""),
         ({"instruction": "find code"}, "task: find code query: "),
     ],
