@@ -10,7 +10,7 @@ The threshold is computed for each input: the one with the least error that roun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,16 +104,20 @@ def _watch(model: onnx.ModelProto, names: list[str], run: Run) -> dict[str, Seen
     """What the tensors `names` are on the texts of `run`."""
     if not names:
         return {}
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    own = list(model.graph.output)
+    _replace_outputs(model, [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names])
     found: dict[str, list[Seen]] = {name: [] for name in names}
-    for outputs in run(watched):
+    for outputs in run(model):
         for name, output in zip(names, outputs, strict=True):
             rows = output.reshape(-1, output.shape[-1])
             found[name].append(Seen(rows.min(axis=0), rows.max(axis=0), np.square(rows).mean(axis=0)))
+    _replace_outputs(model, own)
     return {name: _together(texts) for name, texts in found.items()}
+
+
+def _replace_outputs(model: onnx.ModelProto, outputs: Sequence[onnx.ValueInfoProto]) -> None:
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
 
 
 def _together(texts: list[Seen]) -> Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import onnx
@@ -13,7 +14,7 @@ from .head import head_nodes, name_head
 from .last_layer import NAME as ONE_TOKEN
 from .last_layer import narrow_last_layer
 from .lowering import Target, counts, lower
-from .precision import to_fp16, to_int8
+from .precision import quantise, quieten, to_fp16
 from .smoothing import Run
 
 
@@ -36,8 +37,14 @@ def write_graph(traced: Path, precision: Precision, file: Path, watch: Run) -> d
     if target == "gpu":
         fuse_for_gpu(graph)
     found = counts(graph, FUSED) | ({ONE_TOKEN: 1} if narrowed else {})
-    if precision == "int8":
-        found |= to_int8(graph, file, watch, keep=head_nodes(graph))
-    else:
+    if precision != "int8":
         save_graph(to_fp16(graph) if precision == "fp16" else graph, file)
+        return found
+    keep = head_nodes(graph)
+    found |= quieten(graph, watch, keep)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole.onnx"
+        save_graph(graph, whole)
+        del graph  # a large model does not fit the memory several times
+        quantise(whole, file, keep)
     return found

@@ -14,8 +14,9 @@ from onnx import numpy_helper
 from tandem.engine.errors import ArtifactError, ExportError, StorageError
 from tandem.engine.models.artifact import MANIFEST, Artifact
 from tandem.export import export_model, verify_artifact
-from tandem.export.graph import write
+from tandem.export.graph import precision, write
 from tandem.export.graph.graph_file import save_graph
+from tandem.export.parity import activations
 from tandem.export.parity.samples import docstrings
 
 from ..tiny import tiny_model
@@ -144,8 +145,12 @@ def test_occupied_places_are_left_alone(source, tmp_path):
 
 
 def test_a_graph_too_large_for_one_file_keeps_its_weights_beside_it(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "save_graph", partial(save_graph, largest=10_000))
-    artifact = export(source, tmp_path / "out")
+    asked = {"precisions": ("fp32", "fp16", "int8")}
+    one_file = export(source, tmp_path / "one", **asked)
+    for module in (write, precision, activations):
+        monkeypatch.setattr(module, "save_graph", partial(save_graph, largest=10_000))
+    artifact = export(source, tmp_path / "out", **asked)
+    assert artifact.manifest.variants == one_file.manifest.variants
     data = artifact.path / "onnx/model.onnx.data"
     assert "onnx/model.onnx.data" in artifact.manifest.files
     assert data.stat().st_size > artifact.graph("fp32").stat().st_size

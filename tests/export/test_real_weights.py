@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.encoder import BiEncoder
 from tandem.engine.platform.device import Device
 from tandem.export.pipeline import export_model

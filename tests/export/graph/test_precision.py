@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tandem.engine.models.runtime.onnx import cpu_session
-from tandem.export.graph.precision import to_int8
+from tandem.export.graph.precision import quantise, quieten
 from tandem.export.graph.smoothing import NAME as SMOOTHED
+from tandem.export.graph.smoothing import Run
 from tandem.export.graph.token_scales import NAME as TOKEN_SCALES
 
 WIDTH, CHANNELS, TOKENS = 32, 128, 24
@@ -85,6 +86,13 @@ def one_scale_a_run(file: Path) -> None:
         graph(), file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
     )  # fmt: skip
+
+
+def to_int8(model: onnx.ModelProto, file: Path, run: Run, keep: Sequence[str] = ()) -> dict[str, int]:
+    found = quieten(model, run, keep)
+    onnx.save(model, file.with_name("whole.onnx"))
+    quantise(file.with_name("whole.onnx"), file, keep)
+    return found
 
 
 def test_a_loud_token_leaves_the_others_their_levels(tmp_path: Path):
