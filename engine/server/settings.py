@@ -79,8 +79,8 @@ class ServerSettings(EngineOptions, BaseSettings):
     supervise: bool = True
     """Run the engine in a worker process that is started again when it dies or is stuck; off: in this process."""
     watchdog_ms: float = Field(default=10_000, ge=500, allow_inf_nan=False)
-    """A worker is killed and started again when nothing is heard of it so long, or when a micro-batch takes so much longer
-    than twice the time foreseen for its longest text."""
+    """A worker is killed and started again when nothing is heard of it so long, or when a micro-batch takes so much
+    longer than twice the time foreseen for its longest text."""
     open_timeout_ms: float = Field(default=600_000, gt=0, allow_inf_nan=False)
     """Longest that a worker may take to open the collection and measure the machine."""
     swap_poll_ms: float = Field(default=1_000, ge=0, allow_inf_nan=False)
