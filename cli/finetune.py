@@ -1,103 +1,96 @@
-"""tandem finetune: labelled questions → a reranker adapter."""
+"""tandem finetune: labelled questions → a reranker."""
 
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from .console import log_to_stderr, out
+from ..engine.errors import InputError
+from ..export.finetune.settings import FinetuneSettings
+from .console import log_to_stderr, out, print_json
+from .options import with_options
 
 NAME = "finetune"
 EXAMPLES = (
     "tandem finetune --data beir-folder --out adapter",
-    "tandem finetune --data beir-folder --start minilm-l6-reranker --minutes 30 --out adapter",
+    "tandem finetune --data faq --validate manuals --start minilm-l6-reranker --minutes 60 --out adapter",
 )
+# For those who call it from Python.
+_LEFT_OUT = (
+    "exits", "cosine_weight", "label_weight", "validations", "validation_questions", "validation_candidates", "steps",
+    "held_out",
+)  # fmt: skip
 
 
+@with_options(FinetuneSettings, leave_out=_LEFT_OUT, panel="Training")
 def command(
-    base: str = typer.Option("minilm-l6", "--base", help="A bundled name, or the folder of a BERT encoder."),
-    data: list[Path] = typer.Option([], "--data", help="A BEIR folder to train on (plain or .gz); repeat for several."),
+    given: dict[str, Any],
+    data: list[str] = typer.Option(
+        [],
+        "--data",
+        help="A BEIR folder to train on, python:NAME for docstrings, or man:, packages:, dict:, info:, rst: and a "
+        "path; repeat for several.",
+    ),
     output: Path = typer.Option(..., "--out", help="The adapter's folder; its sub-folder `work` keeps checkpoints."),
-    pseudo: list[str] = typer.Option(["python", "cloze"], help="Pseudo-questions to add; repeat for several."),
-    no_pseudo: bool = typer.Option(False, "--no-pseudo", help="Add no pseudo-questions: train on --data alone."),
-    minutes: float = typer.Option(90.0, help="Time to train; mining comes before, the final measurement after."),
-    seed: int = typer.Option(0, help="Seed of every draw; the same seed draws the same."),
-    rank: int = typer.Option(64, help="Rank of the adapter; with --start it is that adapter's."),
-    rate: float = typer.Option(3e-4, help="Peak learning rate; lower it when the log says that nothing is learnt."),
+    validate: list[str] = typer.Option(
+        [], help="A BEIR folder that decides which weights are kept and is never trained on; repeat for several."
+    ),
+    test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
+    base: str = typer.Option("minilm-l6", help="A bundled name, the folder or the Hub id of an encoder or reranker."),
     start: str | None = typer.Option(
         None, help="Go on from this adapter: its folder, or minilm-l6-reranker (bundled)."
     ),
     judge: Path | None = typer.Option(
-        None, help="An exported reranker made from the base: what it puts highest become the negatives."
+        None, help="An exported reranker: the passages that it puts highest become the negatives."
     ),
-    questions: int = typer.Option(9000, help="Training questions of the source with the largest share."),
-    length: int = typer.Option(224, help="Tokens of a training pair."),
-    margin: float = typer.Option(
-        0.10, help="Passages with a cosine this far above the answer's are no negatives: likely unlabelled answers."
+    encoder: str = typer.Option(
+        "minilm-l6", help="The bi-encoder that finds candidates: a name, a folder or a Hub id."
     ),
-    share: list[str] = typer.Option(
-        [], help="SOURCE=PART, the part of the training questions that a source asks; repeat for several."
-    ),
-    whole: list[str] = typer.Option([], help="A source to read every document of, however large; repeat for several."),
-    mix: str | None = typer.Option(
-        None, help="Write the mean of the trained weights and this adapter's, which the training goes back to."
-    ),
-    mix_share: float = typer.Option(0.5, help="Share of the trained weights in that mean."),
     refit: str | None = typer.Option(
         None, help="Train nothing: measure this adapter (a folder, or minilm-l6-reranker) and fit its weights anew."
     ),
-    test: list[Path] = typer.Option([], "--test", help="A BEIR folder to measure at the end; repeat for several."),
     test_questions: int = typer.Option(300, help="Questions to ask of each test set."),
-    resume: bool = typer.Option(True, help="Continue what an interrupted run with the same settings left in --out."),
+    resume: bool = typer.Option(True, help="Go on with what an interrupted run with the same settings left in --out."),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run Python code that the base brings."),
+    json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout: the record of what was written."),
 ) -> None:
-    """Train a cross-encoder on your own judged questions; interrupt it, and the same command goes on."""
-    from ..export import finetune as tuning
+    """Train a reranker on your own judged questions; interrupt it, and the same command goes on."""
+    from pydantic import ValidationError
 
     log_to_stderr("%(asctime)s %(message)s")
     logging.getLogger("tandem.export.finetune").setLevel(logging.INFO)
+    try:
+        settings = FinetuneSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
+    if refit is not None and (start or judge or given):
+        raise typer.BadParameter("--refit trains nothing; leave --start, --judge and the settings of a training out")
+    from ..export.finetune import train as tuning
+
+    shared: dict[str, Any] = {
+        "validate": validate, "tests": test, "encoder": encoder, "test_questions": test_questions,
+    }  # fmt: skip
     if refit is not None:
-        if start or judge or mix:
-            raise typer.BadParameter("--refit trains nothing; leave --start, --judge and --mix out")
-        record = tuning.refit(base, data, output, refit, tests=test, test_questions=test_questions)
+        record = tuning.refit(base, data, output, refit, **shared)
     else:
         record = tuning.finetune(
-            base,
-            data,
-            output,
-            minutes=minutes,
-            seed=seed,
-            rank=rank,
-            rate=rate,
-            pseudo=() if no_pseudo else tuple(pseudo),
-            resume=resume,
-            tests=test,
-            test_questions=test_questions,
-            start=start,
-            judge=judge,
-            questions=questions,
-            max_length=length,
-            margin=margin,
-            shares=dict(map(_part, share)),
-            whole=whole,
-            mix=mix,
-            mix_share=mix_share,
-        )
-    out().print(f"{output}: adapter on {record.base.name}, recall weight {record.fusion.recall_weight:.2f}")
+            base, data, output, **shared, start=start, judge=judge, resume=resume, trust_remote_code=trust_remote_code,
+            settings=settings,
+        )  # fmt: skip
+    if json_output:
+        print_json(record.model_dump(mode="json"))
+        return
+    out().print(f"{output}: trained on {record.base.name}, weight of the evidence {record.fusion.recall_weight:.2f}")
     for name, row in record.quality["validation"].items():
-        line = f"  {name:<20} nDCG@10  recall {row['recall']:.3f}  rerank {row['rerank']:.3f}  fused {row['fused']:.3f}"
-        out().print(line)
-    out().print(f"export it with: tandem export {base} --as cross-encoder --adapter {output} --out FOLDER")
-
-
-def _part(text: str) -> tuple[str, float]:
-    name, sign, part = text.rpartition("=")
-    try:
-        value = float(part)
-    except ValueError:
-        value = math.nan
-    if not (sign and name and 0.0 <= value < math.inf):
-        raise typer.BadParameter(f"{text!r} is no share; write a source's name and a number, as squad-train=0.5")
-    return name, value
+        shown = "  ".join(f"{order} {row['ndcg@10'][order]:.3f}" for order in ("recall", "rerank", "fused"))
+        out().print(f"  {name:<20} nDCG@10  {shown}")
+    model = (
+        f"{base} --as cross-encoder --adapter {output}"
+        if "adapter_config.json" in record.files
+        else f"{output} --as cross-encoder"
+    )
+    out().print(f"export it with: tandem export {model} --out FOLDER")

@@ -29,7 +29,6 @@ from ..engine.platform.durable_io import sha256, write_durably
 from ..engine.scoring.fusion import Fusion
 from ..engine.text.tokenizer import Tokenizer
 from .bundled import adapter_mark
-from .finetune.record import read_record
 from .graph.lowering import Target
 from .graph.trace import OPSET, release
 from .graph.write import target_of, write_graph
@@ -42,6 +41,7 @@ from .quiet import quiet
 from .source.last_token import as_classifier
 from .source.library import Loaded, load
 from .source.merged import drop_code, merged
+from .source.record import read_record
 from .source.resolve import Origin, resolve
 from .source.usage import Usage, read
 from .source.wishes import Wishes
@@ -121,7 +121,7 @@ def _exit_layer(origin: Origin, wanted: int | None) -> int | None:
     """The layer to exit after, None for no exit; raises ExportError when the adapter has no such exit."""
     if wanted == 0:
         return None
-    record = read_record(origin.adapter) if origin.adapter else None
+    record = read_record(origin.trained)
     layers = sorted(record.exits) if record else []
     if wanted is None:
         return max((layer for layer in layers if record and 2 * layer <= record.base.layers), default=None)
@@ -168,7 +168,7 @@ def _write(
 
 
 def _refuse_longer(origin: Origin, wishes: Wishes) -> None:
-    record = read_record(origin.adapter) if origin.adapter else None
+    record = read_record(origin.trained)
     if record is not None and wishes.max_length is not None and wishes.max_length > record.max_length:
         raise ExportError(
             f"{origin.name} was trained on pairs of {record.max_length} tokens; --max-length may ask for less"
@@ -200,7 +200,7 @@ def _save_model(origin: Origin, loaded: Loaded, usage: Usage, folder: Path) -> A
         as_classifier(model, usage.network).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     drop_code(folder)
-    record = read_record(origin.adapter) if origin.adapter else None
+    record = read_record(origin.trained)
     config = model.config
     return ArtifactManifest(
         kind=loaded.kind,

@@ -68,21 +68,28 @@ def packable_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exiting_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-encoder of 3 layers with an early exit after the first, FP32 and INT8; `adapter` beside it has one after
     the second too. Its tokenizer is `tiny_bi_encoder`'s. Read-only by agreement."""
+    import torch
+
     from tandem.engine.scoring.fusion import Fusion
     from tandem.export import export_model
-    from tandem.export.finetune.adapter import load_base, shape_of
-    from tandem.export.finetune.model import Reranker
-    from tandem.export.finetune.record import AdapterRecord
+    from tandem.export.finetune.reranker import Reranker
     from tandem.export.finetune.write import write_record, write_weights
     from tandem.export.parity.samples import docstrings
+    from tandem.export.source.adapter import shape_of
+    from tandem.export.source.record import AdapterRecord
 
     from .tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("exiting-cross-encoder")
     base = tiny_model(folder / "base", "bert", "bi-encoder", layers=3)
-    model, _ = load_base(base)
-    shape = shape_of(model, "tiny")
-    files = write_weights(folder / "adapter", Reranker(model, rank=4, exits=(1, 2), seed=0), "tiny")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reranker = Reranker(str(base), None, False, rank=4, exits=(1, 2), length=None)
+        for name, parameter in reranker.heads.named_parameters():  # fresh, each is the whole model's
+            if parameter.requires_grad and "embeddings" not in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+    shape = shape_of(reranker.inner.transformers_model, "tiny")
+    files = write_weights(folder / "adapter", reranker)
     record = AdapterRecord(base=shape, files=files, exits=(1, 2), fusion=Fusion(recall_weight=0.01), max_length=128)
     write_record(folder / "adapter", record, "card")
     return export_model(

@@ -1,170 +1,112 @@
-"""The model card beside an adapter: what it is, what it was trained on, how good it was found to be."""
+"""The model card beside what was trained: what it is, what it was trained on, how good it was found to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .record import AdapterRecord
+from ..source.record import AdapterRecord
+
+ORDERS, MEASURES = ("recall", "evidence", "rerank", "fused"), ("accuracy@1", "ndcg@10")
 
 
-def card(record: AdapterRecord, notes: str = "") -> str:
-    """Markdown with everything in `record`, and `notes`: the licences of the training data are the trainer's to add."""
+def card(record: AdapterRecord) -> str:
+    """Markdown with everything in `record`; the licences of the training data are the trainer's to add."""
     trained, quality = record.trained, record.quality
-    settings = trained["settings"]
+    settings = trained.get("settings", {})
     sections = [
-        _head(record),
+        _head(record, settings.get("rank", 0)),
         "## Training",
-        f"{trained['steps']} steps of {settings['lists']} questions with 1 + {settings['negatives']} passages in "
-        f"{trained['minutes']} minutes ({trained['machine']}), seed {settings['seed']}; the weights of step "
-        f"{trained['kept_step']} were kept by validation.{_mixture(trained)}{_judged(settings)} Loss: list-wise "
-        "softmax, half on the logit and half on logit + weighted cosine; the exits learn from the labels and from the "
-        "last layer.",
-        _table(["source", "questions"], trained["data"].items()),
+        f"{trained.get('steps')} steps of {settings.get('lists')} questions with 1 + {settings.get('negatives')} "
+        f"passages in {trained.get('minutes')} minutes ({trained.get('machine')}); the weights of step "
+        f"{trained.get('kept_step')} were kept by validation. The last layer's loss is half on its logits and half on "
+        "logit + weighted evidence, both list-wise; the exits learn from it and from the last layer.",
+        _table(["source", "lists"], trained.get("data", {}).items()),
         *_begun(trained.get("start")),
-        "```\n" + "\n".join(_commands(record.base.name, trained, "ADAPTER")) + "\n```",
-        *([notes] if notes else []),
+        "What it was told:",
+        _table(
+            ["setting", "value"], [*settings.items(), *((name, trained.get(name)) for name in ("encoder", "judge"))]
+        ),
         "## Validation",
-        "Questions on held-back documents of every source, among all its passages: nDCG@10 of the candidates with the "
-        "best evidence, where the answer is one of them.",
+        "Candidates with the best evidence, for questions whose answer is among them. No such question was trained "
+        "on; of a domain that is not in the table above no text was.",
+        _quality(quality["validation"], trained.get("data", {})),
+        f"Fitted weight of the evidence: {record.fusion.recall_weight:.3f} ({record.fusion.fitted_on}). The weight "
+        "fitted without a domain, applied to it:",
         _table(
-            ["domain", "recall", "rerank", "fused"],
+            ["domain left out", "weight", "recall", "fused", "relevance off by"],
             (
-                [name, *(f"{row[key]:.3f}" for key in ("recall", "rerank", "fused"))]
-                for name, row in _rows(quality["validation"])
+                [name, f"{row['weight']:.2f}", *(f"{row[key]:.3f}" for key in ("recall", "fused", "calibration_error"))]
+                for name, row in quality["domain_left_out_of_the_fit"].items()
             ),
         ),
-        f"Fitted weight of the recall score: {record.fusion.recall_weight:.3f} ({record.fusion.fitted_on}). "
-        "The weight fitted without a domain, applied to it:",
+        "## Test sets",
+        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, title and text.",
+        _quality(quality["test"], trained.get("data", {})),
+        "Relevance: how far what it promises is from what holds, in the mean over ten bins of the ten best hits of "
+        "each question (expected calibration error).",
         _table(
-            ["domain left out", "weight", "recall", "fused"],
+            ["set", "off by"],
             (
-                [name, f"{row['weight']:.2f}", f"{row['recall']:.3f}", f"{row['fused']:.3f}"]
-                for name, row in _rows(quality["domain_left_out_of_the_fit"])
+                [name, "–" if row.get("calibration_error") is None else f"{row['calibration_error']:.3f}"]
+                for name, row in quality["test"].items()
             ),
         ),
-        *_tests(quality["test"]),
+        "Early exits: only the best by an earlier layer's fused score go on to the last layer; compute is the share of "
+        "the layers' work that is left.",
+        _table(["set", "layer", "go on", "nDCG@10", "compute"], _curve(quality["test"])),
         "## Files",
         _table(["file", "sha256"], ([f"`{name}`", f"`{digest}`"] for name, digest in record.files.items())),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _head(record: AdapterRecord) -> str:
+def _head(record: AdapterRecord, rank: int) -> str:
     base = record.base
-    return (
-        f"# Reranker adapter on {base.name}\n\n"
-        f"A LoRA adapter (rank {record.trained['settings']['rank']} on every linear layer; pooler and classifier in "
-        f"full; float16) that turns {base.name} ({base.layers} layers, hidden {base.hidden}) into a cross-encoder with "
-        "one logit. A standard PEFT folder; `exits.safetensors` adds a head on [CLS] after layers "
-        f"{', '.join(map(str, record.exits)) or 'none'}."
+    what = (
+        f"# Reranker adapter on {base.name}\n\nA LoRA adapter (rank {rank} on every linear layer, the head in full; "
+        f"float16), a standard PEFT folder, that makes a cross-encoder of {base.name}"
+        if rank
+        else f"# Reranker from {base.name}\n\nA cross-encoder, all of whose weights were trained, from {base.name}"
     )
-
-
-def _judged(settings: dict[str, Any]) -> str:
-    """Who chose the negatives, when it was not the bi-encoder alone."""
-    judge = settings.get("judge")
-    if judge is None:
-        return ""
-    return (
-        f" {settings['close_share']:.0%} of the negatives are among the {settings['close']} that another reranker "
-        f"(JUDGE, manifest sha256 {judge[:12]}) puts highest; most questions that it is sure of were left out."
-    )
+    exits = ", ".join(map(str, record.exits)) or "none"
+    return f"{what} ({base.layers} layers, hidden {base.hidden}). `exits.safetensors` has heads after layers {exits}."
 
 
 def _begun(start: dict[str, Any] | None) -> list[str]:
     """What the training went on from."""
-    if start is None:
-        return []
-    chain = [start]
-    while before := chain[-1].get("start"):
-        chain.append(before)
-    stages = " and ".join(f"{each['steps']} steps ({each['minutes']} minutes)" for each in reversed(chain))
-    return [f"It went on from an adapter of {stages}, so {len(chain) + 1} commands made it:"]
+    chain = []
+    while start:
+        chain.append(f"{start.get('steps')} steps ({start.get('minutes')} minutes)")
+        start = start.get("start")
+    return [f"It went on from a training of {', before that '.join(chain)}."] if chain else []
 
 
-def _commands(base: str, trained: dict[str, Any], out: str) -> list[str]:
-    """The commands that make this adapter, oldest first."""
-    settings, start = trained["settings"], trained.get("start")
-    data = [name for name in trained["data"] if name not in (*settings["pseudo"], "cloze")]
-    words = ["tandem finetune", f"--base {base}", *(f"--data {name}" for name in data)]
-    words += [f"--pseudo {name}" for name in settings["pseudo"]] or ["--no-pseudo"]
-    words += [f"--{key} {settings[key]:g}" for key in ("minutes", "rate")]
-    words += [f"--{key} {settings[key]}" for key in ("seed", "rank", "questions")]
-    words += [f"--length {settings['max_length']}", f"--margin {settings.get('margin', 0.1):g}"]
-    words += [f"--share {name}={share:g}" for name, share in settings.get("shares", {}).items()]
-    words += [f"--whole {name}" for name in settings.get("whole", ())]
-    words += ["--judge JUDGE"] if settings.get("judge") else []
-    before = f"{out}-BEFORE"
-    if mixed := trained.get("mixed"):
-        words += [f"--mix {_ancestor(trained, mixed['weights'], out)}", f"--mix-share {mixed['share']:g}"]
-    earlier = [] if start is None else _commands(base, start, before)
-    return [*earlier, " ".join([*words, *([] if start is None else [f"--start {before}"]), f"--out {out}"])]
-
-
-def _ancestor(trained: dict[str, Any], weights: str, out: str) -> str:
-    """What the commands call the adapter of these weights (sha256): one of those that the training goes back to."""
-    while (start := trained.get("start")) is not None:
-        out += "-BEFORE"
-        if trained["settings"]["start"] == weights:
-            return out
-        trained = start
-    return "MIXED"
-
-
-def _mixture(trained: dict[str, Any]) -> str:
-    mixed = trained.get("mixed")
-    if mixed is None:
-        return ""
-    return (
-        f" What was written is {mixed['share']:.0%} of them and {1 - mixed['share']:.0%} of the adapter with the "
-        f"weights {mixed['weights'][:12]}."
-    )
-
-
-def _tests(tests: dict[str, Any]) -> list[str]:
-    if not tests:
-        return []
-    quality = (
+def _quality(sets: dict[str, dict[str, Any]], trained: dict[str, Any]) -> str:
+    head = [
+        "set",
+        "trained on its kind",
+        "questions",
+        *(f"{measure} {order}" for measure in MEASURES for order in ORDERS),
+    ]
+    rows = (
         [
             name,
+            "yes" if name in trained else "no",
             row["questions"],
-            *(
-                f"{row[metric][order]:.3f}"
-                for metric in ("accuracy@1", "ndcg@10")
-                for order in ("recall", "rerank", "fused")
-            ),
+            *(f"{row[measure][order]:.3f}" for measure in MEASURES for order in ORDERS),
         ]
-        for name, row in _rows(tests)
+        for name, row in sets.items()
     )
-    curve = (
-        [
-            name,
-            point["layer"],
-            point["kept"],
-            f"{point['ndcg']:.3f}",
-            f"{row['ndcg@10']['fused']:.3f}",
-            f"{point['compute']:.2f}",
-        ]
-        for name, row in _rows(tests)
+    return _table(head, rows)
+
+
+def _curve(sets: dict[str, dict[str, Any]]) -> Iterable[list[Any]]:
+    return (
+        [name, point["layer"], point["kept"], f"{point['ndcg']:.3f}", f"{point['compute']:.2f}"]
+        for name, row in sets.items()
         for point in row["exit_curve"]
     )
-    return [
-        "## Test sets",
-        "Never trained or fitted on. 100 candidates of exact recall over the whole corpus, title and text, in the "
-        "precision of the training. `acc` is accuracy@1.",
-        _table(
-            ["set", "questions", "acc recall", "acc rerank", "acc fused", "nDCG@10 recall", "rerank", "fused"], quality
-        ),
-        "### Early exits",
-        "Only the best by an earlier layer's fused score go on to the last layer; compute is the share of the layers' "
-        "work that is left.",
-        _table(["set", "layer", "go on", "nDCG@10", "without exit", "compute"], curve),
-    ]
-
-
-def _rows(table: dict[str, dict[str, Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
-    return table.items()
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

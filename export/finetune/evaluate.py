@@ -1,135 +1,134 @@
-"""Quality of a written adapter on test sets: what the model card reports."""
+"""Quality of a written reranker on lists of questions: what decides its fusion and what the model card reports."""
 
 from __future__ import annotations
 
-import json
-import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from transformers import BertModel
+from datasets import Dataset
 
-from ...engine.scoring.fit import Domain, Questions
+from ...engine.scoring.fit import Domain, Questions, fit_over, mean_ndcg
 from ...engine.scoring.fusion import Fusion
-from ...engine.scoring.lexical import Lexicon
-from ...engine.text.tokenizer import Tokenizer
-from ...engine.text.tokens import TokenBatch
-from .data import read_beir
-from .encode import encode
+from ...engine.scoring.scale import ReadQuestions, calibration_error, final_hits, fit_scale
+from .data import read_source
 from .exits import exit_curve
-from .forward import Workers, score_pairs
-from .negatives import with_titles
-from .precision import compute_dtype
-from .scorer import Scorer
-from .validate import Floats, JudgedQuestions
+from .lists import dataset, judged_lists
+from .recall import Floats, Recaller
+from .reranker import Reranker
 
-log = logging.getLogger(__name__)
 CANDIDATES = 100
-# Behind every candidate: a relevant passage that recall did not return counts in the ideal order, but is never ranked.
+# Behind every candidate: an answer that recall did not find counts in the ideal order, but is never ranked.
 UNRANKED = np.float32(-1e9)
 
 
 @dataclass(frozen=True, slots=True)
-class RecalledQuestions:
-    """A test set after recall: `q` questions and each one's best candidates, ready to be scored.
+class JudgedQuestions:
+    """One domain's candidates: for each question, in recall's order.
 
-    questions, passages: ids without special tokens; candidates: int64 [q, CANDIDATES] rows of passages;
-    cosines, evidence: float32 [q, CANDIDATES], cosines falling; positives: each question's relevant rows
+    logits: float32 [exits + 1, candidates] a question; recall, evidence, gains: float32 [candidates]
     """
 
-    questions: TokenBatch
-    passages: TokenBatch
-    candidates: npt.NDArray[np.int64]
-    cosines: npt.NDArray[np.float32]
-    evidence: npt.NDArray[np.float32]
-    positives: list[tuple[int, ...]]
+    logits: list[Floats]
+    recall: list[Floats]
+    evidence: list[Floats]
+    gains: list[Floats]
+
+    @classmethod
+    def of(cls, asked: Dataset, logits: Floats) -> JudgedQuestions:
+        """Of the lists in `asked` with the `logits`, float32 [exits + 1, n], of all their pairs."""
+        ends = np.cumsum([len(each) for each in asked["labels"]])
+
+        def column(values: Any, filler: Any) -> list[Floats]:
+            rows = zip(map(np.atleast_2d, values), asked["missed"], strict=True)
+            return [np.pad(row, ((0, 0), (0, more)), constant_values=filler).astype(np.float32) for row, more in rows]
+
+        found = {name: column(asked[name], filler) for name, filler in FILLERS.items()}
+        recall, evidence, gains = ([row[0] for row in rows] for rows in found.values())
+        return cls(column(np.split(logits, ends[:-1], axis=1), UNRANKED), recall, evidence, gains)
+
+    def at(self, layer: int) -> Domain:
+        """With the logits of one exit (by its place in the exits), or with -1 those of the last layer."""
+        return Domain([logits[layer] for logits in self.logits], self.recall, self.evidence, self.gains)
+
+    def last(self) -> Domain:
+        """With the logits of the last layer."""
+        return self.at(-1)
+
+    def judged(self, exits: Sequence[int]) -> ReadQuestions:
+        """What `fit_scale` fits on, of a reranker with `exits`: without the answers that recall did not find."""
+        found = [recall > UNRANKED for recall in self.recall]
+
+        def of(rows: Iterable[Floats]) -> list[Floats]:
+            return [row[real] for row, real in zip(rows, found, strict=True)]
+
+        begun = {layer: of(logits[place] for logits in self.logits) for place, layer in enumerate(exits)}
+        return ReadQuestions(of(logits[-1] for logits in self.logits), of(self.evidence), of(self.gains), begun)
+
+    @property
+    def spread(self) -> float:
+        """Mean over questions of the standard deviation of the last layer's logits."""
+        return float(np.mean([logits[-1].std() for logits in self.logits]))
 
 
-def recall_folder(base: Path, folder: Path, *, questions: int, seed: int, workers: Workers) -> RecalledQuestions:
-    """Exact recall over the whole BEIR folder for `questions` of its questions, drawn with `seed`.
+FILLERS = {"cosines": UNRANKED, "evidence": UNRANKED, "labels": 1.0}
 
-    The passage's title and text, as an index gives them to both models. Raises CorpusError when the folder cannot be
-    read.
+
+def pairs_of(asked: Dataset) -> list[tuple[str, str]]:
+    """Every question of `asked` with each of its passages, list after list."""
+    lists = zip(asked["query"], asked["passages"], strict=True)
+    return [(query, passage) for query, passages in lists for passage in passages]
+
+
+def recall_folder(folder: Path, recall: Recaller, *, questions: int, seed: int) -> Dataset:
+    """Exact recall over the whole BEIR folder for `questions` of its questions, drawn with `seed`: CANDIDATES each.
+
+    Raises CorpusError when the folder cannot be read.
     """
-    dataset = read_beir(folder)
-    tokenizer = Tokenizer(base / "tokenizer.json", max_length=_recall_length(base), segments=True)
-    chosen = np.random.default_rng(seed).permutation(len(dataset.questions))[:questions]
-    asked = [dataset.questions[index] for index in sorted(chosen)]
-    titles = tokenizer.encode_many([passage.title for passage in dataset.passages])
-    passages = with_titles(titles, tokenizer.encode_many([passage.text for passage in dataset.passages]))
-    queries = tokenizer.encode_many([question.text for question in asked])
-    bi_encoder = BertModel.from_pretrained(base, local_files_only=True, dtype=compute_dtype()).eval()
-    shares = np.array_split(np.arange(len(passages)), workers.threads)
-    parts = workers.map(lambda rows: encode(bi_encoder, tokenizer, passages.select(rows)), shares)
-    cosines = encode(bi_encoder, tokenizer, queries).astype(np.float32) @ np.concatenate(parts).astype(np.float32).T
-    found = np.argsort(-cosines, axis=1, kind="stable")[:, :CANDIDATES]
-    log.info("%s: recalled from %d passages", dataset.name, len(passages))
-    cosines = np.take_along_axis(cosines, found, axis=1)
-    lexicon = Lexicon.of(passages, tokenizer.vocab_size)
-    lexical = [lexicon.scores(queries[row], passages.select(rows)) for row, rows in enumerate(found)]
-    evidence = Fusion().evidence(cosines, np.stack(lexical))
-    return RecalledQuestions(queries, passages, found, cosines, evidence, [question.positives for question in asked])
+    source = read_source(folder, ("test", "dev"))
+    chosen = np.random.default_rng(seed).permutation(len(source.questions))[:questions]
+    recalled = recall(source, [source.questions[index] for index in sorted(chosen)])
+    return dataset(judged_lists(recalled, range(len(chosen)), len(chosen), CANDIDATES, complete=True))
 
 
-def judge_recalled(
-    scorer: Scorer, base: Path, recalled: RecalledQuestions, *, max_length: int, pad_id: int, workers: Workers
-) -> JudgedQuestions:
-    """Every candidate scored by every exit. Relevant passages that recall missed follow with score -1e9."""
-    tokenizer = Tokenizer(base / "tokenizer.json", max_length=max_length, segments=True)
-
-    def one(row: int) -> tuple[Floats, Floats, Floats, Floats]:
-        found = recalled.candidates[row]
-        pairs = tokenizer.pairs(recalled.questions[row], recalled.passages.select(found))
-        with torch.inference_mode():
-            logits = score_pairs(scorer, pairs, pad_id).numpy()
-        relevant = np.array(recalled.positives[row])
-        missed = len(np.setdiff1d(relevant, found))
-        if row % 50 == 49:
-            log.info("%d of %d questions", row + 1, len(recalled.positives))
-        return (
-            np.pad(logits, ((0, 0), (0, missed)), constant_values=UNRANKED),
-            np.pad(recalled.cosines[row], (0, missed), constant_values=UNRANKED),
-            np.pad(recalled.evidence[row], (0, missed), constant_values=UNRANKED),
-            np.pad(np.isin(found, relevant).astype(np.float32), (0, missed), constant_values=1.0),
-        )
-
-    results = workers.map(one, range(len(recalled.positives)))
-    return JudgedQuestions(*(list(column) for column in zip(*results, strict=True)))
+def judge_recalled(reranker: Reranker, asked: Dataset) -> JudgedQuestions:
+    """Every candidate scored by every exit. Answers that recall missed follow with score -1e9."""
+    return JudgedQuestions.of(asked, reranker.score(pairs_of(asked)))
 
 
-def _recall_length(base: Path) -> int:
-    """Tokens of a passage that the bi-encoder is served with: what sentence-transformers wrote down, else 512."""
-    path = base / "sentence_bert_config.json"
-    return int(json.loads(path.read_text()).get("max_seq_length") or 512) if path.is_file() else 512
-
-
-def report(judged: JudgedQuestions, scorer: Scorer, recall_weight: float) -> dict[str, Any]:
-    """accuracy@1 and nDCG@10 of recall, of the reranker alone and of both fused, and the curve of early exits."""
-    domain = judged.last()
-    orders: dict[str, Questions] = {
-        "recall": domain.recall_scores,
-        "rerank": domain.logits,
+def report(judged: JudgedQuestions, reranker: Reranker, fusion: Fusion) -> dict[str, Any]:
+    """accuracy@1 and nDCG@10 of recall, of the evidence, of the reranker alone and of all fused, how far the relevance
+    is from the truth, and the curve of early exits."""
+    domain, recall_weight = judged.last(), fusion.recall_weight
+    orders = {
+        "recall": domain.recall_scores, "evidence": domain.evidence, "rerank": domain.logits,
         "fused": domain.fused(recall_weight),
-    }
-    layers = [judged.at(layer) for layer in range(len(scorer.exits) + 1)]
+    }  # fmt: skip
+    exits, depth = reranker.exits, reranker.inner.config.num_hidden_layers
+    layers = [judged.at(layer) for layer in range(len(exits) + 1)]
     return {
         "questions": len(judged.gains),
         "accuracy@1": {name: round(accuracy(scores, domain.gains), 4) for name, scores in orders.items()},
-        "ndcg@10": {
-            "recall": round(domain.recall_ndcg, 4),
-            "rerank": round(domain.ndcg(0.0), 4),
-            "fused": round(domain.ndcg(recall_weight), 4),
-        },
-        "exits_alone": {
-            str(layer): round(each.ndcg(recall_weight), 4)
-            for layer, each in zip((*scorer.exits, scorer.layers), layers, strict=True)
-        },
-        "exit_curve": [asdict(point) for point in exit_curve(layers, scorer.exits, scorer.layers, recall_weight)],
+        "ndcg@10": {name: round(value, 4) for name, value in ndcg(domain, recall_weight).items()},
+        "calibration_error": _calibration_error(judged.judged(exits), fusion),
+        "exit_curve": [asdict(point) for point in exit_curve(layers, exits, depth, recall_weight)],
     }
+
+
+def _calibration_error(judged: ReadQuestions, fusion: Fusion) -> float | None:
+    scores, relevant = final_hits(judged, fusion.recall_weight)
+    likely = fusion.relevance(scores.astype(np.float32))
+    return None if likely is None else round(calibration_error(likely, relevant), 4)
+
+
+def ndcg(domain: Domain, recall_weight: float) -> dict[str, float]:
+    """nDCG@10 of the four orders."""
+    return {
+        "recall": domain.recall_ndcg, "evidence": mean_ndcg(domain.evidence, domain.gains),
+        "rerank": domain.ndcg(0.0), "fused": domain.ndcg(recall_weight),
+    }  # fmt: skip
 
 
 def accuracy(scores: Questions, gains: Questions) -> float:
@@ -137,18 +136,27 @@ def accuracy(scores: Questions, gains: Questions) -> float:
     return float(np.mean([gain[int(np.argmax(score))] > 0 for score, gain in zip(scores, gains, strict=True)]))
 
 
-def left_out(domains: dict[str, Domain], caution: float) -> dict[str, dict[str, float]]:
-    """For each domain: nDCG@10 of recall alone, and fused with the weight fitted on all the other domains."""
-    from ...engine.scoring.fit import fit_over
+def fitted(judged: Mapping[str, JudgedQuestions], exits: Sequence[int], caution: float) -> Fusion:
+    """The weights, the scale and the relevance that serve all domains, each having the same say."""
+    named = f"validation questions of {', '.join(judged)}"
+    fusion = fit_over([each.last() for each in judged.values()], named, caution=caution)
+    scale = fit_scale([each.judged(exits) for each in judged.values()], fusion.recall_weight)
+    return fusion.model_copy(update={"scale": scale})
 
-    result = {}
-    for name, domain in domains.items():
-        others = [other for key, other in domains.items() if key != name]
+
+def left_out(
+    judged: Mapping[str, JudgedQuestions], exits: Sequence[int], caution: float
+) -> dict[str, dict[str, float | None]]:
+    """For each domain: nDCG@10 of recall alone, and fused with what was fitted on all the other domains; and how far
+    the relevance that was fitted on these is from the truth."""
+    result: dict[str, dict[str, float | None]] = {}
+    for name, each in judged.items():
+        others = {key: other for key, other in judged.items() if key != name}
         if others:
-            weight = fit_over(others, caution=caution).recall_weight
+            fusion, domain = fitted(others, exits, caution), each.last()
             result[name] = {
-                "recall": round(domain.recall_ndcg, 4),
-                "fused": round(domain.ndcg(weight), 4),
-                "weight": round(weight, 3),
-            }
+                "recall": round(domain.recall_ndcg, 4), "fused": round(domain.ndcg(fusion.recall_weight), 4),
+                "weight": round(fusion.recall_weight, 4),
+                "calibration_error": _calibration_error(each.judged(exits), fusion),
+            }  # fmt: skip
     return result

@@ -1,73 +1,65 @@
-"""What a training can be told."""
+"""What a training can be told. The options of `tandem finetune` are made of this."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PEAK_OF_ADAPTER, PEAK_OF_WHOLE = 2e-4, 4e-5
+
 
 class FinetuneSettings(BaseModel):
-    """`minutes` ends the training unless `steps` is given. What an adapter was trained with stands in its record."""
+    """What a reranker was trained with stands in its record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    minutes: float = Field(default=90.0, gt=0)
-    """Wall-clock time of the training itself: mining comes before, the final measurement after it."""
-    steps: int | None = Field(default=None, gt=0)
-    """Train exactly so many steps: then equal settings give equal weights on equal machines."""
-    seed: int = 0
-    """Of every draw. A training that goes on from an adapter needs that adapter's seed, sizes and data, or its
-    validation asks about documents that were trained on."""
-    start: str | None = None
-    """sha256 of the adapter weights that the training goes on from; None: the base alone."""
-    judge: str | None = None
-    """Fingerprint of the exported reranker that orders negatives by how hard they are; None: by cosine."""
-    rank: int = Field(default=64, gt=0)
-    exits: tuple[int, ...] = (2, 3, 4)
-    rate: float = Field(default=3e-4, gt=0)
-    """Peak learning rate. 7e-4 made the model collapse; see `Reranker.groups`."""
-    warmup: int = 100
-    """Steps in which the learning rate rises; the share of random (easy) negatives falls over ten times as many."""
-    lists: int = Field(default=4, gt=0)
-    """Questions a step."""
-    negatives: int = Field(default=7, gt=0)
-    close: int = Field(default=16, gt=0)
-    """Candidates that count as close; `close_share` of the negatives that are candidates are drawn from them."""
-    close_share: float = Field(default=0.5, ge=0, le=1)
-    max_length: int = Field(default=224, gt=8)
-    """Tokens of a training pair. At 160 half of SQuAD's pairs and a sixth of their tokens were cut off, and a passage
-    was called right whose answer was gone. Every `long_every`-th step reads twice as many."""
-    long_every: int = 8
-    mining_length: int = 128
-    """Tokens of a passage that the bi-encoder reads for mining: what all-MiniLM-L6-v2 was trained on."""
-    margin: float = Field(default=0.10, ge=0)
-    """A passage whose cosine is this far above the answer's is taken for an answer that nobody labelled. Wide, since
-    for a third of SQuAD's questions the bi-encoder prefers a wrong paragraph of the right article, to be learnt from.
-    """
-    passages: int = Field(default=8000, gt=0)
-    """Passages mined from the largest source; the others have their share by weight, at least half as many."""
-    questions: int = Field(default=9000, gt=0)
-    """Training questions of the heaviest source; the others have their share by weight."""
-    held_out: int = Field(default=400, gt=0)
-    """Passages a source keeps back for validation, in whole documents."""
-    validation_questions: int = 20
-    validation_candidates: int = 12
-    final_questions: int = 150
-    """Questions and candidates of each domain in the final measurement, which also fits the fusion."""
-    final_candidates: int = 20
-    validate_every: float = Field(default=10.0, gt=0)
-    """Minutes (or hundreds of steps, when `steps` is given) between validations."""
-    checkpoint_every: float = Field(default=4.0, ge=0)
-    """Minutes between checkpoints."""
-    patience: int = 20
-    """Validations in a row clearly below the best that end the training."""
-    threads: int = Field(default=2, gt=0)
-    pseudo: tuple[str, ...] = ("python", "cloze")
-    weights: dict[str, float] = Field(
-        default_factory=lambda: {"squad-train": 0.4, "nq-qed-train": 0.28, "medquad": 0.1, "python": 0.1, "cloze": 0.12}
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="As many steps as fit into this time by the speed of the first ones, at most --epochs",
     )
-    """Share of the training examples by source; a source not named gets 0.3 (labelled) or 0.15 (pseudo). It decides
-    too how many passages of a source are read, and so which documents are held back."""
-    shares: dict[str, float] = Field(default_factory=dict)
-    """In place of `weights` for questions alone: what is held back stays held back."""
-    whole: tuple[str, ...] = ()
-    """Sources of which every document but those held back is trained on, however few `passages` are read of others."""
+    epochs: float = Field(
+        default=1.0, gt=0, description="How often each question is asked, each time with other negatives"
+    )
+    rank: int = Field(
+        default=64, ge=0, description="Rank of the adapter; 0 trains all weights and writes a whole model"
+    )
+    rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate; none is 2e-4 for an adapter and 4e-5 for all weights"
+    )
+    questions: int = Field(default=9000, gt=0, description="Questions of each source, at most")
+    passages: int = Field(default=20000, gt=0, description="Passages of each source, at most, in whole documents")
+    negatives: int = Field(default=5, gt=0, description="Passages that are no answer, for each question")
+    lists: int = Field(default=8, gt=0, description="Questions a step, over all processes")
+    length: int = Field(default=256, gt=8, description="Tokens of a training pair")
+    # Wide, since for a third of SQuAD's questions the bi-encoder prefers a wrong paragraph of the right article.
+    margin: float = Field(
+        default=0.10,
+        ge=0,
+        description="Passages with a cosine this far above the answer's are likely unmarked answers, left out",
+    )
+    held_out: int = Field(
+        default=400, gt=0, description="Passages that a source keeps back where no other source validates"
+    )
+    processes: int | None = Field(
+        default=None, gt=0, description="Processes; none is one for each GPU, or else for each core"
+    )
+    seed: int = Field(default=0, description="Seed of every draw")
+    steps: int | None = Field(
+        default=None, gt=0, description="Exactly so many steps, whatever --epochs and --minutes say"
+    )
+    exits: tuple[int, ...] | None = None
+    """Layers after which a candidate may be judged early; None: after a third, a half and two thirds of them."""
+    cosine_weight: float = Field(default=20.0, ge=0)
+    """Of the bi-encoder's cosine in what the reranker is to order by."""
+    label_weight: float = Field(default=2.0, gt=0)
+    """Of the label, likewise: with `cosine_weight` 0 and a large one here the label alone counts."""
+    validations: int = Field(default=10, gt=0)
+    """In the course of the training; each is a checkpoint too."""
+    validation_questions: int = Field(default=150, gt=0)
+    """Of each domain. While it trains, a quarter of them is asked."""
+    validation_candidates: int = Field(default=20, gt=0)
+
+    @property
+    def peak(self) -> float:
+        """The rate that counts."""
+        return self.rate or (PEAK_OF_ADAPTER if self.rank else PEAK_OF_WHOLE)

@@ -1,117 +1,54 @@
-"""Quality on held-back questions: recall alone, the reranker alone, and both fused, for each domain and layer."""
+"""Quality on validation questions, as sentence-transformers' trainer asks for it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
+from datasets import Dataset
+from sentence_transformers.base.evaluation import BaseEvaluator
 
-from ...engine.scoring.fit import Domain, fit_over, mean_ndcg
-from ...engine.scoring.fusion import Fusion
-from ...engine.text.tokenizer import Tokenizer
-from .forward import Workers, score_pairs
-from .negatives import Mined
+from ...engine.scoring.fit import fit_over
+from .evaluate import JudgedQuestions, ndcg, pairs_of
 
-Floats = npt.NDArray[np.float32]
+log = logging.getLogger(__name__)
+# Standard deviation of all logits: 1 to 5 when trained, 0.02 before, 0.001 once collapsed.
+COLLAPSED = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedQuestions:
-    """One domain's candidates: for each question, in recall's order.
+class DomainEvaluator(BaseEvaluator):  # type: ignore[misc]
+    """nDCG@10 on lists of several domains.
 
-    logits: float32 [exits + 1, candidates] a question; recall, evidence, gains: float32 [candidates]
+    Its figure is the mean over domains of the last layer's order alone and fused. Not of fused only: where recall is
+    strong, that hardly moves while the reranker still learns (bench/LOG.md).
     """
 
-    logits: list[Floats]
-    recall: list[Floats]
-    evidence: list[Floats]
-    gains: list[Floats]
+    def __init__(self, domains: Mapping[str, Dataset]) -> None:
+        super().__init__()
+        self.domains = domains
+        self.primary_metric = "mean"
 
-    def at(self, layer: int) -> Domain:
-        """With the logits of one exit (by its place in the exits), or with -1 those of the last layer."""
-        return Domain([logits[layer] for logits in self.logits], self.recall, self.evidence, self.gains)
-
-    @property
-    def spread(self) -> float:
-        """Mean over questions of the standard deviation of the last layer's logits."""
-        return float(np.mean([logits[-1].std() for logits in self.logits]))
-
-    def last(self) -> Domain:
-        """With the logits of the last layer."""
-        return self.at(-1)
-
-
-def judge(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    mined: Mined,
-    *,
-    pad_id: int,
-    questions: int,
-    candidates: int,
-    workers: Workers,
-) -> JudgedQuestions:
-    """Score the `candidates` with the best evidence for up to `questions` questions whose answer is among them."""
-    rows = [_likeliest(mined, index, candidates) for index in range(len(mined.questions))]
-    asked = [i for i in range(len(rows)) if mined.positives[i] in rows[i]][:questions]
-
-    def one(question: int) -> tuple[Floats, Floats, Floats, Floats]:
-        found = rows[question]
-        pairs = tokenizer.pairs(mined.questions[question], mined.titled.select(found))
-        with torch.inference_mode():
-            logits = score_pairs(model, pairs, pad_id).numpy()
-        gains = (found == mined.positives[question]).astype(np.float32)
-        return logits, mined.cosines(question, found), mined.evidence(question, found), gains
-
-    results = workers.map(one, asked)
-    return (
-        JudgedQuestions(*(list(column) for column in zip(*results, strict=True)))
-        if results
-        else JudgedQuestions([], [], [], [])
-    )
-
-
-def _likeliest(mined: Mined, question: int, count: int) -> npt.NDArray[np.int32]:
-    """The rows of a question's `count` candidates with the best evidence, in recall's order."""
-    found = mined.candidates[question]
-    found = found[found >= 0]
-    best = np.argsort(-mined.evidence(question, found), kind="stable")[:count]
-    likeliest: npt.NDArray[np.int32] = found[np.sort(best)]
-    return likeliest
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationQuality:
-    """nDCG@10 of each domain: recall alone, and every layer bare and fused; the fusion fitted on all domains."""
-
-    fusion: Fusion
-    recall: dict[str, float]
-    bare: dict[str, list[float]]
-    fused: dict[str, list[float]]
-
-    @property
-    def mean(self) -> float:
-        """What decides which weights are kept: the last layer's nDCG@10, mean of alone and fused and over domains.
-
-        Not fused only: where recall is strong, that hardly moves while the reranker still learns (see bench/LOG.md).
-        """
-        return float(np.mean([layers[-1] for orders in (self.bare, self.fused) for layers in orders.values()]))
-
-
-def quality(judged: dict[str, JudgedQuestions]) -> ValidationQuality:
-    """Fit the fusion over all domains (each with equal say) and measure each."""
-    return measured_with(fit_over([domain.last() for domain in judged.values()]), judged)
-
-
-def measured_with(fusion: Fusion, judged: dict[str, JudgedQuestions]) -> ValidationQuality:
-    """Measure each domain with a given fusion."""
-    recall, bare, fused = {}, {}, {}
-    for name, domain in judged.items():
-        layers = [domain.at(layer) for layer in range(len(domain.logits[0]))]
-        recall[name] = mean_ndcg(domain.recall, domain.gains)
-        bare[name] = [layer.ndcg(0.0) for layer in layers]
-        fused[name] = [layer.ndcg(fusion.recall_weight) for layer in layers]
-    return ValidationQuality(fusion, recall, bare, fused)
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """`mean` and `worst` over domains, and each domain's nDCG@10 of its three orders."""
+        judged = {}
+        for name, asked in self.domains.items():
+            scores = model.predict(
+                pairs_of(asked), activation_fn=torch.nn.Identity(), batch_size=32, show_progress_bar=False
+            )
+            judged[name] = JudgedQuestions.of(asked, np.asarray(scores, dtype=np.float32)[None])
+        weight = fit_over([domain.last() for domain in judged.values()]).recall_weight
+        found = {name: ndcg(domain.last(), weight) for name, domain in judged.items()}
+        means = {name: (row["rerank"] + row["fused"]) / 2 for name, row in found.items()}
+        mean, worst = float(np.mean(list(means.values()))), min(means, key=lambda name: means[name])
+        log.info(
+            "step %d: %.4f in the mean of %d domains, the worst %s %.4f", steps, mean, len(means), worst, means[worst]
+        )
+        if max(domain.spread for domain in judged.values()) < COLLAPSED:
+            log.warning("all passages get one score: the training has collapsed; begin again with half the rate")
+        flat = {f"{name} {order}": value for name, row in found.items() for order, value in row.items()}
+        return {"mean": mean, "worst": means[worst], "recall_weight": weight, **flat}

@@ -1,56 +1,54 @@
-"""The trained weights as files: a PEFT LoRA folder in half precision, and the exit heads beside it."""
+"""What was trained as files: a PEFT LoRA folder in half precision or a whole model, the exit heads, record and card."""
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ...engine.platform.durable_io import replace_durably, sha256
-from .adapter import CONFIG, EXITS, WEIGHTS
-from .model import SCALE, TARGETS, Reranker
-from .record import RECORD, AdapterRecord
+from ..quiet import quiet
+from ..source.adapter import CONFIG, WEIGHTS
+from ..source.exits import EXITS
+from ..source.record import RECORD, AdapterRecord
+from .reranker import Reranker
 
-PATTERN = rf".*encoder\.layer\.\d+\.({'|'.join(target.replace('.', chr(92) + '.') for target in TARGETS)})"
 
+def write_weights(out: Path, reranker: Reranker) -> dict[str, str]:
+    """Write an adapter's two files or a whole model, and exits.safetensors; returns the sha256 of each by name.
 
-def write_weights(out: Path, model: Reranker, base: str) -> dict[str, str]:
-    """Write adapter_config.json, adapter_model.safetensors and exits.safetensors; returns the sha256 of each by name.
-
-    float16, since half of it moved a logit by less than 0.01 while the tree holds the file for good.
+    An adapter is float16, since half of it moved a logit by less than 0.01 while the tree holds the file for good.
     """
     out.mkdir(parents=True, exist_ok=True)
     # An earlier training's record would call these weights damaged.
-    (out / RECORD).unlink(missing_ok=True)
-    config = LoraConfig(
-        task_type="SEQ_CLS",
-        r=model.rank,
-        lora_alpha=round(SCALE * model.rank),
-        target_modules=PATTERN,
-        modules_to_save=["pooler", "classifier"],
-        inference_mode=True,
-        base_model_name_or_path=base,
-    )
-    plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
-    replace_durably(out / CONFIG, (json.dumps(plain, indent=2, sort_keys=True, default=str) + "\n").encode())
-    replace_durably(out / WEIGHTS, save(_half(_lora_tensors(model)), metadata={"format": "pt"}))
-    heads = {name: tensor.detach() for name, tensor in model.exit_heads.state_dict().items()}
-    replace_durably(out / EXITS, save(_half(heads), metadata={"format": "pt"}))
-    return {name: sha256(out / name) for name in (CONFIG, WEIGHTS, EXITS)}
+    for name in (RECORD, EXITS):
+        (out / name).unlink(missing_ok=True)
+    (peft,) = reranker.peft
+    with quiet():
+        if peft is None:
+            reranker.inner.config.output_hidden_states = False
+            reranker.inner.save_pretrained(str(out), create_model_card=False)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                peft.save_pretrained(scratch, save_embedding_layers=False)
+                replace_durably(out / CONFIG, Path(scratch, CONFIG).read_bytes())
+                replace_durably(out / WEIGHTS, _half(load_file(Path(scratch, WEIGHTS))))
+    if reranker.heads is not None:
+        replace_durably(out / EXITS, _half(reranker.heads.tensors()))
+    return _digests(out)
 
 
 def copy_weights(source: Path, out: Path) -> dict[str, str]:
-    """The adapter in the folder `source` without its record and card; returns the sha256 of each file by name."""
+    """The reranker in the folder `source` without its record and card; returns the sha256 of each file by name."""
     out.mkdir(parents=True, exist_ok=True)
     (out / RECORD).unlink(missing_ok=True)
-    for name in (CONFIG, WEIGHTS, EXITS):
+    for name in _digests(source):
         replace_durably(out / name, (source / name).read_bytes())
-    return {name: sha256(out / name) for name in (CONFIG, WEIGHTS, EXITS)}
+    return _digests(out)
 
 
 def write_record(out: Path, record: AdapterRecord, card: str) -> None:
@@ -59,17 +57,11 @@ def write_record(out: Path, record: AdapterRecord, card: str) -> None:
     replace_durably(out / "README.md", card.encode())
 
 
-def _lora_tensors(model: Reranker) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for name, low_rank in model.low_rank.items():
-        tensors[f"base_model.model.bert.{name}.lora_A.weight"] = low_rank.a
-        tensors[f"base_model.model.bert.{name}.lora_B.weight"] = low_rank.b
-    for suffix, tensor in model.head.dense.state_dict().items():
-        tensors[f"base_model.model.bert.pooler.dense.{suffix}"] = tensor
-    for suffix, tensor in model.head.out.state_dict().items():
-        tensors[f"base_model.model.classifier.{suffix}"] = tensor
-    return tensors
+def _digests(folder: Path) -> dict[str, str]:
+    kept = {RECORD, "README.md"}
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name not in kept}
 
 
-def _half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+def _half(tensors: Mapping[str, Tensor]) -> bytes:
+    halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    return bytes(save(halves, metadata={"format": "pt"}))

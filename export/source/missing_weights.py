@@ -15,10 +15,17 @@ from .resolve import Origin
 
 
 def refuse_missing(origin: Origin, kind: Kind, folder: Path, config: Any) -> None:
-    """Raises ExportError when the files lack weights of the model in `folder`, or have some of another shape.
+    """Raises ExportError when the files lack weights of the model in `folder`, or have some of another shape."""
+    missing = missing_weights(origin, kind, folder, config)
+    if missing:
+        raise ExportError(
+            f"{origin.name} has no fitting weights for {', '.join(sorted(missing)[:3])}"
+            f"{' and more' if len(missing) > 3 else ''}: it is not a complete {kind}"
+        )
 
-    No weight is read for it.
-    """
+
+def missing_weights(origin: Origin, kind: Kind, folder: Path, config: Any) -> list[str]:
+    """Names of the weights that the files do not have, or have in another shape. No weight is read for it."""
     door = _door(origin, kind, folder, config)
     _, report = door.from_pretrained(
         folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True,
@@ -26,12 +33,7 @@ def refuse_missing(origin: Origin, kind: Kind, folder: Path, config: Any) -> Non
     )  # fmt: skip
     head = door is AutoModelForSequenceClassification
     missing = [str(name) for name in report["missing_keys"] if head or "pooler." not in str(name)]
-    missing += [str(name[0] if isinstance(name, tuple) else name) for name in report["mismatched_keys"]]
-    if missing:
-        raise ExportError(
-            f"{origin.name} has no fitting weights for {', '.join(sorted(missing)[:3])}"
-            f"{' and more' if len(missing) > 3 else ''}: it is not a complete {kind}"
-        )
+    return missing + [str(name[0] if isinstance(name, tuple) else name) for name in report["mismatched_keys"]]
 
 
 def _door(origin: Origin, kind: Kind, folder: Path, config: Any) -> Any:

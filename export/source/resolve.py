@@ -30,6 +30,11 @@ class Origin:
     adapter: Path | None = None
     trusted: bool = False
 
+    @property
+    def trained(self) -> Path:
+        """Where the record and the early exits of a trained reranker are, if it has any."""
+        return self.adapter or self.folder
+
 
 def resolve(
     source: str, kind: Kind, *, revision: str | None, adapter: Path | None, trust_remote_code: bool = False

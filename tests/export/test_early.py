@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tandem.engine.errors import ArtifactError, ExportError
 from tandem.engine.models.artifact import EARLY, MANIFEST, Artifact
 from tandem.engine.platform.durable_io import sha256
 from tandem.export import export_model, verify_artifact
-from tandem.export.finetune.scorer import Scorer
+from tandem.export.finetune.reranker import Reranker
 from tandem.export.parity.samples import docstrings
 from tandem.export.parity.scoring import onnx_forward
 
@@ -41,17 +40,16 @@ def logits(graph: Path) -> np.ndarray:
     return onnx_forward(graph, 0)(sequences(pairs()))
 
 
+PAIRS = [("a query", passage) for passage in ("some passage", "text", "sort a list")]
+
+
 def pairs():
-    return hf_tokenizer("bert")(["a query"] * 3, ["some passage", "text", "sort a list"], padding=True,
-                                return_tensors="pt")  # fmt: skip
+    return hf_tokenizer("bert")(*map(list, zip(*PAIRS, strict=True)), padding=True, return_tensors="pt")
 
 
 def test_the_exit_gives_what_its_head_gives_inside_the_whole_model(exiting_cross_encoder: Path, parts):
     base, adapter = parts
-    scorer = Scorer(base, adapter, dtype=torch.float32)
-    inputs = pairs()
-    with torch.inference_mode():
-        expected = scorer(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"]).numpy()
+    expected = Reranker(str(base), str(adapter), False, 1, None, None).score(PAIRS)
     artifact = Artifact.open(exiting_cross_encoder)
     early = artifact.early()
     assert early is not None
