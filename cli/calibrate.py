@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
-from .console import out, print_json, progress_bar
-from .options import RERANKER
+from .console import note, out, print_json, progress_bar
+from .options import ENCODER, RERANKER
 
 NAME = "calibrate"
 EXAMPLES = (
@@ -22,13 +22,14 @@ def command(
     beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
     sample: int = typer.Option(500, min=1, help="Questions to fit on at most, drawn with a fixed seed."),
+    encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: Path | None = typer.Option(None, help=RERANKER),
     reset: bool = typer.Option(
         False, help="Forget the collection's own weight: the reranker's fitted one applies again."
     ),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
 ) -> None:
-    """Fit to judged questions how much recall and words in common count in the final order, and keep it."""
+    """Fit the final order and the relevance of hits to judged questions, and keep them with the collection."""
     from ..engine import Collection, Engine
     from ..engine.build.calibrate import calibrate
     from ..engine.collection import forget_fusion
@@ -40,13 +41,16 @@ def command(
         return
     if beir is None:
         raise typer.BadParameter("give a BEIR folder with judged questions, or --reset")
-    with Engine.open(collection, reranker=reranker) as engine, progress_bar() as progress:
+    with Engine.open(collection, encoder=encoder, reranker=reranker) as engine, progress_bar() as progress:
         found = calibrate(engine, beir, split=split, sample=sample, progress=progress)
     if json_output:
         print_json(asdict(found) | {"fusion": found.fusion.model_dump()})
         return
+    how = "kept, since no others are clearly better" if found.kept else "fitted"
     out().print(
         f"{collection}: recall weight {found.fusion.recall_weight:.2f}, "
-        f"lexical weight {found.fusion.lexical_weight:g}, fitted on {found.questions} questions; "
+        f"lexical weight {found.fusion.lexical_weight:g}, {how} on {found.questions} questions; "
         f"nDCG@10 {found.before:.3f} → {found.after:.3f} (recall alone {found.recall:.3f})"
     )
+    if found.doubt is not None:
+        note(found.doubt)

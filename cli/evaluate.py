@@ -15,7 +15,7 @@ from ..engine.errors import InputError
 from ..engine.platform.durable_io import storage
 from .benching import RESULTS_FOLDER, SAVE, typed
 from .console import note, out, print_json, progress_bar, show
-from .options import with_options
+from .options import ENCODER, with_options
 
 if TYPE_CHECKING:
     from ..bench.quality.comparison import Comparison
@@ -43,7 +43,7 @@ def command(
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Seed of the sample; the same seed asks the same questions."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
-    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: list[Path] = typer.Option(
         [], "--reranker", help="A cross-encoder instead of the collection's own; several are compared in one table."
     ),
@@ -57,8 +57,9 @@ def command(
 ) -> None:
     """Measure how good the answers are, on judged questions: accuracy@k, recall@100, MRR@10, nDCG@10.
 
-    Of three orders: recall alone, reranking alone, and both together as a search has them. With several --reranker,
-    each orders the same candidates, which recall finds once a question."""
+    Of three orders: recall alone, reranking alone, and both together as a search has them; and of the vectors alone
+    where recall looks for words too. With several --reranker, each orders the same candidates, which recall finds once
+    a question."""
     from ..bench.document import save, slug
     from ..bench.environment import begin
     from ..bench.quality.comparison import Comparison, compare, named

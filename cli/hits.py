@@ -16,6 +16,7 @@ NARROW = 60
 """Characters of a line below which a table leaves out what helps least."""
 _LINES = 2
 """Of a hit's excerpt."""
+_LIKELY = 8
 _NUMBERS, _GAPS = 22, 6
 """Cells of the columns before the passage on a terminal that is not narrow, and between them."""
 
@@ -26,19 +27,29 @@ def places_of(collection: Collection, hits: Sequence[Hit]) -> list[Place]:
 
 
 def hits_table(hits: Sequence[Hit], places: Sequence[Place], question: str, width: int) -> Table:
-    """One row a hit: its rank, where recall had it, its score, and what it is: document, title, words that matched."""
+    """One row a hit: its rank, where recall had it, its score, how likely it answers where that is known, and what it
+    is: document, title, words that matched."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), header_style="dim")
     wide = width >= NARROW
     table.add_column("#", justify="right", no_wrap=True)
     if wide:
         table.add_column("recall", justify="right", no_wrap=True, style="dim")
+    likely = any(hit.relevance is not None for hit in hits)
     table.add_column("score", justify="right", no_wrap=True)
+    if likely:
+        table.add_column("likely", justify="right", no_wrap=True)
     table.add_column("found", overflow="fold", ratio=1)
-    room = max(width - (_NUMBERS if wide else _NUMBERS // 2), NARROW // 3)
+    room = max(width - (_NUMBERS if wide else _NUMBERS // 2) - (_LIKELY if likely else 0), NARROW // 3)
     for hit, place in zip(hits, places, strict=True):
         recalled = (str(hit.recall_rank),) if wide else ()
-        table.add_row(str(hit.rank), *recalled, f"{hit.score:.2f}", _found(hit, place, question, room))
+        relevance = (percent(hit.relevance),) if likely else ()
+        table.add_row(str(hit.rank), *recalled, f"{hit.score:.2f}", *relevance, _found(hit, place, question, room))
     return table
+
+
+def percent(relevance: float | None) -> str:
+    """A probability for people."""
+    return "" if relevance is None else f"{relevance:.0%}"
 
 
 def where(place: Place) -> str:

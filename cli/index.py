@@ -7,6 +7,7 @@ from typing import Literal
 
 import typer
 
+from ..engine.recall.words import LANGUAGES
 from .console import note, out, print_json, progress_bar
 
 NAME = "index"
@@ -36,6 +37,12 @@ def command(
         None, help="Longest passage in tokens, 0 for whole documents (default: what both models read, at most 512)."
     ),
     overlap: int = typer.Option(32, help="Tokens that neighbouring passages of one document share."),
+    language: str = typer.Option(
+        "english",
+        help="Language of the words that recall looks for beside the vectors: " + ", ".join(LANGUAGES[:-1]) + "; or "
+        "other, for any other and for several at once: then the reranker's token ids are the words.",
+    ),
+    lexical: bool = typer.Option(True, help="Index the words too; off: recall is by vectors alone."),
     skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
     shard_size: int = typer.Option(4096, help="Passages encoded and kept together: what an interruption can lose."),
     precision: Wanted = typer.Option("auto", help="Precision of the bi-encoder."),
@@ -46,7 +53,8 @@ def command(
     """Make a collection of your texts, ready for search: cut into passages, encoded, indexed.
 
     The new version appears whole or not at all. Interrupted, it goes on where it stopped when it is called again; with
-    nothing changed, it does nothing.
+    nothing changed, it does nothing. With another --language or without words it makes a new version and encodes
+    nothing.
     """
     from ..engine.build.indexing import index_corpus
     from ..engine.collection import Fields, IndexSettings
@@ -56,6 +64,7 @@ def command(
         overlap=overlap,
         encode_title=encode_title,
         rerank_title=rerank_title,
+        language=language if lexical else None,
         skip_bad=skip_bad,
         shard_size=shard_size,
     )

@@ -22,6 +22,7 @@ RUNS = {"fp32": "exact, on any machine", "fp16": "fast on a GPU", "int8": "fast 
 """What each precision is for."""
 PARTS = {
     "vectors": "vectors and index", "tokens": "token ids for the cross-encoder", "lexicon": "word counts",
+    "lexical": "index of words",
     "texts": "texts", "titles": "titles", "ids": "ids", "places": "places in documents", "metadata": "metadata",
     "facets": "metadata, sorted for filters",
 }  # fmt: skip
@@ -98,6 +99,12 @@ def collection_page(collection: Collection) -> Group:
         ("compared by", "cosine" if index.similarity == "cosine" else "dot product"),
         ("index", f"{index.kind} ({index.reason})"),
         ("recall@100", f"{index.recall_at_100:.3f} ({index.measured_on})"),
+        (
+            "words",
+            f"indexed, of the language {manifest.language}"
+            if manifest.language
+            else "not indexed: recall is by vectors",
+        ),
     ]
     return Group(_heading(manifest.source), _facts(rows), "", _models(collection), "", _parts(collection))
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 Command = Callable[..., None]
+ENCODER = "Where the bi-encoder is now, if it was moved."
 RERANKER = "The folder of any cross-encoder, to be used instead of the collection's own."
 
 

@@ -15,7 +15,7 @@ from ..engine.errors import InputError
 from ..engine.result import SearchResult
 from .console import WIDTH, note, out, print_json, show, waiting
 from .hits import counted, hits_table, places_of
-from .options import RERANKER, with_options
+from .options import ENCODER, RERANKER, with_options
 
 NAME = "search"
 EXAMPLES = (
@@ -34,7 +34,7 @@ def command(
     filters: list[str] = typer.Option(
         [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
     ),
-    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: Path | None = typer.Option(None, help=RERANKER),
     json_output: bool = typer.Option(False, "--json", help="The whole result as one JSON line on stdout."),
 ) -> None:

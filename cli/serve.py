@@ -10,7 +10,7 @@ import typer
 
 from ..engine.config import EngineOptions
 from ..engine.errors import InputError
-from .options import RERANKER, with_options
+from .options import ENCODER, RERANKER, with_options
 
 NAME = "serve"
 EXAMPLES = (
@@ -34,7 +34,7 @@ def command(
         None, "--supervise/--no-supervise", help="Run the engine in a worker process that is replaced when it dies."
     ),
     timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
-    encoder: Path | None = typer.Option(None, help="Where the bi-encoder is now, if it was moved."),
+    encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: Path | None = typer.Option(None, help=RERANKER),
 ) -> None:
     """Serve a collection over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.

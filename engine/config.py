@@ -56,6 +56,10 @@ class SearchOptions(BaseModel):
         default=None, ge=1, le=MAX_CANDIDATES,
         description="Most passages of one document among those that are returned; none: any number",
     )  # fmt: skip
+    min_relevance: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False,
+        description="Least relevance, 0 to 1, of what is returned: how likely a passage answers; none: no limit",
+    )  # fmt: skip
     filters: dict[str, Any] | None = Field(
         default=None,
         description='Which passages may be found, by their metadata: {"lang": "en", "year": {"$gte": 2020}}; $eq $ne '
@@ -104,7 +108,8 @@ class EngineOptions(BaseModel):
     )  # fmt: skip
     lexical_weight: float | None = Field(
         default=None, ge=0.0, allow_inf_nan=False,
-        description="Weight of the lexical score beside the cosine in that evidence; none: as above",
+        description="Weight of the lexical score beside the cosine in that evidence; 0: recall is by vectors alone; "
+        "none: as above",
     )  # fmt: skip
     queue_tokens: int = Field(
         default=2_000_000, gt=0,
@@ -155,6 +160,8 @@ class SearchSettings(_Settings, SearchOptions):
         """Raises InputError when more hits are asked for than candidates recalled, for a wrong filter or prompt."""
         if self.top_k > self.recalled:
             raise InputError(f"top_k {self.top_k} exceeds candidates {self.recalled}; raise candidates or lower top_k")
+        if self.min_relevance is not None and not self.rerank:
+            raise InputError("min_relevance is known of what was reranked; leave it out, or rerank")
         _ = self.filter, self.wish
 
     @property

@@ -20,6 +20,7 @@ from .models.cross_encoder import CrossEncoder
 from .models.encoder import BiEncoder
 from .models.model import LoadedModel
 from .platform.device import Device, choose
+from .recall import LexicalIndex
 from .recall.nearest import Recalled
 from .result import Embedded, Reranked, RerankResult, SearchResult
 from .scheduling.batcher import Batcher
@@ -31,6 +32,7 @@ from .search.model_lookup import encoder_of, reranker_of
 from .search.passage_ids import PassageIds, passage_ids, tell, unstored
 from .search.placement import Placed, place, plan_memory
 from .search.two_stage import TwoStage
+from .search.union import words_of
 from .text.prompting import PromptWish
 from .text.tokens import Truncate
 
@@ -51,11 +53,13 @@ class Engine:
         placed: Placed,
         fusion: Fusion,
         passages: PassageIds | None,
+        words: tuple[LexicalIndex | None, str] = (None, "not looked up"),
     ) -> None:
         """Takes parts that fit together; `Engine.open` finds and checks them.
 
         `placed`: where recall and the pipeline are; `fusion`: the weights of the final order; `passages`: what the
-        reranker reads, None without one.
+        reranker reads, None without one; `words`: the index that recall looks them up in, None for recall by vectors
+        alone, and why.
         With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
         """
         self.collection = collection
@@ -65,8 +69,9 @@ class Engine:
         self.fusion = fusion
         self.placed = placed
         self.passages = passages
+        self.words, self._why_words = words
         self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
-        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, passages, self._batcher)
+        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, passages, self._batcher, self.words)
         self._models = ModelApi(collection, encoder, reranker, passages, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
@@ -109,7 +114,8 @@ class Engine:
                 tell(opened, passages, second)
             fusion = fusion_of(opened, bi_encoder, cross_encoder, chosen)
             placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion, unstored=problem)
-            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion, passages)
+            words = words_of(opened, problem)
+            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion, passages, words)
 
     def _warm_up(self) -> None:
         for model in filter(None, (self.encoder, self.reranker)):
@@ -258,6 +264,7 @@ class Engine:
             },
             **({} if self.reranker is None else {"early exit": self.reranker.exit_reason}),
             **({} if self.passages is None else {"token ids": self.passages.reason}),
+            "words": self._why_words,
             **self.placed.reasons,
         }
 

@@ -34,13 +34,14 @@ class Degraded:
 class Hit:
     """One passage of the answer.
 
-    score: the final score, `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)` (see
-        `fusion.Fusion`, which scales a dot product), for a passage that was reranked; its recall score otherwise.
-        Passages that were read again stand before the others that all layers read, these before those that only an
-        early exit read, and these before all others: scores compare within each of the four.
-    rerank_score: the early exit's logit where a budget left no time for all layers; of a passage that was read again
-        its own and its best window's together (see `maxp.Windows.with_best`)
-    lexical_score: see `lexical.Lexicon.scores`
+    score: hits fall by it. It is `rerank_score + recall_weight * (recall_score + lexical_weight * lexical_score)` (see
+        `fusion.Fusion`, which scales a dot product); where the cross-encoder read nothing of a passage, with the logit
+        that is expected of it (see `scale`). Where nothing was reranked, what is in brackets.
+    relevance: None where the weights of the final order were not fitted, or nothing was reranked
+    rerank_score: where a budget left no time for all layers, the logit that is expected by the early exit's; of a
+        passage that was read again its own and its best window's together (see `rereading`)
+    recall_rank: by what is in the brackets before the reranker's token ids were read
+    lexical_score: see `lexical.lexical_scores`; None where nothing is known of words
     """
 
     __pydantic_config__ = _EXACT
@@ -51,7 +52,11 @@ class Hit:
     text: Annotated[str, Field(description="Left out over HTTP where it is not wanted")] = ""
     title: str
     metadata: dict[str, Any]
-    score: Annotated[float, Field(description="The final score; the recall score where the passage was not reranked")]
+    score: Annotated[float, Field(description="The final score, by which hits fall")]
+    relevance: Annotated[
+        float | None,
+        Field(description="How likely it answers the question, 0 to 1; null where no weights were fitted for that"),
+    ]
     recall_score: Annotated[
         float, Field(description="Cosine of query and passage, or their dot product where the model is made for it")
     ]
@@ -90,7 +95,7 @@ class SearchResult:
     candidates: Annotated[int, Field(description="Passages that recall gave")]
     reranked: Annotated[int, Field(description="Of these, the ones that the cross-encoder read (0: recall's order)")]
     finalists: Annotated[int, Field(description="Of these, the ones that all its layers read")]
-    reread: Annotated[int, Field(description="Of these, the ones that it read again, window by window: the first hits")]
+    reread: Annotated[int, Field(description="Of these, the ones that it read again, window by window")]
     degraded: Annotated[str | None, Field(description="What was not done, by what was, or how late the answer is")]
     degraded_code: Annotated[DegradedCode | None, Field(description="The same for programs (see `Degraded`)")]
     truncated: Annotated[bool, Field(description="Whether the query was longer than the models read")]

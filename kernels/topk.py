@@ -1,7 +1,8 @@
 """The final order of each query's candidates, from recall scores and rerank logits.
 
-The rule is that of `engine/ranking.py`: reranked candidates by `logit + weight · evidence`, ties by recall rank; behind
-them, in recall's order, those that were not reranked, whose score is their recall score.
+Reranked candidates by `logit + weight · evidence`, ties by recall rank, as `engine/scoring/fusion.py` has it. A search
+on a GPU reranks all of them; one without a logit did not fit or failed: it stands behind, in recall's order, with its
+recall score.
 """
 
 from __future__ import annotations

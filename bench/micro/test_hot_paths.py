@@ -76,10 +76,10 @@ def test_pad(benchmark: Any, passages: TokenBatch) -> None:
 
 def test_final_order(benchmark: Any) -> None:
     random = np.random.default_rng(2)
-    recall, logits = random.random(CANDIDATES, np.float32), random.random(CANDIDATES, np.float32)
-    assert len(benchmark(rank, recall, recall, Scored.of(logits), Fusion(recall_weight=5.0)).places) == CANDIDATES
+    evidence, logits = random.random(CANDIDATES, np.float32), random.random(CANDIDATES, np.float32)
+    assert len(benchmark(rank, evidence, Scored.of(logits), Fusion(recall_weight=5.0)).places) == CANDIDATES
 
 
 def test_lexical_scores(benchmark: Any, passages: TokenBatch) -> None:
     lexicon = Lexicon.of(passages, 30_522)
-    assert len(benchmark(lexicon.scores, passages[0][:12], passages)) == CANDIDATES
+    assert len(benchmark(lexicon.windows, passages[0][:12], passages)) == CANDIDATES

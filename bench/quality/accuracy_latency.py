@@ -24,8 +24,8 @@ from ..stats import spread
 from ..turns import in_turns
 from ..workloads import needed_reranker, pair_lengths, reads_twice, said
 from .bm25 import bm25
-from .evaluate import METRICS, Run, measure
-from .replay import Logits, candidate_lists, in_evidences_order, in_recalls_order, read_logits, reranked
+from .evaluate import DENSE, METRICS, Run, by_vectors, measure
+from .replay import Logits, after_exit, candidate_lists, in_evidences_order, in_recalls_order, read_logits, reranked
 
 MEASURES = (
     "accuracy of recall, reranking and their fusion against the milliseconds they cost: candidate counts, truncation "
@@ -63,6 +63,7 @@ def accuracy_latency(
     recalled, most = candidate_lists(engine, questions, deepest), min(max(counts), deepest)
     rows: list[dict[str, Any]] = [
         {"order": "bm25", "ms": None, **_metrics(qrels, bm25(engine.collection, questions, deepest))},
+        {"order": DENSE, "ms": None, **_metrics(qrels, by_vectors(engine, questions, deepest))},
         {"order": "recall", "ms": _recall_ms(engine, questions), **_metrics(qrels, in_recalls_order(recalled))},
         {"order": "evidence", "ms": None, **_metrics(qrels, in_evidences_order(recalled, engine.fusion))},
     ]
@@ -72,6 +73,7 @@ def accuracy_latency(
         early = None
         if reranker.early is not None:
             early = read_logits(engine, reranker.early, questions, recalled, most, None, progress)
+            early = after_exit(engine, recalled, early)
         for limit in (None, *(lengths if precision == precisions[0] else ())):
             logits = read_logits(engine, reranker, questions, recalled, most, limit, progress)
             for count in sorted({min(count, deepest) for count in counts}):
@@ -160,7 +162,8 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
          "reranked": row["reranked"]["p50"], "over": row["over"],
          **{name: f"{row[name]:.3f}" for name in SHOWN_OF_TEN}} for row in budgeted
     ]  # fmt: skip
-    lexical, dense, known = (row["accuracy@1"] for row in rows[:3])
+    named = {row["order"]: row["accuracy@1"] for row in rows[:4]}
+    lexical, dense, known = named["bm25"], named["recall"], named["evidence"]
     notes = [
         f"{said(workload)}; recall weight of the fused order {workload['recall_weight']:.2f}; ms: median of whole "
         f"searches ({workload['timed']} questions), only where this engine ran that precision and length",
@@ -169,7 +172,7 @@ def _tables(workload: dict[str, Any], rows: list[dict[str, Any]], budgeted: list
         *(["BM25 alone puts more answers first than our recall"] if lexical > dense else []),
         *(["BM25 alone puts more answers first than recall and words in common"] if lexical > known else []),
         *(f"{row['order']} with {row['candidates']} candidates at {row['tokens']} tokens in {row['precision']} puts "
-          f"fewer answers first than recall alone" for row in rows[3:] if row["accuracy@1"] < dense),
+          f"fewer answers first than recall alone" for row in rows[4:] if row["accuracy@1"] < dense),
     ]  # fmt: skip
     asked = f"{workload['questions']} questions, each searched once a budget; {workload['reranker']}"
     return [

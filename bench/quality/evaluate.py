@@ -1,7 +1,8 @@
 """How good a collection's answers are: recall alone, pure cross-encoder order and fused order, on judged questions.
 
 One search a question gives all four orders over the same candidates: every candidate comes back with its recall rank,
-its logit and its final score. Where the reranker has an early exit, a second search gives what is served.
+its logit and its final score. Beside them stands what the vectors alone recall, where words are looked up too. Where
+the reranker has an early exit, a second search gives what is served.
 Metrics are ir-measures' (trec_eval's definitions).
 """
 
@@ -40,6 +41,8 @@ METRICS = {
     "nDCG@10": ir_measures.nDCG @ 10,
 }
 ORDERS = ("recall", "evidence", "rerank", "fused")
+DENSE = "vectors"
+"""Recall by vectors alone, where a collection has words."""
 SERVED = "early exit"
 SERVED_HITS = FINALISTS
 """As many as all layers read anyway: ten documents may take more than ten passages."""
@@ -127,6 +130,9 @@ def evaluate(
     orders = _orders(engine.fusion)
     runs = {name: {question: ranked(result, orders[name]) for question, result in results.items()} for name in ORDERS}
     shown = ORDERS if rerank else ORDERS[:1]
+    if engine.words is not None:
+        texts = {question: judged.queries[question] for question in questions}
+        runs[DENSE], shown = by_vectors(engine, texts, candidates), (DENSE, *shown)
     metrics = {order: measure(qrels, runs[order]) for order in shown}
     if exits:
         runs[SERVED] = {question: ranked(result, orders["fused"]) for question, result in served.items()}
@@ -156,28 +162,35 @@ def sampled(judged: Judged, sample: int | None, seed: int) -> list[str]:
     return sorted(random.Random(seed).sample(questions, sample))
 
 
-Key = Callable[[Hit, bool], tuple[float, ...]]
-"""What a hit is sorted by; the second value tells whether it was read again."""
+def by_vectors(engine: Engine, questions: dict[str, str], count: int) -> Run:
+    """The documents of the `count` nearest passages of each question (id → text)."""
+    run: Run = {}
+    for question, text in questions.items():
+        _, rows = engine.collection.index.search(engine.embed([text], "query"), min(count, len(engine.collection)))
+        run[question] = list(dict.fromkeys(engine.collection.documents(rows[0])))
+    return run
+
+
+Key = Callable[[Hit], float]
+"""What a hit is sorted by."""
 
 
 def ranked(result: SearchResult, key: Key) -> list[str]:
     """Document ids of the hits by rising `key`; of a document's passages the first counts."""
-    keyed = [(key(hit, place < result.reread), hit.document) for place, hit in enumerate(result.hits)]
-    return list(dict.fromkeys(document for _, document in sorted(keyed, key=lambda pair: pair[0])))
+    return list(dict.fromkeys(hit.document for hit in sorted(result.hits, key=key)))
 
 
 def _orders(fusion: Fusion) -> dict[str, Key]:
-    """What each of ORDERS sorts by. `evidence` is recall and words in common, which no model has to read again.
-
-    `rerank` is the logits' order; those of passages that were read again do not compare with others and stand first.
+    """What each of ORDERS sorts by. `evidence` is recall and words in common, which no model has to read again;
+    `rerank` is the logits' order.
     """
     return {
-        "recall": lambda hit, again: (hit.recall_rank,),
-        "evidence": lambda hit, again: (
-            -hit.recall_score / fusion.recall_scale - fusion.lexical_weight * (hit.lexical_score or 0.0),
+        "recall": lambda hit: hit.recall_rank,
+        "evidence": lambda hit: (
+            -hit.recall_score / fusion.recall_scale - fusion.lexical_weight * (hit.lexical_score or 0.0)
         ),
-        "rerank": lambda hit, again: (not again, np.inf if hit.rerank_score is None else -hit.rerank_score),
-        "fused": lambda hit, again: (),
+        "rerank": lambda hit: np.inf if hit.rerank_score is None else -hit.rerank_score,
+        "fused": lambda hit: hit.rank,
     }
 
 
@@ -213,8 +226,8 @@ def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[..., None]]:
     """A file of JSON lines, one a candidate, for whoever wants to look at the answers or weigh the scores anew.
 
     Each has `query`, `document`, `passage`, `gain` (its judgement, 0 without one), `score`, `recall_rank`,
-    `recall_score`, `lexical_score`, `rerank_score` and `again`, whether it was read again; and what else the writer is
-    given by name. What was written stays when the run is interrupted.
+    `recall_score`, `lexical_score` and `rerank_score`; and what else the writer is given by name. What was written
+    stays when the run is interrupted.
     """
     with storage(path):
         file = path.open("w", encoding="utf-8")
@@ -225,8 +238,8 @@ def hits_file(path: Path, qrels: Qrels) -> Iterator[Callable[..., None]]:
             lines = [
                 {"query": question, "document": hit.document, "passage": hit.id, "gain": grades.get(hit.document, 0)}
                 | {name: getattr(hit, name) for name in _SCORES}
-                | {"again": place < result.reread, **more}
-                for place, hit in enumerate(result.hits)
+                | more
+                for hit in result.hits
             ]
             with storage(path):
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -16,6 +16,7 @@ from ...engine.collection.report import Progress
 from ...engine.config import FINALISTS
 from ...engine.models.cross_encoder import CrossEncoder
 from ...engine.scoring.fusion import Fusion, Scored, best_of, rank
+from ...engine.scoring.lexical import lexical_scores
 from ..workloads import needed_passages, needed_reranker
 from .evaluate import Run
 
@@ -25,7 +26,8 @@ Logits = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class CandidateList:
-    """A question's candidates: rows int64 [k], cosines and lexical scores float32 [k], documents of the rows."""
+    """A question's candidates in recall's order: rows int64 [k], cosines and lexical scores float32 [k],
+    documents of the rows."""
 
     rows: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
@@ -34,12 +36,14 @@ class CandidateList:
 
 
 def candidate_lists(engine: Engine, questions: dict[str, str], deepest: int) -> dict[str, CandidateList]:
-    collection, tokenizer, passages = engine.collection, needed_reranker(engine).tokenizer, needed_passages(engine)
-    scores, rows = collection.index.search(engine.embed(list(questions.values()), "query"), deepest)
+    tokenizer, passages = needed_reranker(engine).tokenizer, needed_passages(engine)
     found = {}
-    for (name, question), row, score in zip(questions.items(), rows, scores, strict=True):
-        lexical = passages.lexicon.scores(tokenizer.passages([question]).ids, passages.tokens(row))
-        found[name] = CandidateList(row, score, lexical, collection.documents(row))
+    for name, question in questions.items():
+        recalled = engine.recall(question, top_k=1, candidates=deepest)
+        windows = passages.lexicon.windows(tokenizer.passages([question]).ids, passages.tokens(recalled.rows))
+        lexical = lexical_scores(recalled.words, windows)
+        documents = engine.collection.documents(recalled.rows)
+        found[name] = CandidateList(recalled.rows, recalled.scores, lexical, documents)
     return found
 
 
@@ -60,6 +64,17 @@ def read_logits(
     return logits
 
 
+def after_exit(engine: Engine, recalled: dict[str, CandidateList], early: Logits) -> Logits:
+    """What the early exit's logits let a search expect of all layers."""
+    fusion, layer = engine.fusion, needed_reranker(engine).artifact.manifest.early or 0
+    expected = {}
+    for name, logits in early.items():
+        each = recalled[name]
+        evidence = fusion.evidence(each.scores, each.lexical)[: len(logits)]
+        expected[name] = fusion.scale.after_exit(layer, logits, evidence)
+    return expected
+
+
 def in_recalls_order(recalled: dict[str, CandidateList]) -> Run:
     return {name: list(dict.fromkeys(each.documents)) for name, each in recalled.items()}
 
@@ -76,19 +91,21 @@ def in_evidences_order(recalled: dict[str, CandidateList], fusion: Fusion) -> Ru
 def reranked(
     recalled: dict[str, CandidateList], logits: Logits, count: int, fusion: Fusion, early: Logits | None = None
 ) -> Run:
-    """The order that a search with `count` candidates gives: the reranked first, the rest in recall's order.
+    """The order that a search gives which reads `count` of the candidates.
 
-    early: logits of the early exit, by which FINALISTS of the candidates are chosen; None: all layers read all
+    early: logits expected by the early exit (`after_exit`), by which FINALISTS of the candidates are chosen; None: all
+        layers read all
     """
     run: Run = {}
     for name, each in recalled.items():
         known, begun = np.full((2, len(each.rows)), np.nan, dtype=np.float32)
         evidence = fusion.evidence(each.scores, each.lexical)
-        read = np.arange(count)
+        order = np.argsort(-evidence[: len(logits[name])], kind="stable")
+        read = order[:count] if fusion.recall_weight else np.arange(count)
         if early is not None:
-            begun[:count] = early[name][:count]
+            begun[read] = early[name][read]
             read = best_of(begun, evidence, fusion, FINALISTS)
         known[read] = logits[name][read]
-        places = rank(each.scores, evidence, Scored.of(known, begun), fusion).places
+        places = rank(evidence, Scored.of(known, begun), fusion).places
         run[name] = list(dict.fromkeys(each.documents[place] for place in places))
     return run

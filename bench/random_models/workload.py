@@ -62,7 +62,7 @@ class RandomWorkload:
         encoder, reranker = self._model("bi-encoder"), self._model("cross-encoder")
         parts = Parts(
             encoder=encoder.model, reranker=reranker.model, store=stored, normalize=True,
-            form=PairForm.of(TEMPLATE, MAX_LENGTH, self.device), weight=1.0, lexical_weight=0.5,
+            form=PairForm.of(TEMPLATE, MAX_LENGTH, self.device), weight=1.0, lexical_weight=0.5, words=True,
             encoder_buffers=encoder.buffers, reranker_buffers=reranker.buffers,
         )  # fmt: skip
         return Pipeline(parts)

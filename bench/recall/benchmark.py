@@ -2,7 +2,7 @@
 
 Vectors lie around a collection's own (see `vectors`); queries are real questions. Truth is exact search. The floor is
 what the index must read at the rate this machine copies memory: every vector for exact search, every byte code for a
-scan, the probed share of the codes for an inverted file.
+scan, the probed share of the codes for an inverted file. Beside them: what words find, and what they cost (`words`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from ...engine.recall.neighbour_sample import DEPTH, NeighbourSample
 from ...engine.recall.planning import TARGET_RECALL
 from ...engine.recall.tuning import recall as share_found
 from .. import roofline
-from ..document import Document, Table, document, grid, not_here
+from ..document import Document, Row, Table, document, grid, not_here
 from ..setup import Setup
 from ..stats import shown, spread
 from ..turns import ms_of
 from ..workloads import said
+from . import words
 from .other_indexes import GRAPHS, RECALL_RIVALS, Floats, OtherIndex
 from .synthetic_vectors import spread_around
 
@@ -59,6 +60,7 @@ def recall(
     description = setup.described(asked[:sample], [], depth=DEPTH)
     found: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
+    listed = words.found(setup, sample)
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="tandem-recall-", dir=scratch) as name:
             folder = Path(name)
@@ -84,17 +86,23 @@ def recall(
                     measured[index] = _measured(made, seconds, asked_of, tuned_on, rates)
                 except ImportError as error:
                     absent[index] = str(error)
-                yield _document(description, found, rates, absent)
+                yield _document(description, found, rates, absent, listed)
+            if listed:
+                setup.progress(0, None, f"{size:,} passages: words")
+                listed.append(words.made_up(size, folder, sample, setup.seed))
+                yield _document(description, found, rates, absent, listed)
     if not found:
-        yield _document(description, found, rates, absent)
+        yield _document(description, found, rates, absent, listed)
 
 
 def _document(
-    description: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str]
-) -> Document:
+    description: dict[str, Any], found: dict[str, dict[str, Any]], rates: roofline.Rates, absent: dict[str, str],
+    listed: list[Row],
+) -> Document:  # fmt: skip
+    tables = [_table(description, found, rates, absent), *([words.table(listed)] if listed else [])]
     return document(
-        "recall", MEASURES, workload=description, tables=[_table(description, found, rates, absent)],
-        rates=rates.to_dict(), sizes=found, absent=absent,
+        "recall", MEASURES, workload=description, tables=tables, rates=rates.to_dict(), sizes=found, absent=absent,
+        words=listed,
     )  # fmt: skip
 
 

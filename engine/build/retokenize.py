@@ -69,7 +69,7 @@ def retokenize(collection: str | Path, reranker: str | Path, *, progress: Progre
         models = current.models.model_copy(update={"reranker": model_record(artifact, root)})
         tokenised = is_tokenised(current, models, text)
         unchanged = tokenised and models == current.models
-        manifest = current if unchanged else republish(root, current, models, text, progress)
+        manifest = current if unchanged else republish(root, current, models, text, current.language, progress)
     return Retokenized(
         str(root),
         manifest.version,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,12 +91,10 @@ def counts(shards: Sequence[Finished], skipped: int) -> Counts:
     return Counts(documents=documents, passages=passages, skipped=skipped)
 
 
-def file_records(folder: Path, progress: Progress) -> dict[str, FileRecord]:
-    """sha256 and size of every file of a version."""
+def file_records(files: Iterable[Path], progress: Progress) -> dict[str, FileRecord]:
+    """sha256 and size of each of a version's files, by its name."""
     progress(0, None, "hashing")
-    return {
-        file.name: FileRecord(sha256=sha256(file), size=file.stat().st_size) for file in sorted(folder.iterdir())
-    }  # fmt: skip
+    return {file.name: FileRecord(sha256=sha256(file), size=file.stat().st_size) for file in files}
 
 
 def next_version(current: CollectionManifest | None, key: str) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import CollectionError
+from ..errors import CollectionError, InputError
 from ..recall.planning import Similarity
 from ..text.tokenizer import Tokenizer
 from . import assemble, versions
@@ -20,6 +20,7 @@ from .collection import read_current
 from .corpus import Corpus, open_corpus
 from .document import Fields
 from .encoding import Encode, Encoding
+from .lexical_files import write_words
 from .manifest import FORMAT, CollectionManifest, CollectionModels, IndexSettings, digest
 from .passage_text import PassageText
 from .prepare import Preparer
@@ -55,12 +56,19 @@ def build(
     `also_index` may add files of its own to the version's folder, once its vectors are there.
 
     Does nothing when `out` already holds this very collection, every file as it was written; a damaged one is made
-    again. Raises CorpusError, InferenceError (a vector is not
-    finite), StorageError (the disk refused; a second writer), CollectionError (`out` is something else).
+    again. Where only the reranker's token ids or the language of the words are others, nothing is encoded.
+
+    Raises CorpusError, InferenceError (a vector is not finite), StorageError (the disk refused; a second writer),
+    CollectionError (`out` is something else), InputError (the language `other` without a reranker).
     """
     settings = settings or IndexSettings()
     started = time.perf_counter()
     _refuse_foreign(out)
+    if settings.language == "other" and reranker_tokenizer is None:
+        raise InputError(
+            "the words of language `other` are the reranker's token ids, and there is no reranker: give one, name the "
+            "language, or leave words out (--no-lexical)"
+        )
     corpus = open_corpus(source, fields=fields or Fields(), skip_bad=settings.skip_bad)
     text = None
     if reranker_tokenizer is not None:
@@ -71,8 +79,10 @@ def build(
         current = read_current(out)
         job = BuildJob(out / versions.STAGING, key)
         if current is not None and current.job == key and _is_sound(out, current):
-            if current.models != models or not is_tokenised(current, models, text):
-                current = republish(out, current, models, text, progress)
+            if (current.models, current.language) != (models, settings.language) or not is_tokenised(
+                current, models, text
+            ):
+                current = republish(out, current, models, text, settings.language, progress)
             versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
             return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
         done = job.begin()
@@ -80,6 +90,8 @@ def build(
         shards = encoding.run(done)
         folder = assemble.arrays(job, shards, preparer, progress)
         index = assemble.index(folder, encode, tokenizer, similarity, threads, progress)
+        if settings.language is not None:
+            write_words(folder, settings.language, preparer.token_dtype, progress)
         if also_index is not None:
             also_index(folder, progress)
         manifest = CollectionManifest(
@@ -95,7 +107,7 @@ def build(
             settings=settings,
             chunk_tokens=preparer.limits.tokens,
             index=index,
-            files=assemble.file_records(folder, progress),
+            files=assemble.file_records(sorted(folder.iterdir()), progress),
         )
         versions.publish(out, folder, manifest, assemble.check)
         versions.tidy(out, manifest)
@@ -126,10 +138,11 @@ def _job_key(
     settings: IndexSettings,
     passage_prompt: str,
 ) -> str:
-    """Hash of everything the passages, their tokens and vectors depend on."""
+    """Hash of everything the passages, their tokens and vectors depend on; their words are made anew without them."""
     reranker = text and [text.tokenizer.fingerprint, text.tokenizer.max_length, *filter(None, [text.before])]
+    kept = settings.model_dump(exclude={"language"})
     encoder = [models.encoder.fingerprint, models.encoder.precision, tokenizer.fingerprint, tokenizer.max_length]
-    return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, settings.model_dump(), passage_prompt)
+    return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, kept, passage_prompt)
 
 
 def _is_sound(out: Path, current: CollectionManifest) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..errors import CollectionError, InputError
 from ..platform.durable_io import read_small
 from ..platform.npy import Array, open_array
-from ..recall import Index
+from ..recall import Index, LexicalIndex
 from ..scoring.lexical import Lexicon
 from ..text.tokens import TokenBatch, cumulative
 from . import fitted_weights, versions
@@ -76,6 +76,8 @@ class Collection:
         dtype = manifest.token_dtype
         self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
         self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
+        self.lexical = None if manifest.language is None else LexicalIndex.open(folder, manifest.language)
+        """The words of the passages; None: there are none."""
         self._check_counts()
         self.facets = MetadataIndex.open(folder, self._metadata)
         """The values of the passages' metadata."""
@@ -137,11 +139,12 @@ class Collection:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """How often the stored tokens occur here, for lexical scores.
+        """How often the stored tokens occur here.
 
         Raises CollectionError when there are none.
         """
-        return Lexicon(np.array(self._frequencies), len(self), len(self._stored.data) / max(len(self), 1))
+        _ = self._stored
+        return Lexicon(np.array(self._frequencies), len(self))
 
     @property
     def _stored(self) -> Ragged:
@@ -212,6 +215,7 @@ class Collection:
             "vectors": len(self.index), "ids": len(self._ids), "titles": len(self._titles), "texts": len(self._texts),
             "metadata": len(self._metadata), "places": len(self._places), "id order": len(self._order),
             "tokens": expected if self._tokens is None else len(self._tokens),
+            "words": expected if self.lexical is None else len(self.lexical),
         }  # fmt: skip
         for name, count in counts.items():
             if count != expected:

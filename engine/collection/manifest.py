@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError
 from ..models.artifact import FileRecord, Precision
+from ..recall.lexical_index import PREFIX
 from ..recall.planning import IndexPlan
+from ..recall.words import Language
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -35,6 +37,9 @@ class IndexSettings(_Record):
     rerank_title: bool = True
     """Put the title before the passage for the cross-encoder. Where it is as `encode_title`, and the models read alike,
     a passage is tokenised once."""
+    language: Language | None = "english"
+    """Of the passages, for their words; None: no words are indexed, and recall is by vectors alone. Not part of what
+    vectors depend on: another language makes a new version, and nothing is encoded."""
     skip_bad: bool = False
     """Count unusable documents and go on, instead of ending with an error."""
     shard_size: int = Field(default=4096, ge=1)
@@ -119,6 +124,11 @@ class CollectionManifest(_Record):
     """The passage limit in force after `settings.chunk_tokens` was resolved; 0: documents were not split."""
     index: IndexPlan
     files: dict[str, FileRecord]
+
+    @property
+    def language(self) -> Language | None:
+        """Of the words that are indexed; None: there are none, by wish or since the collection is older than they."""
+        return self.settings.language if any(name.startswith(PREFIX) for name in self.files) else None
 
     def has_ids_of(self, source: TokenSource, reranker: str) -> bool:
         """Whether the stored token ids are those of the artifact with the fingerprint `reranker`, which `source` makes.

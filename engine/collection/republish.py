@@ -1,4 +1,5 @@
-"""The same passages and vectors as a new version, for another reranker: nothing is encoded and nothing copied."""
+"""The same passages and vectors as a new version, for another reranker or with other words: nothing is encoded and
+nothing copied."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.artifact import FileRecord
-from ..platform.durable_io import sha256, storage
+from ..platform.durable_io import storage
+from ..recall.lexical_index import PREFIX
+from ..recall.words import Language
 from . import assemble, versions
+from .lexical_files import write_words
 from .manifest import CollectionManifest, CollectionModels
 from .passage_text import PassageText
 from .prepare import DOCUMENTS
@@ -30,11 +33,17 @@ def is_tokenised(current: CollectionManifest, models: CollectionModels, text: Pa
 
 
 def republish(
-    root: Path, current: CollectionManifest, models: CollectionModels, text: PassageText | None, progress: Progress
+    root: Path,
+    current: CollectionManifest,
+    models: CollectionModels,
+    text: PassageText | None,
+    language: Language | None,
+    progress: Progress,
 ) -> CollectionManifest:
-    """Publish the version `current` of the collection `root` once more, with these `models`.
+    """Publish the version `current` of the collection `root` once more, with these `models` and words of `language`.
 
-    Passages are tokenised as `text` says where the version does not hold such ids; None: it holds none. All other files
+    Passages are tokenised as `text` says where the version does not hold such ids; None: it holds none. Their words are
+    indexed where it does not hold those of `language`; None: it holds none. All other files
     are hard links: a version's files never change, so two versions may own the same ones. The caller holds the writer
     lock. Raises StorageError, InferenceError or CollectionError, with the old version still current.
     """
@@ -43,17 +52,27 @@ def republish(
     job.begin()
     folder = job.assembly()
     fits = is_tokenised(current, models, text)
-    files = {name: record for name, record in current.files.items() if fits or name not in TOKEN_FILES}
+    worded = current.language == language and (fits or language != "other")
+    files = {
+        name: record
+        for name, record in current.files.items()
+        if (fits or name not in TOKEN_FILES) and (worded or not name.startswith(PREFIX))
+    }
     with storage(folder):
         for name in files:
             os.link(source / name, folder / name)
     if text is not None and not fits:
-        files |= _tokenised(source, folder, text, progress)
+        _tokenise(source, folder, text, progress)
+    token_dtype = None if text is None else text.token_dtype
+    if language is not None and not worded:
+        write_words(folder, language, token_dtype, progress)
+    fresh = [file for file in sorted(folder.iterdir()) if file.name not in files]
+    files |= assemble.file_records(fresh, progress)
     version = assemble.next_version(current, current.job)
     manifest = current.model_copy(
         update={
             "version": version, "parent": current.version, "models": models, "files": files,
-            "token_dtype": None if text is None else text.token_dtype,
+            "token_dtype": token_dtype, "settings": current.settings.model_copy(update={"language": language}),
             "tokenized": None if text is None else text.source,
         }
     )  # fmt: skip
@@ -62,8 +81,8 @@ def republish(
     return manifest
 
 
-def _tokenised(source: Path, folder: Path, text: PassageText, progress: Progress) -> dict[str, FileRecord]:
-    """Write the token files of the passages in the folder `source` into `folder`; their records."""
+def _tokenise(source: Path, folder: Path, text: PassageText, progress: Progress) -> None:
+    """Write the token files of the passages in the folder `source` into `folder`."""
     titles, texts = (Ragged.open(source / name, np.uint8) for name in ("titles", "texts"))
     writer = TokenWriter(folder, text)
     try:
@@ -75,7 +94,3 @@ def _tokenised(source: Path, folder: Path, text: PassageText, progress: Progress
         writer.close()
     finally:
         writer.abandon()
-    return {
-        name: FileRecord(sha256=sha256(folder / name), size=(folder / name).stat().st_size)
-        for name in sorted(TOKEN_FILES)
-    }

@@ -1,7 +1,7 @@
-"""The lexical score on the device (see `engine/lexical.py`), from token ids that are packed for the reranker anyway.
+"""Densest windows on the device (see `scoring.lexical`), from token ids that are packed for the reranker anyway.
 
-Rarities of the query's terms come from the host, where the corpus's frequencies are; repeats and lengths are counted
-here. A passage that the reranker reads cut is counted as it is read, which the host does not do.
+Rarities of the query's terms come from the host, where the corpus's frequencies are. A passage that the reranker reads
+cut is looked at as it is read, which the host does not do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from ...kernels.layout import sequence_of
 from ...kernels.pack import PairForm, Pairs, longest_first
-from ..scoring.lexical import HALF, K1, B
+from ..scoring.lexical import HALF
 
 TERMS = 64
 """Distinct ids of a query that count: the rarest, should a query have more."""
@@ -22,17 +22,17 @@ TERMS = 64
 class Terms:
     """What the queries look for.
 
-    ids:         int32 [queries, TERMS]    distinct token ids, -1 where a query has fewer
-    shares:      float32 [queries, TERMS]  inverse document frequencies, of sum 1 a query; 0 beside an id of -1
-    mean_length: tokens of a passage, on average
+    ids:    int32 [queries, TERMS]    distinct token ids, -1 where a query has fewer
+    shares: float32 [queries, TERMS]  inverse document frequencies, of sum 1 a query; 0 beside an id of -1
     """
 
     ids: torch.Tensor
     shares: torch.Tensor
-    mean_length: float
 
 
-def lexical(pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:
+def densest_windows(
+    pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Tensor, terms: Terms
+) -> torch.Tensor:
     """float32 [queries · k] from 0 to 1, for `pairs` of `form`, k of each query in turn.
 
     asked:   int64 [queries]      tokens of the queries, special tokens not among them
@@ -40,13 +40,8 @@ def lexical(pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Te
     """
     queries, width = terms.ids.shape
     halves = _held(pairs, form, asked, lengths, terms).view(queries, -1, form.room // HALF + 2, width)
-    shares = terms.shares[:, None]
-    counts = halves.sum(2)
-    norm = K1 * (1.0 - B + B * lengths.view(queries, -1, 1).float() / max(terms.mean_length, 1.0))
-    saturated = (counts / (counts + norm) * shares).sum(-1)
     windows = (halves[:, :, :-1] + halves[:, :, 1:] > 0).float()
-    densest = (windows * shares[:, None]).sum(-1).amax(-1)
-    return (0.5 * (saturated + densest)).view(-1)
+    return (windows * terms.shares[:, None, None]).sum(-1).amax(-1).view(-1)
 
 
 def _held(pairs: Pairs, form: PairForm, asked: torch.Tensor, lengths: torch.Tensor, terms: Terms) -> torch.Tensor:

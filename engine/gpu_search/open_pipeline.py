@@ -17,7 +17,11 @@ from .pipeline import Finder, Pipeline
 
 
 def open_pipeline(
-    collection: Collection, encoder: BiEncoder, reranker: CrossEncoder, fusion: Fusion, finder: Finder | None
+    collection: Collection,
+    encoder: BiEncoder,
+    reranker: CrossEncoder,
+    fusion: Fusion,
+    finder: Finder | None,
 ) -> Pipeline:
     """Vectors (unless `finder` holds them) and token store go up; the models are those of the runtimes, not copies."""
     own, other = encoder.runtime, reranker.runtime
@@ -44,6 +48,7 @@ def open_pipeline(
         weight=fusion.recall_weight,
         lexical_weight=fusion.lexical_weight,
         recall_scale=fusion.recall_scale,
+        words=collection.lexical is not None and fusion.lexical_weight > 0,
         encoder_buffers=own.buffers,
         reranker_buffers=other.buffers,
         scratch=scratch,

@@ -43,6 +43,10 @@ class Finder(Protocol):
         """Scores float32 [n, k] and rows int64 [n, k] for float32 [n, d] on the same device; -inf and -1 for none."""
         ...
 
+    def products(self, vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """float32 [n, l]: of float32 [n, d] with the vectors of rows int64 [n, l], which may be -1 for none."""
+        ...
+
 
 class Pipeline:
     """One thread at a time: buffers and graphs are used again."""
@@ -119,13 +123,15 @@ class Pipeline:
             step.encode()
             if finder is None:
                 step.scan()
+                step.unite()
 
         step, run = self._recalls.get((places, tokens, k), lambda: RecallStep(self.parts, places, tokens, k), forward)
-        step.write(queries.encoder)
+        step.write(queries.encoder, queries.listed)
         run()
         if finder is not None:
             cosines, rows = finder.nearest(step.vectors[: len(queries)], k)
-            step.cosines[: len(queries)], step.rows[: len(queries)] = cosines, rows
+            step.near[0][: len(queries)], step.near[1][: len(queries)] = cosines, rows
+            step.unite(finder.products(step.vectors, step.listed.tensor) if self.parts.words else None)
         return step
 
     def _reranked(
@@ -144,9 +150,7 @@ class Pipeline:
         step, run = self._reranks.get(
             (places, k, kept, tokens), lambda: self._rerank_step(places, k, kept, tokens), RerankStep.run
         )
-        step.rows[: len(group)] = recalled.rows[group[0] : group[-1] + 1]
-        step.cosines[: len(group)] = recalled.cosines[group[0] : group[-1] + 1]
-        step.rows[len(group) :], step.cosines[len(group) :] = -1, -torch.inf
+        step.found.take(recalled.found, slice(group[0], group[-1] + 1))
         step.write(some.reranker, some.terms)
         run()
         out = step.out[: len(group)].cpu().numpy()
@@ -171,10 +175,11 @@ class Pipeline:
         def forward(steps: tuple[RecallStep, RerankStep]) -> None:
             steps[0].encode()
             steps[0].scan()
+            steps[0].unite()
             steps[1].run()
 
         (recall, rerank), run = self._wholes.get((encoder_tokens, k, kept, tokens), make, forward)
-        recall.write(queries.encoder)
+        recall.write(queries.encoder, queries.listed)
         rerank.write(queries.reranker, queries.terms)
         run()
         out = rerank.out[0].cpu().numpy()
@@ -187,8 +192,7 @@ class Pipeline:
     def _rerank_step(
         self, queries: int, k: int, kept: int, tokens: int, recall: RecallStep | None = None
     ) -> RerankStep:
-        shared = {} if recall is None else {"rows": recall.rows, "cosines": recall.cosines}
-        return RerankStep(self.parts, queries, k, kept, tokens, **shared)
+        return RerankStep(self.parts, queries, k, kept, tokens, recall=recall)
 
     def _groups(self, queries: Queries, k: int) -> Iterator[npt.NDArray[np.int64]]:
         """Neighbouring queries whose pairs together are expected to fit into the largest buffer."""
@@ -220,7 +224,7 @@ class Pipeline:
             expected = int(self._expected(queries.reranker.lengths, k).sum())
             return _fitting(min(expected, BUCKETS[-1].tokens))
         offsets = self.parts.store.tokens.offsets
-        rows = recalled.rows[group].clamp(min=0)
+        rows = recalled.found.rows[group].clamp(min=0)
         lengths = (offsets[rows + 1] - offsets[rows]).numpy() + queries.reranker.lengths[:, None]
         form = self.parts.form
         return max(1, int((sum(form.parts) + np.minimum(lengths, form.room)).sum()))

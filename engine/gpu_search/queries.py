@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..recall.nearest import Recalled
 from ..scoring.fusion import Ranking
 from ..text.tokens import TokenBatch
+from .recall_step import Listed
 from .rerank_step import FIELDS, QueryTerms
 
 Floats = npt.NDArray[np.float32]
@@ -19,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 class PipelineOutput:
     """The best candidates of a query, best first: `rows` of the collection, `places` in recall's order from 0.
 
-    scores are final, cosines recall's, lexical as `lexical.Lexicon` has them; logits NaN where none was
+    scores are final, cosines recall's, lexical as `lexical.lexical_scores` has them; logits NaN where none was
     given. `finite`: every logit of every candidate was a number.
     """
 
@@ -39,7 +40,7 @@ class PipelineOutput:
         for array, own in zip(arrays, (self.cosines, self.lexical, self.scores, self.logits), strict=True):
             array[self.places] = own
         cosines, lexical, scores, logits = arrays
-        return Recalled(rows, cosines, 0.0, 0.0), lexical, Ranking(self.places, scores, logits)
+        return Recalled(rows, cosines, None, 0.0, 0.0), lexical, Ranking(self.places, scores, logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,21 @@ class Queries:
     """Queries of one micro-batch: as the encoder reads them, and the reranker's ids without special tokens.
 
     terms: int32 and float32 [n, TERMS] (see `lexical_evidence.Terms`); None: no lexical score counts
+    listed: int64 and float32 [n, k] (see `recall_step.Listed`); None: no passage is known to hold the words
     """
 
     encoder: TokenBatch
     reranker: TokenBatch
     terms: QueryTerms | None = None
+    listed: Listed | None = None
 
     def __len__(self) -> int:
         return len(self.encoder)
 
     def select(self, rows: npt.NDArray[np.int64]) -> Queries:
         terms = None if self.terms is None else (self.terms[0][rows], self.terms[1][rows])
-        return Queries(self.encoder.select(rows), self.reranker.select(rows), terms)
+        listed = None if self.listed is None else (self.listed[0][rows], self.listed[1][rows])
+        return Queries(self.encoder.select(rows), self.reranker.select(rows), terms, listed)
 
 
 def found(out: npt.NDArray[np.float64], kept: int) -> PipelineOutput:

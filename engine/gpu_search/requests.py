@@ -6,9 +6,11 @@ import time
 from functools import cache
 
 from ..config import SearchSettings
+from ..recall.exact import Rows
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job
 from ..scheduling.request_steps import Clock
+from ..scoring.fusion import Scores
 from ..scoring.lexical import Lexicon
 from ..text.tokens import Ids
 from .pipeline import Pipeline
@@ -40,15 +42,17 @@ class Searches:
         return clock.deadline is None or time.monotonic() + seconds <= clock.deadline
 
     async def search(
-        self, encoder: Ids, reranker: Ids, words: Ids, settings: SearchSettings, clock: Clock, client: str = ""
-    ) -> PipelineOutput | None:
+        self, encoder: Ids, reranker: Ids, words: Ids, listed: tuple[Rows, Scores] | None, settings: SearchSettings,
+        clock: Clock, client: str = "",
+    ) -> PipelineOutput | None:  # fmt: skip
         """The best candidates of a query, given as each model reads it; None where it exceeds the largest buffer.
 
         encoder: int32 ids with special tokens; reranker: int32 ids without; words: likewise, without a prompt
+        listed: passages that hold the words (see `LexicalIndex.search`); None: it is not known
         """
         if len(reranker) > LONGEST_QUERY:
             return None
-        job = Job(self._model(settings), joined(encoder, reranker, words), urgent=True, client=client)
+        job = Job(self._model(settings), joined(encoder, reranker, words, listed), urgent=True, client=client)
         served = await self._batcher.run(job)
         clock.spent(queue=served.queued, rerank=served.running)
         found: PipelineOutput | None = served.results[0]

@@ -2,7 +2,8 @@
 
 from .building import build
 from .index import Filtered, Index
+from .lexical_index import LexicalIndex
 from .planning import IndexPlan, Plan, plan
 from .row_mask import RowMask
 
-__all__ = ["Filtered", "Index", "IndexPlan", "Plan", "RowMask", "build", "plan"]
+__all__ = ["Filtered", "Index", "IndexPlan", "LexicalIndex", "Plan", "RowMask", "build", "plan"]

@@ -62,13 +62,19 @@ def rank(vectors: Floats, query: Floats, rows: Rows, k: int) -> tuple[Floats, Ro
     The result does not depend on the batch a query came in: each row's product is summed by itself.
     """
     rows = np.sort(rows)
+    scores = products(vectors, query, rows)
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], rows[order]
+
+
+def products(vectors: Floats, query: Floats, rows: Rows) -> Floats:
+    """float32 [m]: the inner product of `query` with each of the `rows` (int64 [m]), in float64."""
     wide = query.astype(np.float64)
     scores = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), EXACT_ROWS):
         part = slice(start, start + EXACT_ROWS)
         scores[part] = np.einsum("ij,j->i", vectors[rows[part]].astype(np.float64), wide)
-    order = np.argsort(-scores, kind="stable")[:k]
-    return scores[order], rows[order]
+    return scores
 
 
 def near(scores: Floats, k: int, slack: np.float32 = SLACK) -> Rows:

@@ -126,6 +126,17 @@ class GpuFaiss:
         scores, rows = self.search(vectors.cpu().numpy(), k)
         return torch.from_numpy(scores).to(vectors.device), torch.from_numpy(rows).to(vectors.device)
 
+    def products(self, vectors: Any, rows: Any) -> Any:
+        """Exact inner products of tensors of one device: float32 [m, d] and int64 [m, l], -1 for none → float32 [m, l].
+
+        By the host, which has the vectors as they are.
+        """
+        import torch
+
+        asked, wanted = vectors.cpu().numpy(), rows.clamp(min=0).cpu().numpy()
+        found = [exact.products(self.vectors, query, own) for query, own in zip(asked, wanted, strict=True)]
+        return torch.from_numpy(np.stack(found)).to(vectors.device)
+
     def _between_tensors(self, vectors: Any, k: int) -> tuple[Any, Any]:
         """FAISS's own function on addresses, in PyTorch's stream.
 

@@ -25,6 +25,11 @@ class RowMask:
         """int64 [count], rising."""
         return np.flatnonzero(np.unpackbits(self._bits, count=self._size, bitorder="little"))
 
+    def holds(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """bool [m]: which of `rows` (int64 [m]) may be returned."""
+        held: npt.NDArray[np.bool_] = (self._bits[rows >> 3] >> (rows & 7) & 1).astype(bool)
+        return held
+
     @property
     def words(self) -> npt.NDArray[np.int32]:
         """int32 [ceil(n / 32)]: bit r % 32 of word r // 32 is row r's, as our scan on a GPU reads it."""

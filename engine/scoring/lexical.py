@@ -1,7 +1,8 @@
 """The lexical score: how much of what a question says stands in a passage, and how much of it stands close together.
 
-Recall's cosine and the cross-encoder both blur rare names and numbers; the token ids that are stored for the reranker
-tell exactly where they occur, at the cost of one pass over the candidates' ids and of no model at all.
+Recall's cosine and the cross-encoder both blur rare names and numbers. Which passages hold a question's words is what
+the lexical index tells (`recall.LexicalIndex`); how close together they stand is told here, by the token ids that are
+stored for the reranker, at the cost of one pass over the candidates' ids and of no model at all.
 """
 
 from __future__ import annotations
@@ -13,59 +14,50 @@ import numpy.typing as npt
 
 from ..text.tokens import Ids, TokenBatch
 
-# BM25's constants as the BEIR baselines set them (Thakur et al. 2021): saturation of repeats, weight of the length.
-K1 = 0.9
-B = 0.4
 # Tokens of a window, a sentence or two, of which the next one shares half.
 WINDOW = 32
 HALF = WINDOW // 2
+Scores = npt.NDArray[np.float32]
+
+
+def lexical_scores(words: Scores | None, windows: Scores) -> Scores:
+    """float32 [n] from 0 to 1: the mean of what the lexical index and the token ids tell of passages.
+
+    words: float32 [n], 0 for a passage that the index did not list; None: there is none, and the windows count alone
+    windows: see `Lexicon.windows`
+    """
+    return windows if words is None else np.float32(0.5) * (words + windows)
 
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """What BM25 needs to know of a corpus.
+    """How rare each token id is in a corpus.
 
     frequencies: uint32 [vocabulary]  passages that hold each token id
-    passages:    their number         mean_length: tokens of a passage, on average
+    passages:    their number
     """
 
     frequencies: npt.NDArray[np.uint32]
     passages: int
-    mean_length: float
 
     @classmethod
     def of(cls, passages: TokenBatch, vocabulary: int) -> Lexicon:
         """Count a corpus of ids without special tokens, each below `vocabulary`."""
-        frequencies = passage_frequencies(passages, vocabulary)
-        return cls(frequencies, len(passages), len(passages.ids) / max(len(passages), 1))
+        return cls(passage_frequencies(passages, vocabulary), len(passages))
 
-    def scores(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.float32]:
-        """float32 [n] from 0 to 1: the mean of two shares of what `query` asks for, for each of `passages` (all are ids
-        without special tokens): BM25 divided by the most that any passage could have, and `densest_windows`.
-
-        BM25 as in Robertson & Zaragoza 2009, each id of the query once, with the inverse document frequency
-        `ln(1 + (N - n + 0.5) / (n + 0.5))`. Divided, so that one weight fits short and long questions alike.
-        """
+    def windows(self, query: Ids, passages: TokenBatch) -> Scores:
+        """float32 [n] from 0 to 1: the largest share of what `query` asks for that one window of each of `passages`
+        holds (all are ids without special tokens; see `densest_windows`)."""
         terms, shares = self.terms(query)
         hits = Hits.of(terms, passages, len(self.frequencies))
-        counts = hits.counts(len(passages), len(terms))
-        norm = K1 * (1.0 - B + B * passages.lengths / max(self.mean_length, 1.0))
-        saturated = counts / (counts + norm[:, None])
-        scores: npt.NDArray[np.float32] = (
-            0.5 * (saturated @ shares + densest_windows(hits, shares, len(passages)))
-        ).astype(np.float32)
-        return scores
+        return densest_windows(hits, shares, len(passages)).astype(np.float32)
 
     def terms(self, query: Ids) -> tuple[Ids, npt.NDArray[np.float64]]:
         """int32 [m] the distinct ids of `query`, and float64 [m] their inverse document frequencies, of sum 1."""
         terms = np.unique(query)
-        rarity = self._rarity(terms)
-        return terms, rarity / rarity.sum() if len(terms) else rarity
-
-    def _rarity(self, terms: Ids) -> npt.NDArray[np.float64]:
         holding = self.frequencies[terms].astype(np.float64)
-        rarity: npt.NDArray[np.float64] = np.log1p((self.passages - holding + 0.5) / (holding + 0.5))
-        return rarity
+        rarity = np.log1p((self.passages - holding + 0.5) / (holding + 0.5))
+        return terms, rarity / rarity.sum() if len(terms) else rarity
 
 
 def passage_frequencies(passages: TokenBatch, vocabulary: int) -> npt.NDArray[np.uint32]:
@@ -95,11 +87,6 @@ class Hits:
         hits = np.flatnonzero(found >= 0)
         owners = np.searchsorted(passages.cu_seqlens, hits, side="right") - 1
         return cls(owners, hits - passages.cu_seqlens[owners], found[hits].astype(np.int64))
-
-    def counts(self, passages: int, terms: int) -> npt.NDArray[np.int64]:
-        """int64 [passages, terms]: how often each passage holds each term."""
-        flat = np.bincount(self.passages * terms + self.terms, minlength=passages * terms)
-        return flat.reshape(passages, terms)
 
 
 def densest_windows(hits: Hits, shares: npt.NDArray[np.float64], passages: int) -> npt.NDArray[np.float64]:

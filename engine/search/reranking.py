@@ -83,9 +83,9 @@ class Reranking:
         if plan.early and early is not None:
             deadline = None if clock.deadline is None else clock.deadline - plan.reserve
             clock.lap("fetch")
-            scored.early[read] = await self._run(
-                Job(early, pairs, deadline=deadline, client=candidates.client), candidates
-            )
+            begun = await self._run(Job(early, pairs, deadline=deadline, client=candidates.client), candidates)
+            layer = self._reranker.artifact.manifest.early or 0
+            scored.early[read] = self._fusion.scale.after_exit(layer, begun, candidates.evidence[read])
             clock.mark()
             best = best_of(scored.early[read], candidates.evidence[read], self._fusion, plan.whole)
             best = best[: self._fitting(pairs.lengths[best], candidates)]

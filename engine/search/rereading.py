@@ -34,7 +34,11 @@ class Rereading:
 
     async def read(self, candidates: Candidates, scored: Scored, count: int) -> None:
         """Read the best `count` of the candidates that all layers read, or the first of them that the time suffices
-        for, and move their logits: a passage counts when all of its windows were read."""
+        for, and move their logits: a passage counts when all of its windows were read.
+
+        Their mean stays, so that they compare with those that were not read again: the best of several windows is
+        higher than a whole passage on some texts, and lower on others.
+        """
         clock, tokenizer = candidates.clock, self._reranker.tokenizer
         clock.mark()
         best = best_of(scored.logits, candidates.evidence, self._fusion, count)
@@ -60,5 +64,7 @@ class Rereading:
             if missing := np.flatnonzero(np.isnan(found)).tolist():
                 again = windows.complete(again, missing[0])
         first = best[:again]
-        scored.logits[first] = windows.with_best(scored.logits[first], found[: windows.of_first(again)])
-        scored.again[first] = True
+        if again:
+            moved = windows.with_best(scored.logits[first], found[: windows.of_first(again)])
+            scored.logits[first] = moved - (moved - scored.logits[first]).mean()
+            scored.again[first] = True

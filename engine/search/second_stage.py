@@ -12,6 +12,7 @@ from ..recall.nearest import Recalled
 from ..result import Degraded
 from ..scheduling.request_steps import Clock
 from ..scoring.fusion import Fusion, Scored, Scores
+from ..scoring.lexical import lexical_scores
 from ..text.tokens import Ids, TokenBatch
 from .candidates import Candidates
 from .passage_ids import PassageIds
@@ -28,8 +29,8 @@ class SecondReading:
     """What is known of `n` candidates after the second stage, in recall's order.
 
     scored:   what the cross-encoder made of them
-    lexical:  float32 [n], NaN for those whose ids there was no time to make; None: nothing was read
-    evidence: float32 [n], likewise; recall's scores where nothing was read
+    lexical:  float32 [n], by words alone for those whose ids were not read; NaN, None: nothing is known of one, of all
+    evidence: float32 [n]
     passages: ids of the first of them, those that there was time for; None: nothing was read
     degraded: what time left undone
     """
@@ -41,9 +42,10 @@ class SecondReading:
     degraded: Degraded | None
 
     @classmethod
-    def none(cls, recalled: Recalled, degraded: Degraded | None) -> SecondReading:
+    def none(cls, recalled: Recalled, fusion: Fusion, degraded: Degraded | None) -> SecondReading:
         """Nothing was read, and why that is less than was asked for."""
-        return cls(Scored.nothing(len(recalled.rows)), None, recalled.scores, None, degraded)
+        evidence = fusion.evidence(recalled.scores, recalled.words)
+        return cls(Scored.nothing(len(recalled.rows)), recalled.words, evidence, None, degraded)
 
 
 class SecondStage:
@@ -61,28 +63,28 @@ class SecondStage:
 
         query: ids as the reranker's tokenizer gives them for a pair; words: those of the query alone, without a prompt
         """
-        passages, lexical = self._fetch(words, recalled, clock)
+        passages, windows = self._fetch(words, recalled, clock)
         count, known = len(recalled.rows), len(passages)
-        evidence = self._fusion.evidence(recalled.scores[:known], lexical)
-        candidates = Candidates(query, passages, evidence, clock, client)
+        lexical = np.full(count, np.nan, dtype=np.float32) if recalled.words is None else recalled.words.copy()
+        lexical[:known] = lexical_scores(None if recalled.words is None else lexical[:known], windows)
+        evidence = self._fusion.evidence(recalled.scores, np.nan_to_num(lexical))
+        candidates = Candidates(query, passages, evidence[:known], clock, client)
         scored, degraded = await self._reranking.score(candidates, asked)
         if known == count:
             return SecondReading(scored, lexical, evidence, passages, degraded)
         said = f"budget: {scored.reranked} of {min(asked.read, count)} candidates were reranked in time"
         degraded = Degraded("fewer_candidates", f"{said}, and {known} of {count} were tokenised for that")
-        rest = np.full(count - known, np.nan, dtype=np.float32)
-        lexical, evidence = np.concatenate([lexical, rest]), np.concatenate([evidence, rest])
         return SecondReading(scored.among(count), lexical, evidence, passages, degraded)
 
     def _fetch(self, words: Ids, recalled: Recalled, clock: Clock) -> tuple[TokenBatch, Scores]:
         """Token ids of the first candidates, of all unless they have to be made and there is no time for that; and
-        float32, how much of the query's `words` each of these holds."""
+        float32, how much of the query's `words` one window of each of these holds."""
         clock.mark()
         now = time.monotonic()
         until = None if clock.deadline is None else now + SHARE_FOR_IDS * (clock.deadline - now)
         passages = self._passages.tokens(recalled.rows, until)
         clock.lap(self._passages.stage)
         clock.mark()
-        lexical = self._passages.lexicon.scores(words[:LONGEST_QUESTION], passages)
+        windows = self._passages.lexicon.windows(words[:LONGEST_QUESTION], passages)
         clock.lap("fetch")
-        return passages, lexical
+        return passages, windows

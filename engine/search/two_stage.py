@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from functools import lru_cache
-
-import numpy as np
 
 from ..collection.filters import Filter
 from ..config import SearchSettings
+from ..errors import InputError
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder
-from ..recall import RowMask
-from ..recall.nearest import Recalled
+from ..recall import LexicalIndex, RowMask
+from ..recall.nearest import Neighbours, Recalled
+from ..recall.words import of_ids
 from ..result import Degraded, Hit, SearchResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job
 from ..scheduling.request_steps import Clock
-from ..scoring.fusion import Fusion, Places, Ranking, Scores, rank
+from ..scoring.fusion import Fusion, Ranking, Scores, by_evidence, rank
 from ..text.checking import checked
 from ..text.prompting import search_wishes
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import Ids, TokenBatch, pack
 from .filter_stage import filter_job
+from .hits import hits_of
 from .passage_ids import PassageIds
 from .placement import Placed
 from .recall_stage import RecallStage
 from .reranking import Reranking
 from .second_stage import SecondReading, SecondStage
+from .union import Listed, unite
 
 # First stages remembered, one for each number of candidates and filter: the queries of one may share a micro-batch.
 RECALLS = 128
 NO_RERANKER = Degraded(
     "no_reranker", "the collection has no reranker and none was named (reranker=FOLDER): hits are in recall's order"
 )
+NO_RELEVANCE = (
+    "min_relevance needs a reranker whose weights are fitted, which {collection} does not have: `tandem calibrate "
+    "{collection} BEIR` fits them to judged questions"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query as both models read it, without special tokens: with their prompts, or what a template has before a
-    passage. `words` are the reranker's ids of it alone; `cut`: it was longer than the encoder reads."""
+    passage. `words` are the reranker's ids of it alone; `looked_up` is what the lexical index is asked; `cut`: it was
+    longer than the encoder reads."""
 
     text: str
     encoder_ids: Ids
     reranker_ids: Ids
     words: Ids
+    looked_up: str
     cut: bool
 
 
@@ -61,8 +69,9 @@ class TwoStage:
         placed: Placed,
         passages: PassageIds | None,
         batcher: Batcher,
+        words: LexicalIndex | None = None,
     ) -> None:
-        """`passages`: what the reranker reads of them; None without one."""
+        """`passages`: what the reranker reads of them; None without one. `words`: None: recall is by vectors alone."""
         self._collection = placed.collection
         self._encoder = encoder
         self._reranker = reranker
@@ -70,6 +79,7 @@ class TwoStage:
         self._fusion = fusion
         self._placed = placed
         self._batcher = batcher
+        self._words = words if fusion.lexical_weight else None
         self._second = None
         if reranker is not None and passages is not None:
             self._second = SecondStage(Reranking(reranker, fusion, batcher), passages, fusion)
@@ -83,6 +93,8 @@ class TwoStage:
 
         recalled: what `recall` found for the same query and wish: it is not done again, and its time counts
         """
+        if asked.min_relevance is not None and (self._second is None or self._fusion.scale.relevance is None):
+            raise InputError(NO_RELEVANCE.format(collection=self._collection.path))
         clock = Clock(asked.budget_ms, 0.0 if recalled is None else recalled.seconds)
         query = self._tokenize(checked(text, "the query"), asked)
         clock.lap("tokenize")
@@ -96,12 +108,15 @@ class TwoStage:
         else:
             clock.spent(encode=recalled.encode_seconds, recall=recalled.search_seconds)
         if not asked.rerank or self._second is None:
-            second = SecondReading.none(recalled, NO_RERANKER if asked.rerank else None)
+            second = SecondReading.none(recalled, self._fusion, NO_RERANKER if asked.rerank else None)
         else:
             second = await self._second.read(query.reranker_ids, query.words, recalled, asked, clock, client)
 
         scored = second.scored
-        ranking = rank(recalled.scores, second.evidence, scored, self._fusion)
+        if second.passages is None:
+            ranking = by_evidence(second.evidence)
+        else:
+            ranking = rank(second.evidence, scored, self._fusion)
         return self._result(
             query, self._hits(recalled, second.lexical, ranking, asked, clock), clock, second.passages, second.degraded,
             candidates=len(recalled.rows), reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
@@ -118,7 +133,9 @@ class TwoStage:
         if self._on_gpu is None:
             return None
         single = self._encoder.tokenizer.single(pack([query.encoder_ids])).ids
-        found = await self._on_gpu.search(single, query.reranker_ids, query.words, asked, clock, client)
+        listed = self._listed(query, min(asked.recalled, len(self._collection)), None)
+        clock.lap("recall")
+        found = await self._on_gpu.search(single, query.reranker_ids, query.words, listed, asked, clock, client)
         if found is None:
             return None
         recalled, lexical, ranking = found.by_place(min(asked.recalled, len(self._collection)))
@@ -130,7 +147,8 @@ class TwoStage:
 
     def _tokenize(self, text: str, asked: SearchSettings) -> Query:
         """Ids for the encoder and for the reranker; what both read alike is tokenised once."""
-        reranker = self._reranker.tokenizer if self._reranker is not None and asked.rerank else None
+        by_ids = self._words is not None and self._words.language == "other"
+        reranker = self._reranker.tokenizer if self._reranker is not None and (asked.rerank or by_ids) else None
         wishes = search_wishes(asked.wish, self._encoder.prompting, None if reranker is None else reranker.prompting)
         tokenizer = self._encoder.tokenizer
         known: dict[tuple[str, str], Ids] = {}
@@ -143,18 +161,32 @@ class TwoStage:
         own = ids(tokenizer, self._encoder.prompting.before_text(wishes[0]) + text)
         cut = len(own) > tokenizer.text_room
         if reranker is None:
-            return Query(text, own, own, own, cut)
+            return Query(text, own, own, own, text, cut)
         other = ids(reranker, reranker.prompting.query(text, wishes[1]))
-        return Query(text, own, other, ids(reranker, reranker.prompting.lead + text), cut)
+        words = ids(reranker, reranker.prompting.lead + text)
+        return Query(text, own, other, words, of_ids(words.tolist()) if by_ids else text, cut)
 
     async def _recall(self, query: Query, asked: SearchSettings, clock: Clock, client: str) -> Recalled:
+        """Both lists: words are looked up here, while the device thread encodes the query and compares vectors."""
         allowed = None if asked.filter is None else await self._allowed(asked.filter, clock, client)
-        stage = self._stages(min(asked.recalled, len(self._collection)), allowed)
+        count = min(asked.recalled, len(self._collection))
         batch = self._encoder.tokenizer.single(pack([query.encoder_ids]))
-        served = await self._batcher.run(Job(stage, batch, urgent=True, client=client))
-        recalled: Recalled = served.results[0]
+        job = Job(self._stages(count, allowed), batch, urgent=True, client=client)
+        self._batcher.submit(job)
+        began = time.monotonic()
+        listed = self._listed(query, count, allowed)
+        looked_up = time.monotonic() - began
+        served = await job
+        near: Neighbours = served.results[0]
+        began = time.monotonic()
+        recalled = unite(near, listed, self._collection.index.vectors, self._fusion, count)
+        waited_for = max(0.0, looked_up - served.queued - near.seconds)
+        recalled = replace(recalled, search_seconds=near.search_seconds + waited_for + time.monotonic() - began)
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)
         return recalled
+
+    def _listed(self, query: Query, count: int, allowed: RowMask | None) -> Listed | None:
+        return None if self._words is None else self._words.search(query.looked_up, count, allowed)
 
     async def _allowed(self, filters: Filter, clock: Clock, client: str) -> RowMask:
         """The passages that a filter leaves: remembered, or worked out in the client's turn at the device thread.
@@ -176,39 +208,11 @@ class TwoStage:
         self, recalled: Recalled, lexical: Scores | None, ranking: Ranking, asked: SearchSettings, clock: Clock
     ) -> list[Hit]:
         clock.mark()
-        places = self._returned(recalled, ranking.places, asked)
-        hits = [
-            Hit(
-                rank=number,
-                id=passage.id,
-                document=passage.document,
-                text=passage.text,
-                title=passage.title,
-                metadata=passage.metadata,
-                score=float(ranking.scores[place]),
-                recall_score=float(recalled.scores[place]),
-                recall_rank=int(place) + 1,
-                rerank_score=float(ranking.logits[place]) if np.isfinite(ranking.logits[place]) else None,
-                lexical_score=None if lexical is None or np.isnan(lexical[place]) else float(lexical[place]),
-            )
-            for number, (place, passage) in enumerate(
-                zip(places, self._collection.passages(recalled.rows[places]), strict=True), start=1
-            )
-        ]
+        reranks = asked.rerank and self._second is not None
+        relevance = self._fusion.relevance(ranking.scores) if reranks else None
+        hits = hits_of(self._collection, recalled, lexical, ranking, relevance, asked)
         clock.lap("fetch")
         return hits
-
-    def _returned(self, recalled: Recalled, places: Places, asked: SearchSettings) -> Places:
-        """The best `top_k` of the `places`, of one document at most `per_document`."""
-        if asked.per_document is None:
-            return places[: asked.top_k]
-        seen: Counter[str] = Counter()
-        kept = []
-        for place, document in zip(places, self._collection.documents(recalled.rows[places]), strict=True):
-            seen[document] += 1
-            if seen[document] <= asked.per_document:
-                kept.append(place)
-        return np.array(kept[: asked.top_k], dtype=np.int64)
 
     def _result(
         self,

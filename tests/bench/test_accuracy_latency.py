@@ -45,8 +45,8 @@ def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
     assert all(np.array_equal(fewer[name], logits[name][:count]) for name in QUESTIONS)
     run = reranked(recalled, logits, count, engine.fusion)
     for name, question in QUESTIONS.items():
-        result = engine.search(question, top_k=count, candidates=count, budget_ms=None)
-        assert run[name][:count] == [hit.document for hit in result.hits]
+        result = engine.search(question, top_k=60, candidates=60, rerank_count=count, finalists=None, budget_ms=None)
+        assert run[name] == list(dict.fromkeys(hit.document for hit in result.hits))
         assert sorted(run[name]) == sorted(recalled[name].documents), "nothing is lost behind the reranked"
 
 

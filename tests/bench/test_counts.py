@@ -37,7 +37,7 @@ BOUNDS = {
 }
 EXIT_BOUNDS = {"exit": 6566.0, "all layers": 1688.0}
 """Tokens computed for one search by a reranker's early exit, and by all its layers for FINALISTS of the candidates."""
-REREAD, REREAD_BOUND = 3, 114.0
+REREAD, REREAD_BOUND = 3, 285.0
 """Candidates that are read again, and the tokens that their windows add to a search."""
 SHARED_ENCODINGS = 2
 """Calls of the encoder for QUESTIONS that wait together: the one that was running, and one for all the others."""

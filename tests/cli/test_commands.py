@@ -125,7 +125,7 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert code == 0, err
     quality = json.loads(out)
     assert quality["questions"] == 8
-    assert set(quality["metrics"]) == {"recall", "evidence", "rerank", "fused"}
+    assert set(quality["metrics"]) == {"vectors", "recall", "evidence", "rerank", "fused"}
     assert quality["metrics"]["recall"]["recall@100"] == 1.0
     lines = (tmp_path / "runs" / "recall.trec").read_text().splitlines()
     assert len(lines) == 64
@@ -134,7 +134,7 @@ def test_eval_measures_three_orders_and_writes_runs(tandem, beir: Path, collecti
     assert code == 0
     kept = json.loads((tmp_path / "results" / f"eval-{beir.name}-recall.json").read_text())
     assert kept["workload"]["questions"] == 8
-    assert [row[0] for row in kept["tables"][0]["rows"]] == ["recall"]
+    assert [row[0] for row in kept["tables"][0]["rows"]] == ["vectors", "recall"]
     assert kept["command"].startswith("tandem ")
     assert "nDCG@10" in out
     assert "fused" not in out
@@ -165,7 +165,7 @@ def test_eval_compares_rerankers_in_one_table(
     folders = sorted((tmp_path / "runs").iterdir())
     assert len(folders) == len(list((tmp_path / "results").iterdir())) == 2
     assert {file.name for folder in folders for file in folder.iterdir()} == {
-        f"{order}.trec" for order in ("recall", "evidence", "rerank", "fused")
+        f"{order}.trec" for order in ("vectors", "recall", "evidence", "rerank", "fused")
     }
     lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
     assert {name: sum(line["reranker"] == name for line in lines) for name in names} == dict.fromkeys(names, 64)
@@ -417,9 +417,9 @@ def test_debug_shows_the_traceback(tandem, tmp_path: Path):
         tandem("--debug", "search", tmp_path / "nowhere", "q")
 
 
-@pytest.mark.parametrize("share", ["words", "words=", "=0.5", "words=much", "words=-1", "words=inf", "words=nan"])
-def test_a_share_that_is_none_is_refused_before_anything_is_read(tandem, tmp_path: Path, share: str):
-    code, _, err = tandem("finetune", "--data", tmp_path / "absent", "--out", tmp_path / "a", "--share", share)
+@pytest.mark.parametrize(("option", "value"), [("--rank", "-1"), ("--minutes", "0"), ("--negatives", "many")])
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_read(tandem, tmp_path: Path, option: str, value: str):
+    code, _, err = tandem("finetune", "--data", tmp_path / "absent", "--out", tmp_path / "a", option, value)
     assert code == 2
-    assert "is no share" in " ".join(err.split())
+    assert f"{option}: Input should be" in " ".join(err.split())
     assert not (tmp_path / "a").exists()

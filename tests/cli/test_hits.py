@@ -21,11 +21,13 @@ def marked(shown: Text) -> list[str]:
     return [shown.plain[span.start : span.end] for span in shown.spans if span.style == MATCH]
 
 
-def hit(text: str, document: str = "notes.md", title: str = "", chunk: int = 0) -> tuple[Hit, Place]:
+def hit(
+    text: str, document: str = "notes.md", title: str = "", chunk: int = 0, relevance: float | None = None
+) -> tuple[Hit, Place]:
     identity = f"{document}#{chunk}" if chunk else document
     found = Hit(
         rank=1, id=identity, document=document, text=text, title=title, metadata={}, score=3.25, recall_score=0.5,
-        recall_rank=7, rerank_score=None, lexical_score=None,
+        recall_rank=7, rerank_score=None, lexical_score=None, relevance=relevance,
     )  # fmt: skip
     return found, Place(document, chunk, 1023, 2048)
 
@@ -88,6 +90,13 @@ def test_the_table_names_document_place_title_rank_and_score():
         assert said in shown
     assert shown.count("b.txt") == 1, "a title that is the document's name is not said twice"
     assert "\x1b" not in shown, "nothing odd where no terminal looks"
+
+
+def test_how_likely_a_hit_answers_is_shown_where_it_is_known():
+    assert "likely" not in drawn(hit("text"))
+    shown = drawn(hit("text", relevance=0.824), hit("other", relevance=0.031))
+    assert "likely" in shown
+    assert [said in shown for said in ("82%", "3%")] == [True, True]
 
 
 def test_matches_stand_out_on_a_terminal_and_without_colour():

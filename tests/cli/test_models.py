@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tandem.cli import main
+from tandem.cli.console import out
 from tandem.export.bundled import BUNDLED
 from tandem.export.families import FAMILIES
 from tandem.export.source.card_prompts import card_prompts
@@ -19,13 +20,15 @@ from tandem.export.source.known_models import KNOWN
 def tandem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def run(*arguments: str) -> str:
         monkeypatch.setenv("COLUMNS", "140")  # in a narrow window the table folds
+        out.cache_clear()  # a console that another test made has that test's width
         monkeypatch.setattr(sys, "argv", ["tandem", "models", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
         assert not end.value.code
         return capsys.readouterr().out
 
-    return run
+    yield run
+    out.cache_clear()
 
 
 def test_every_model_is_of_a_family_that_is_exported():

@@ -49,11 +49,15 @@ def test_vectors_keep_their_lengths_and_the_manifest_says_how_long(engine: Engin
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_search_finds_the_largest_dot_products(engine: Engine, question: str):
+def test_recall_counts_a_dot_product_like_a_cosine_beside_words(engine: Engine, question: str):
     hits = engine.search(question, rerank=False).hits
     products = engine.collection.index.vectors.astype(np.float64) @ engine.embed([question])[0].astype(np.float64)
-    assert [hit.recall_score for hit in hits] == pytest.approx(sorted(products, reverse=True)[:10], rel=1e-6)
-    assert [hit.score for hit in hits] == [hit.recall_score for hit in hits]
+    rows = [engine.collection.row_of(hit.id) for hit in hits]
+    assert [hit.recall_score for hit in hits] == pytest.approx(products[rows], rel=1e-6)
+    fusion = engine.fusion
+    scores = [hit.recall_score / fusion.recall_scale + fusion.lexical_weight * hit.lexical_score for hit in hits]
+    assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-5)
+    assert sorted(scores, reverse=True) == scores
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

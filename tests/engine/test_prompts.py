@@ -16,6 +16,8 @@ from tandem.engine.errors import InputError
 from tandem.engine.models.artifact import Artifact
 from tandem.engine.models.cross_encoder import CrossEncoder
 from tandem.engine.platform.device import choose
+from tandem.engine.scoring.lexical import lexical_scores
+from tandem.engine.search.union import shares_of
 from tandem.engine.text.tokens import pack
 
 from ..prompted import TEMPLATE, with_manifest
@@ -96,7 +98,7 @@ def test_a_search_recalls_with_the_prompt_and_reranks_with_the_rerankers_own(
 ):
     found = engine.search("wait for a thread", budget_ms=None, **asked)
     vector = embedded(engine, [before + "wait for a thread"])
-    scores, rows = engine.collection.index.search(vector, 100)
+    scores, rows = engine.collection.index.search(vector, len(engine.collection))
     recalled = dict(zip(engine.collection.ids(rows[0]), scores[0], strict=True))
     assert {hit.id: hit.recall_score for hit in found.hits} == pytest.approx(
         {hit.id: recalled[hit.id] for hit in found.hits}, abs=1e-6
@@ -109,8 +111,10 @@ def test_words_in_common_are_those_of_the_question_alone(engine: Engine):
     """A prompt's words stand in no passage for the question's sake."""
     hits = engine.search("wait", budget_ms=None, prompt="json json json ").hits
     own = engine.reranker.tokenizer.encode("wait")
-    passages = engine.collection.tokens([engine.collection.row_of(hit.id) for hit in hits])
-    assert [hit.lexical_score for hit in hits] == pytest.approx(engine.collection.lexicon.scores(own, passages))
+    rows = np.array([engine.collection.row_of(hit.id) for hit in hits])
+    words = shares_of(rows, *engine.collection.lexical.search("wait", 100))
+    windows = engine.collection.lexicon.windows(own, engine.collection.tokens(rows))
+    assert [hit.lexical_score for hit in hits] == pytest.approx(lexical_scores(words, windows))
 
 
 @pytest.mark.parametrize(

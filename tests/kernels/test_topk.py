@@ -1,4 +1,4 @@
-"""The final order on the device is that of `engine.ranking`."""
+"""The final order on the device is the host's where everything was reranked, and tells what was not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,31 @@ def test_equals_the_host(device: torch.device, count: int, weight: float) -> Non
     logits = random.integers(-3, 3, (4, count)).astype(np.float32) / 2
     logits[random.random(logits.shape) < 0.3] = np.nan
     recall = -np.sort(-random.integers(0, 8, (4, count)).astype(np.float32) / 8, axis=1)
-    evidence = recall + random.integers(0, 4, recall.shape).astype(np.float32) / 4
+    # What was not reranked stands in recall's order, which is that of its evidence.
+    evidence = np.where(np.isnan(logits), recall, recall + random.integers(0, 4, recall.shape).astype(np.float32) / 4)
     k = min(10, count)
     given = [torch.tensor(each, device=device) for each in (logits, recall, evidence)]
     scores, places = topk(given[0], given[1], weight, k, evidence=given[2])
     for query in range(4):
-        expected = rank(recall[query], evidence[query], Scored.of(logits[query]), Fusion(recall_weight=weight))
-        np.testing.assert_array_equal(places[query].cpu(), expected.places[:k])
-        np.testing.assert_array_equal(scores[query].cpu(), expected.scores[expected.places[:k]])
+        read = np.isfinite(logits[query])
+        fused = Fusion(recall_weight=weight).fuse(logits[query], evidence[query])
+        final = np.where(read, fused, recall[query]).astype(np.float32)
+        expected = np.lexsort((-final, ~read))
+        np.testing.assert_array_equal(places[query].cpu(), expected[:k])
+        np.testing.assert_array_equal(scores[query].cpu(), final[expected[:k]])
+
+
+def test_where_all_were_reranked_it_is_the_hosts_order(device: torch.device) -> None:
+    random = np.random.default_rng(0)
+    logits, evidence = (random.integers(-3, 3, (4, 50)).astype(np.float32) / 2 for _ in range(2))
+    scores, places = topk(
+        torch.tensor(logits, device=device), torch.tensor(evidence, device=device), 5.0, 10,
+        evidence=torch.tensor(evidence, device=device),
+    )  # fmt: skip
+    for query in range(4):
+        expected = rank(evidence[query], Scored.of(logits[query]), Fusion(recall_weight=5.0))
+        np.testing.assert_array_equal(places[query].cpu(), expected.places[:10])
+        np.testing.assert_array_equal(scores[query].cpu(), expected.scores[expected.places[:10]])
 
 
 def test_recall_scores_are_the_evidence_where_there_is_no_other(device: torch.device) -> None:

@@ -126,7 +126,7 @@ def test_a_crash_while_retokenising_leaves_the_old_ids_or_the_new_ones(
 
     def retokenise(out: Path) -> None:
         with writer_lock(out):
-            republish(out, read_current(out), models, text, silent)
+            republish(out, read_current(out), models, text, "english", silent)
 
     counting = Disk(None)
     with counting.watched(monkeypatch):

@@ -5,9 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tandem.engine.gpu_search.lexical_evidence import TERMS, Terms, lexical  # noqa: E402
+from tandem.engine.gpu_search.lexical_evidence import TERMS, Terms, densest_windows  # noqa: E402
 from tandem.engine.gpu_search.search_model import terms_of  # noqa: E402
-from tandem.engine.scoring.lexical import HALF, K1, WINDOW, B, Lexicon  # noqa: E402
+from tandem.engine.scoring.lexical import HALF, WINDOW, Lexicon  # noqa: E402
 from tandem.engine.text.tokens import Template, cumulative, join_pairs, pack  # noqa: E402
 from tandem.engine.text.tokens import longest_first as host_longest_first  # noqa: E402
 from tandem.kernels.pack import PairForm, TokenRows, longest_first  # noqa: E402
@@ -18,27 +18,21 @@ XLM_R = Template(((1,), (2, 2), (2,)), ((0,), (0, 0), (0,)), (0, 0))
 
 
 @pytest.mark.parametrize("template", [BERT, XLM_R])
-def test_the_lexical_score_is_bm25_and_windows_counted_word_by_word(template):
+def test_windows_are_those_counted_word_by_word(template):
     """The oracle counts in Python over the passages themselves, one query and one term at a time."""
     random = np.random.default_rng(0)
     queries = [random.integers(10, 25, length).astype(np.int32) for length in (3, 7)]
     passages = [random.integers(10, 40, length).astype(np.int32) for length in (0, 1, 9, 20, 33, 60)]
     rarity = random.uniform(0.1, 5.0, 40)
-    mean = float(np.mean([len(passage) for passage in passages]))
 
     expected = np.zeros((2, 6))
     for i, query in enumerate(queries):
         terms = sorted(set(query.tolist()))
         for j, passage in enumerate(passages):
-            total = 0.0
-            for term in terms:
-                count = passage.tolist().count(term)
-                norm = K1 * (1 - B + B * len(passage) / mean)
-                total += rarity[term] * count / (count + norm)
             starts = range(0, max(len(passage), 1), HALF)
             windows = [set(passage[start : start + WINDOW].tolist()) & set(terms) for start in starts]
             densest = max(sum(rarity[term] for term in window) for window in windows)
-            expected[i, j] = 0.5 * (total + densest) / sum(rarity[term] for term in terms)
+            expected[i, j] = densest / sum(rarity[term] for term in terms)
 
     ids, shares = np.full((2, TERMS), -1, np.int32), np.zeros((2, TERMS), np.float32)
     for i, query in enumerate(queries):
@@ -51,9 +45,9 @@ def test_the_lexical_score_is_bm25_and_windows_counted_word_by_word(template):
         torch.tensor([0] * 6 + [1] * 6, dtype=torch.int32), form, 512,
     )  # fmt: skip
     lengths = torch.from_numpy(np.tile(stored.lengths, 2))
-    terms = Terms(torch.from_numpy(ids), torch.from_numpy(shares), mean)
+    terms = Terms(torch.from_numpy(ids), torch.from_numpy(shares))
     asked = torch.tensor([len(query) for query in queries])
-    found = lexical(pairs, form, asked, lengths, terms).numpy().reshape(2, 6)
+    found = densest_windows(pairs, form, asked, lengths, terms).numpy().reshape(2, 6)
     expected[1, 5] = 0.0  # no candidate
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -67,7 +61,7 @@ def test_a_passage_is_counted_as_it_is_read():
     )
     ids, shares = torch.full((1, TERMS), -1, dtype=torch.int32), torch.zeros(1, TERMS)
     ids[0, :3], shares[0, :3] = torch.tensor([2, 7, 8]), 1 / 3
-    assert lexical(pairs, form, torch.tensor([3]), torch.tensor([41]), Terms(ids, shares, 41.0)).item() == 0.0
+    assert densest_windows(pairs, form, torch.tensor([3]), torch.tensor([41]), Terms(ids, shares)).item() == 0.0
 
 
 @pytest.mark.parametrize("room", [1, 2, 5, 8])
@@ -81,7 +75,7 @@ def test_kept_lengths_are_those_of_the_host(room):
 
 def test_a_long_query_looks_for_its_rarest_ids():
     random = np.random.default_rng(1)
-    lexicon = Lexicon(random.integers(1, 1000, 500).astype(np.uint32), 1000, 20.0)
+    lexicon = Lexicon(random.integers(1, 1000, 500).astype(np.uint32), 1000)
     query = random.permutation(500)[:200].astype(np.int32)
     ids, shares = terms_of(lexicon, pack([query, [7, 7]]))
     assert (ids[0] >= 0).all()

@@ -163,7 +163,11 @@ def test_fixed_buffers_give_the_same_hits(resident: Engine, collection: Path, as
     """Alone and together, again and again, so that a buffer that keeps something of an earlier search would show."""
     whole = queries_of(resident)
     lexicon = resident.collection.lexicon
-    whole = Queries(whole.encoder, whole.reranker, terms_of(lexicon, whole.reranker))
+    random = np.random.default_rng(0)
+    listed = np.stack([random.permutation(len(resident.collection))[:20] for _ in QUESTIONS])
+    listed[:, 15:] = -1
+    shares = np.where(listed < 0, 0, random.random(listed.shape)).astype(np.float32)
+    whole = Queries(whole.encoder, whole.reranker, terms_of(lexicon, whole.reranker), (listed, shares))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(as_on_a_gpu, "_captures", False)
         for name in ("_recalls", "_reranks"):

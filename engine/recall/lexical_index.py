@@ -1,0 +1,211 @@
+"""The passages that hold a question's words: an inverted index of tantivy, scored by BM25.
+
+tantivy wants a folder of its own that it may write to: it locks a file there each time an index is opened. A version's
+files never change, and may lie on a disk that is only read. So they are opened through links in a temporary folder,
+which is gone again when the files are mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tantivy
+
+from ..errors import CollectionError, StorageError
+from ..platform.durable_io import sync_file, write_durably
+from .exact import Floats, Rows
+from .row_mask import RowMask
+from .words import Language, analyser
+
+PREFIX = "lexical."
+"""Before tantivy's names of the files, among a version's others."""
+META = "meta.json"
+K1, B = 1.2, 0.75
+"""BM25's constants, which are fixed in tantivy: saturation of repeats, weight of the length."""
+MEMORY = 256_000_000
+"""Bytes that are gathered before a segment is written: 300,000 passages or so."""
+CHARACTERS = 16_384
+"""Of a question that are looked up, some 2,700 words: 3 ms."""
+TERMS = 64
+"""Distinct words of a question that are looked up: its rarest, should it have more."""
+POSTINGS = 2_000_000
+"""Passages that these words together may occur in, the rarest counted first; each takes 3 to 5 ns. The commonest words
+of a million passages are left out by this, and change the order little."""
+FEW = 4096
+"""Up to so many allowed passages are looked up one by one, 2 to 5 us each; of more the best are searched for, until
+enough of those found are allowed."""
+WIDEN = 4
+
+
+class LexicalIndex:
+    """The words of `n` passages, a memory map. Any number of threads may search; they do not wait for each other."""
+
+    def __init__(self, index: tantivy.Index, language: Language) -> None:
+        self.language = language
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self._analyser = analyser(language)
+
+    @classmethod
+    def open(cls, folder: Path, language: Language) -> LexicalIndex:
+        """The index that a `LexicalWriter` wrote into `folder`, in which nothing is written.
+
+        Raises CollectionError when it cannot be read.
+        """
+        try:
+            with tempfile.TemporaryDirectory(prefix="tandem-words-", ignore_cleanup_errors=True) as links:
+                for file in folder.glob(f"{PREFIX}*"):
+                    Path(links, file.name.removeprefix(PREFIX)).symlink_to(file.resolve())
+                index = tantivy.Index.open(links)
+                index.config_reader("manual")  # else a thread of tantivy's waits for changes in the folder
+                return cls(index, language)
+        except (ValueError, OSError) as error:
+            raise CollectionError(f"{folder} holds no words that can be searched ({error}); index again") from error
+
+    @classmethod
+    def of(cls, texts: Iterable[str], language: Language) -> LexicalIndex:
+        """Of these passages, in memory; of the language `other` as `words.of_ids` makes them."""
+        index = _empty(language)
+        writer = index.writer(MEMORY, 1)
+        for row, text in enumerate(texts):
+            writer.add_document(_document(row, text))
+        writer.commit()
+        writer.wait_merging_threads()
+        index.reload()
+        return cls(index, language)
+
+    def __len__(self) -> int:
+        return self._searcher.num_docs
+
+    def search(self, text: str, k: int, allowed: RowMask | None = None) -> tuple[Rows, Floats]:
+        """The `k` passages with the highest BM25 for the words of `text`, fewer where fewer hold one of them.
+
+        text: what was asked, as it is (no query language); of the language `other` as `words.of_ids` makes it
+        allowed: the only passages that count
+        returns: rows int64 [m]; shares float32 [m] from 0 to 1, falling, ties by row: BM25 as in Robertson & Zaragoza
+                 2009, each word once, divided by the most that a passage with all the words of `text` could have, so
+                 that one weight fits short and long questions
+        """
+        found = {word: self._holding(word) for word in sorted(set(self._analyser.analyze(text[:CHARACTERS])))}
+        words = _rarest(found)
+        k = min(k, len(self) if allowed is None else allowed.count)
+        if not words or k < 1:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        terms = [tantivy.Query.term_query(self._schema, "words", word, "freq") for word in words]
+        query = tantivy.Query.boolean_query([(_SHOULD, term) for term in terms])
+        rows, scores = self._best(query, k) if allowed is None else self._allowed(query, k, allowed)
+        most = (K1 + 1.0) * sum(_rarity(holding, len(self)) for holding in found.values())
+        order = np.lexsort((rows, -scores))
+        return rows[order], (scores[order] / most).astype(np.float32)
+
+    def _holding(self, word: str) -> int:
+        return self._searcher.doc_freq("words", word)
+
+    def _best(self, query: tantivy.Query, limit: int) -> tuple[Rows, Floats]:
+        hits = self._searcher.search(query, limit, count=False).hits
+        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
+        return np.array(rows, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
+
+    def _allowed(self, query: tantivy.Query, k: int, allowed: RowMask) -> tuple[Rows, Floats]:
+        if allowed.count <= FEW:
+            those = tantivy.Query.term_set_query(self._schema, "row", allowed.rows.tolist())
+            among = tantivy.Query.const_score_query(those, 0.0)
+            return self._best(tantivy.Query.boolean_query([(_MUST, among), (_MUST, query)]), k)
+        limit = 2 * k * len(self) // allowed.count
+        while True:
+            limit = min(limit, len(self))
+            rows, scores = self._best(query, limit)
+            kept = np.flatnonzero(allowed.holds(rows))[:k]
+            if len(kept) == k or len(rows) < limit or limit == len(self):
+                return rows[kept], scores[kept]
+            limit *= WIDEN
+
+
+class LexicalWriter:
+    """Writes the words of a version's passages, in the order of their rows."""
+
+    def __init__(self, folder: Path, language: Language) -> None:
+        self._folder = folder
+        self._own = folder / f".{PREFIX}building"
+        self._rows = 0
+        with _writing(folder):
+            self._own.mkdir()
+            self._writer = _empty(language, self._own).writer(MEMORY, 1)
+
+    def append(self, text: str) -> None:
+        """The next passage; of the language `other` as `words.of_ids` makes it. Raises StorageError."""
+        with _writing(self._folder):
+            self._writer.add_document(_document(self._rows, text))
+        self._rows += 1
+
+    def close(self) -> None:
+        """Force the files to the disk, under their names in the version's folder. Raises StorageError."""
+        with _writing(self._folder):
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+            meta = (self._own / META).read_text()
+            # Segments are called by random numbers; counted, an index of the same passages has the same files.
+            for number, segment in enumerate(json.loads(meta)["segments"]):
+                name, counted = uuid.UUID(segment["segment_id"]), uuid.UUID(int=number)
+                meta = meta.replace(str(name), str(counted))
+                for file in self._own.glob(f"{name.hex}.*"):
+                    sync_file(file)
+                    file.rename(self._folder / f"{PREFIX}{counted.hex}{file.suffix}")
+            write_durably(self._folder / f"{PREFIX}{META}", meta.encode())
+            shutil.rmtree(self._own)
+
+
+_ANALYSER = "tandem"
+_MUST, _SHOULD = tantivy.Occur.Must, tantivy.Occur.Should
+
+
+def _empty(language: Language, folder: Path | None = None) -> tantivy.Index:
+    """A new index, in `folder` or in memory."""
+    fields = tantivy.SchemaBuilder()
+    fields.add_text_field("words", tokenizer_name=_ANALYSER, index_option="freq")
+    fields.add_unsigned_field("row", indexed=True, fast=True)
+    index = tantivy.Index(fields.build(), path=None if folder is None else str(folder))
+    index.register_tokenizer(_ANALYSER, analyser(language))
+    return index
+
+
+def _document(row: int, text: str) -> tantivy.Document:
+    document = tantivy.Document()
+    document.add_text("words", text)
+    document.add_unsigned("row", row)
+    return document
+
+
+def _rarity(holding: int, passages: int) -> float:
+    """The inverse document frequency, as tantivy has it."""
+    return math.log1p((passages - holding + 0.5) / (holding + 0.5))
+
+
+def _rarest(found: dict[str, int]) -> list[str]:
+    """Of words that so many passages hold, the rarest within TERMS and POSTINGS; one at least, where any is held."""
+    words: list[str] = []
+    postings = 0
+    for word, holding in sorted(found.items(), key=lambda item: item[1]):
+        postings += holding
+        if len(words) == TERMS or (words and postings > POSTINGS):
+            break
+        if holding:
+            words.append(word)
+    return words
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """tantivy tells of a full disk as of all else."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise StorageError(f"cannot write the words of {folder}: {error}") from error
