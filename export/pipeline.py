@@ -30,7 +30,7 @@ from ..engine.scoring.fusion import Fusion
 from ..engine.text.tokenizer import Tokenizer
 from .bundled import adapter_mark
 from .graph.lowering import Target
-from .graph.trace import OPSET, release
+from .graph.trace import OPSET
 from .graph.write import target_of, write_graph
 from .parity.activations import outputs
 from .parity.compare import compare, failures
@@ -161,7 +161,6 @@ def _write(
         targets = dict.fromkeys(map(target_of, precisions))
         say("tracing with PyTorch")
         traced = {target: trace_for(target, loaded, usage, Path(scratch) / target) for target in targets}
-        release(usage.network)
         del loaded, usage
         variants = _variants(traced, reference, base, folder, precisions, samples, say)
     _write_manifest(folder, base.model_copy(update={"variants": variants, "early": early}))

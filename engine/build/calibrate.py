@@ -121,7 +121,8 @@ def _read(
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
         hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None).hits
-        hits = sorted(hits, key=lambda hit: hit.recall_rank)
+        # A pair on which the model failed tells nothing.
+        hits = sorted((hit for hit in hits if hit.rerank_score is not None), key=lambda hit: hit.recall_rank)
         read.logits.append(np.array([hit.rerank_score for hit in hits], dtype=np.float32))
         read.recall.append(np.array([hit.recall_score for hit in hits], dtype=np.float32))
         read.lexical.append(np.array([hit.lexical_score or 0.0 for hit in hits], dtype=np.float32))

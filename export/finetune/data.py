@@ -65,7 +65,10 @@ def _documentation(name: str) -> Labelled:
 def _harvested(name: str, kind: str, path: Path) -> Labelled:
     if not path.exists():
         raise CorpusError(f"{name}: {path} does not exist; give {SOURCES[kind].what}")
-    found = dataset(name.replace("/", "_"), SOURCES[kind].read(path))
+    try:
+        found = dataset(name.replace("/", "_"), SOURCES[kind].read(path))
+    except (OSError, ValueError, LookupError) as error:  # of another form, or half a file
+        raise CorpusError(f"{name} cannot be read ({error}); give {SOURCES[kind].what}") from error
     if not found.questions:
         raise CorpusError(f"{name} has no question with an answer of fifteen words; give {SOURCES[kind].what}")
     return found

@@ -181,7 +181,7 @@ def _claim(work: Path, said: list[Any], resume: bool) -> Path:
 
 
 def _recaller(tokenizer: Any, encoder: str, work: Path) -> Recaller:
-    """The first stage: the bi-encoder, and the reranker's tokenizer, whose tokens are the words of the evidence."""
+    """The first stage: the bi-encoder, and the reranker's tokenizer, whose ids tell how close words stand together."""
     tokenizer.save_pretrained(str(work / "tokenizer"))
     words = Tokenizer(work / "tokenizer" / "tokenizer.json", max_length=512, segments=False)
 

@@ -37,12 +37,6 @@ def trace(network: torch.nn.Module, inputs: tuple[str, ...], output: str, file: 
         raise ExportError(f"PyTorch cannot export this model to ONNX: {_reason(error)}") from error
 
 
-def release(network: torch.nn.Module) -> None:
-    """Empty the weights of a network that was traced: PyTorch's exporter keeps it, and with it all its memory."""
-    for tensor in (*network.parameters(), *network.buffers()):
-        tensor.data = tensor.data.new_empty(0)
-
-
 def _reason(error: BaseException) -> str:
     """The innermost cause on one line: PyTorch wraps it in pages of advice."""
     while error.__cause__ is not None:

@@ -22,11 +22,12 @@ FONT = re.compile(r"^\.\s*(B|I|BR|BI|RB|RI|IB|IR|SM|SB|Nm|Fl|Ar|Pa|Xr|Nd|Sy|Em|C
 
 
 def manual_pages(folder: Path) -> Iterator[Triple]:
-    """Triples of the pages `folder`/*, plain or with .gz; pages that only point to another are passed over."""
+    """Triples of the pages `folder`/NAME.SECTION, plain or with .gz; links and other files are passed over."""
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and not path.is_symlink():
-            name, section = re.sub(r"\.gz$", "", path.name).rsplit(".", 1)
-            yield from page(_read(path), f"{name}({section})")
+            name, _, section = path.name.removesuffix(".gz").rpartition(".")
+            if name:
+                yield from page(_read(path), f"{name}({section})")
 
 
 def page(source: str, title: str) -> Iterator[Triple]:

@@ -106,6 +106,12 @@ def test_a_training_names_them_by_kind_and_path(tmp_path: Path) -> None:
     assert "/" not in found.name
     with pytest.raises(CorpusError, match="does not exist; give a folder of manual pages"):
         read_source(f"man:{tmp_path / 'nowhere'}", ("train",))
+    (tmp_path / "man1" / "README").write_text("no page")
+    assert len(read_source(f"man:{tmp_path / 'man1'}", ("train",)).questions) == 2
+    (tmp_path / "broken.index").write_text("word without numbers\n")
+    for name in (f"man:{tmp_path / 'man1' / 'stir.1'}", f"packages:{tmp_path}", f"dict:{tmp_path / 'broken.index'}"):
+        with pytest.raises(CorpusError, match="cannot be read"):
+            read_source(name, ("train",))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="has no question with an answer of fifteen words"):
         read_source(f"info:{tmp_path / 'empty'}", ("train",))
