@@ -163,7 +163,7 @@ def described(
         "questions": len(questions),
         "question_tokens": spread(question_lengths),
         "pair_tokens": spread(np.concatenate(pairs).tolist()) if pairs else None,
-        "index": engine.collection.manifest.index.kind,
+        "index": [segment.record.index.kind for segment in engine.collection.segments],
         **model_names(engine),
         "threads": engine.device.threads,
         **more,

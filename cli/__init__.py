@@ -8,7 +8,24 @@ from typing import Any, NoReturn
 import typer
 
 from ..engine.errors import StorageError, TandemError
-from . import bench, calibrate, demo, evaluate, export, finetune, index, info, models, retokenize, search, serve, verify
+from . import (
+    add,
+    bench,
+    calibrate,
+    delete,
+    demo,
+    evaluate,
+    export,
+    finetune,
+    index,
+    info,
+    merge,
+    models,
+    retokenize,
+    search,
+    serve,
+    verify,
+)
 from .console import complain, log_to_stderr, never_refuse
 from .help import BEGIN, Commands, examples
 
@@ -24,7 +41,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
-    demo, models, export, index, retokenize, search, serve, evaluate, calibrate, verify, info, finetune,
+    demo, models, export, index, add, delete, merge, retokenize, search, serve, evaluate, calibrate, verify, info,
+    finetune,
 ):  # fmt: skip
     app.command(module.NAME, epilog=examples(module))(module.command)
 app.add_typer(bench.app, name="bench")

@@ -9,6 +9,7 @@ import typer
 
 from ..engine.recall.words import LANGUAGES
 from .console import note, out, print_json, progress_bar
+from .merge import merge_due
 
 NAME = "index"
 EXAMPLES = (
@@ -52,9 +53,9 @@ def command(
 ) -> None:
     """Make a collection of your texts, ready for search: cut into passages, encoded, indexed.
 
-    The new version appears whole or not at all. Interrupted, it goes on where it stopped when it is called again; with
-    nothing changed, it does nothing. With another --language or without words it makes a new version and encodes
-    nothing.
+    Run it again when the corpus has changed: only new and changed documents are encoded, and what is gone is no longer
+    found. The new version appears whole or not at all; interrupted, the same call goes on where it stopped. With
+    another --language or without words nothing is encoded.
     """
     from ..engine.build.indexing import index_corpus
     from ..engine.collection import Fields, IndexSettings
@@ -79,7 +80,9 @@ def command(
         raise typer.Exit(130) from None
     if json_output:
         print_json(report.to_dict())
-        return
-    if report.unchanged:
-        note("nothing changed: the collection is up to date")
-    out().print(f"{output}: {report.summary()}")
+    elif report.unchanged:
+        note(f"nothing changed: the collection is up to date; {report.summary()}")
+    else:
+        out().print(f"{output}: {report.summary()}")
+    if not report.unchanged:
+        merge_due(output, threads)

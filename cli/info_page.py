@@ -10,8 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.collection import Collection
+from ..engine.collection import Collection, CollectionManifest
 from ..engine.models.artifact import Artifact
+from ..engine.recall import IndexPlan
 from .text import human_bytes, visible
 
 READS = {
@@ -24,7 +25,7 @@ PARTS = {
     "vectors": "vectors and index", "tokens": "token ids for the cross-encoder", "lexicon": "word counts",
     "lexical": "index of words",
     "texts": "texts", "titles": "titles", "ids": "ids", "places": "places in documents", "metadata": "metadata",
-    "facets": "metadata, sorted for filters",
+    "facets": "metadata, sorted for filters", "contents": "hashes of documents", "deleted": "what is deleted",
 }  # fmt: skip
 """What a collection's files hold, by the first part of their names."""
 OTHER = "vectors and index"
@@ -72,7 +73,7 @@ def artifact_page(artifact: Artifact) -> Group:
 def collection_page(collection: Collection) -> Group:
     """A collection: how much it holds, how it was cut, its models and what lies on the disk."""
     manifest, settings = collection.manifest, collection.manifest.settings
-    counts, index = manifest.counts, manifest.index
+    counts, index = manifest.counts, manifest.largest
     cut = (
         f"at most {manifest.chunk_tokens} tokens, {settings.overlap} shared by neighbours"
         if manifest.chunk_tokens
@@ -96,9 +97,9 @@ def collection_page(collection: Collection) -> Group:
             "titles",
             f"read before the passage by the {' and the '.join(titled)}" if titled else "not read by the models",
         ),
-        ("compared by", "cosine" if index.similarity == "cosine" else "dot product"),
-        ("index", f"{index.kind} ({index.reason})"),
-        ("recall@100", f"{index.recall_at_100:.3f} ({index.measured_on})"),
+        ("compared by", "cosine" if manifest.similarity == "cosine" else "dot product"),
+        ("segments", _segments(manifest)),
+        *_index(index),
         (
             "words",
             f"indexed, of the language {manifest.language}"
@@ -107,6 +108,23 @@ def collection_page(collection: Collection) -> Group:
         ),
     ]
     return Group(_heading(manifest.source), _facts(rows), "", _models(collection), "", _parts(collection))
+
+
+def _segments(manifest: CollectionManifest) -> str:
+    """How many there are, and what of them is deleted."""
+    deleted = sum(segment.deleted for segment in manifest.segments)
+    marked = f"; {deleted:,} passages are deleted, which a merge takes out" if deleted else ""
+    return f"{len(manifest.segments)}{marked}"
+
+
+def _index(index: IndexPlan | None) -> list[tuple[str, str]]:
+    """How the largest segment is searched."""
+    if index is None:
+        return []
+    return [
+        ("index", f"{index.kind} ({index.reason})"),
+        ("recall@100", f"{index.recall_at_100:.3f} ({index.measured_on})"),
+    ]
 
 
 def memory_page(document: Mapping[str, Any]) -> Group:
@@ -170,7 +188,7 @@ def _models(collection: Collection) -> Table:
 def _parts(collection: Collection) -> Table:
     sizes: dict[str, int] = {}
     for name, record in collection.manifest.files.items():
-        part = PARTS.get(name.split(".")[0], OTHER)
+        part = PARTS.get(name.rpartition("/")[2].split(".")[0], OTHER)
         sizes[part] = sizes.get(part, 0) + record.size
     passages = max(len(collection), 1)
     table = Table("on disk, read as needed", box=None, pad_edge=False, header_style="dim")

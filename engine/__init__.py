@@ -6,7 +6,7 @@ with Engine.open("collection/") as engine:
     result = engine.search("how do I reset an API key")
 """
 
-from .collection import Collection
+from .collection import Collection, Document
 from .engine import Engine
 from .errors import (
     ArtifactError,
@@ -30,6 +30,7 @@ __all__ = [
     "CollectionError",
     "CorpusError",
     "DeviceError",
+    "Document",
     "Engine",
     "EngineClosed",
     "EngineError",

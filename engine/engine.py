@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .collection import Collection, Pointer
+from .collection import Collection, Document, Pointer
+from .collection.corpus import of_documents
+from .collection.filters import parse
+from .collection.making import maker_for
+from .collection.merging import Merged, merge
 from .collection.passage_text import PassageText
+from .collection.updating import Updated, add, delete
 from .config import EngineSettings, SearchSettings
-from .errors import InputError
+from .errors import CollectionError, InputError
 from .models.cross_encoder import CrossEncoder
 from .models.encoder import BiEncoder
 from .models.model import LoadedModel
@@ -24,18 +30,20 @@ from .recall import LexicalIndex
 from .recall.nearest import Recalled
 from .result import Embedded, Reranked, RerankResult, SearchResult
 from .scheduling.batcher import Batcher
+from .scheduling.job import Job
 from .scheduling.request_steps import drive, drive_async, drive_together
 from .scoring.fusion import Fusion
 from .search.final_weights import fusion_of
-from .search.model_api import ModelApi
 from .search.model_lookup import encoder_of, reranker_of
 from .search.passage_ids import PassageIds, passage_ids, tell, unstored
 from .search.placement import Placed, place, plan_memory
-from .search.two_stage import TwoStage
 from .search.union import words_of
+from .search.view import View
 from .text.prompting import PromptWish
-from .text.tokens import Truncate
+from .text.tokens import TokenBatch, Truncate
 
+WRITER = "tandem: documents that are added"
+"""Who encodes them, among the clients that take turns."""
 # Queries of `search_many` in flight together: enough to fill every micro-batch, few enough for the queue's limit.
 WINDOW = 32
 
@@ -62,19 +70,40 @@ class Engine:
         alone, and why.
         With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
         """
-        self.collection = collection
         self.encoder = encoder
         self.reranker = reranker
         self.device = device
-        self.fusion = fusion
-        self.placed = placed
-        self.passages = passages
-        self.words, self._why_words = words
+        self._settings = settings
+        self._refreshing = Lock()
         self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
-        self._two_stage = TwoStage(encoder, reranker, device.kind, fusion, placed, passages, self._batcher, self.words)
-        self._models = ModelApi(collection, encoder, reranker, passages, self._batcher)
+        self._view = View.of(collection, encoder, reranker, device.kind, fusion, placed, passages, words, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
+
+    @property
+    def collection(self) -> Collection:
+        """The version that is searched."""
+        return self._view.collection
+
+    @property
+    def fusion(self) -> Fusion:
+        """The weights of the final order."""
+        return self._view.fusion
+
+    @property
+    def placed(self) -> Placed:
+        """Where recall and the pipeline are."""
+        return self._view.placed
+
+    @property
+    def passages(self) -> PassageIds | None:
+        """What the reranker reads of the passages; None without one."""
+        return self._view.passages
+
+    @property
+    def words(self) -> LexicalIndex | None:
+        """The index that recall looks words up in; None: recall is by vectors alone."""
+        return self._view.words
 
     @classmethod
     def open(
@@ -132,7 +161,7 @@ class Engine:
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
-        return drive(self._two_stage.search(query, SearchSettings(**settings)))
+        return drive(self._view.two_stage.search(query, SearchSettings(**settings)))
 
     async def asearch(
         self, query: str, settings: SearchSettings | None = None, *, client: str = "", **options: Any
@@ -144,17 +173,17 @@ class Engine:
         if settings is not None and options:
             raise InputError(f"settings were given, and {', '.join(options)} besides; put them into the settings")
         asked = SearchSettings(**options) if settings is None else settings
-        return await drive_async(self._two_stage.search(query, asked, client), self._steps)
+        return await drive_async(self._view.two_stage.search(query, asked, client), self._steps)
 
     def recall(self, query: str, **settings: Any) -> Recalled:
         """The first stage of `search` alone: rows and their recall scores, for `search_recalled`."""
-        return drive(self._two_stage.recall(query, SearchSettings(**settings)))
+        return drive(self._view.two_stage.recall(query, SearchSettings(**settings)))
 
     def search_recalled(self, query: str, recalled: Recalled, **settings: Any) -> SearchResult:
         """`search` over what `recall` found for the same query with the same settings: several rerankers, each in an
         engine of its own, can be compared on the same candidates. Goes stage by stage on every device.
         """
-        return drive(self._two_stage.search(query, SearchSettings(**settings), recalled=recalled))
+        return drive(self._view.two_stage.search(query, SearchSettings(**settings), recalled=recalled))
 
     def search_many(self, queries: Sequence[str], **settings: Any) -> list[SearchResult]:
         """`search` for each query, WINDOW of them in flight together; without `budget_ms` given, none applies."""
@@ -163,7 +192,77 @@ class Engine:
         return [result for part in parts for result in self._together(part, chosen)]
 
     def _together(self, queries: Sequence[str], chosen: SearchSettings) -> list[SearchResult]:
-        return drive_together([self._two_stage.search(query, chosen) for query in queries])
+        return drive_together([self._view.two_stage.search(query, chosen) for query in queries])
+
+    def add(self, documents: Sequence[Document]) -> Updated:
+        """Add documents to the collection, on the disk and searched by this engine when it returns; one whose id is
+        there replaces what is there.
+
+        They are encoded in turn with the searches that are under way, which go before. All are added or none is.
+        Raises CorpusError (a document is unusable), CollectionError, InferenceError, Overloaded or StorageError.
+        """
+        reranker = None if self.reranker is None else self.reranker.artifact
+        maker = maker_for(self.collection, self._encode, self.encoder.artifact, reranker, threads=self.device.threads)
+        report = add(self.collection, of_documents(documents), maker)
+        self.refresh()
+        return report
+
+    def delete(self, ids: Iterable[str] = (), *, filters: dict[str, Any] | None = None) -> Updated:
+        """Delete the documents with these `ids`, and those whose metadata `filters` finds (see `SearchSettings`).
+
+        On the disk, and no longer found by this engine, when it returns. Raises InputError, CollectionError or
+        StorageError.
+        """
+        found = None if filters is None else parse(filters)
+        report = delete(self.collection.path, ids, found, before=self.collection)
+        self.refresh()
+        return report
+
+    def merge(self, *, whole: bool = False) -> Merged:
+        """Merge segments that are due, or with `whole` all of them (see `collection.merging`), and search the result.
+
+        Searches and changes go on meanwhile. Raises CollectionError or StorageError.
+        """
+        report = merge(self.collection.path, whole=whole, threads=self.device.threads)
+        self.refresh()
+        return report
+
+    def refresh(self) -> str:
+        """Search the collection's current version from now on, and return its name; searches that are under way end on
+        the one that they began on. What both share is not read again.
+
+        Raises CollectionError where its models are others: then open an engine anew.
+        """
+        with self._refreshing:
+            threads, before = self.device.threads, self.collection
+            opened = Collection.open(before.path, threads=threads, before=before)
+            if opened.version != before.version:
+                self._view = self._viewed(opened)
+            return self.collection.version
+
+    def _viewed(self, opened: Collection) -> View:
+        indexed = opened.manifest.models.encoder
+        if indexed.fingerprint != self.encoder.artifact.fingerprint:
+            raise CollectionError(f"{opened.path} was indexed with another bi-encoder, {indexed.name}: open it anew")
+        reranker, settings = self.reranker, self._settings
+        before, now = self.collection.manifest.models.reranker, opened.manifest.models.reranker
+        own = reranker is None or (before is not None and reranker.artifact.fingerprint == before.fingerprint)
+        if own and now is not None and (before is None or now.fingerprint != before.fingerprint):
+            raise CollectionError(f"{opened.path} has another reranker now, {now.name}: open it anew")
+        artifact = None if reranker is None else reranker.artifact
+        text = None if artifact is None else PassageText.of(artifact, opened.manifest.settings)
+        problem = None if artifact is None or text is None else unstored(opened, text, artifact)
+        memory = plan_memory(opened, self.encoder.artifact, artifact, self.device, settings, stored=problem is None)
+        passages = None if text is None else passage_ids(opened, text, problem)
+        fusion = fusion_of(opened, self.encoder, reranker, settings)
+        placed = place(opened, self.encoder, reranker, self.device, settings, memory, fusion, unstored=problem)
+        words = words_of(opened, problem)
+        return View.of(opened, self.encoder, reranker, self.device.kind, fusion, placed, passages, words, self._batcher)
+
+    def _encode(self, batch: TokenBatch) -> npt.NDArray[np.float32]:
+        """float32 [n, d] of passages' ids without special tokens, on the device thread."""
+        job = Job(self.encoder, self.encoder.tokenizer.single(batch), client=WRITER)
+        return np.stack(drive(self._batcher.run(job)).results)
 
     def embed(
         self,
@@ -175,7 +274,7 @@ class Engine:
     ) -> npt.NDArray[np.float32]:
         """float32 [n, d]: vectors of `texts`, as `aembed` gives them: those of queries with `prompt_name="query"`."""
         wish = PromptWish(prompt_name, prompt, instruction)
-        return drive(self._models.embed(texts, wish)).vectors
+        return drive(self._view.models.embed(texts, wish)).vectors
 
     async def aembed(
         self,
@@ -195,7 +294,7 @@ class Engine:
         Raises InputError, also for a text longer than the model reads when `truncate` is never.
         """
         wish = PromptWish(prompt_name, prompt, instruction)
-        return await drive_async(self._models.embed(texts, wish, truncate=truncate, client=client), self._steps)
+        return await drive_async(self._view.models.embed(texts, wish, truncate=truncate, client=client), self._steps)
 
     def rerank(
         self,
@@ -214,7 +313,7 @@ class Engine:
         instruction (see `arerank`) that the model does not take.
         """
         wish = PromptWish(prompt_name, prompt, instruction)
-        return drive(self._models.rerank(query, texts, ids, wish=wish)).passages
+        return drive(self._view.models.rerank(query, texts, ids, wish=wish)).passages
 
     async def arerank(
         self,
@@ -239,7 +338,7 @@ class Engine:
         Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
         that was given, and `degraded` says so.
         """
-        request = self._models.rerank(
+        request = self._view.models.rerank(
             query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms,
             wish=PromptWish(prompt_name, prompt, instruction), client=client,
         )  # fmt: skip
@@ -264,7 +363,7 @@ class Engine:
             },
             **({} if self.reranker is None else {"early exit": self.reranker.exit_reason}),
             **({} if self.passages is None else {"token ids": self.passages.reason}),
-            "words": self._why_words,
+            "words": self._view.why_words,
             **self.placed.reasons,
         }
 

@@ -71,7 +71,7 @@ def made_up(size: int, folder: Path, sample: int, seed: int) -> Row:
         writer.append(text)
     writer.close()
     seconds = time.perf_counter() - start
-    index = LexicalIndex.open(folder, "english")
+    index = LexicalIndex.open([folder], "english")
     random = np.random.default_rng(seed + 1)
     questions = [" ".join(_words(random, ASKED)) for _ in range(sample)]
     ms = [ms_of(partial(index.search, question, DEPTH)) for question in questions]

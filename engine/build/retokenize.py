@@ -9,12 +9,11 @@ from typing import Any
 
 from ..collection import CollectionManifest, Progress, read_pointer
 from ..collection.checking import check_files
-from ..collection.collection import read_current
 from ..collection.passage_text import PassageText
 from ..collection.report import silent
 from ..collection.republish import is_tokenised, republish
 from ..collection.token_files import TOKEN_FILES
-from ..collection.versions import VERSIONS, writer_lock
+from ..collection.versions import VERSIONS, read_current, writer_lock
 from ..errors import CollectionError
 from ..models.artifact import Artifact
 from .indexing import model_record
@@ -75,7 +74,7 @@ def retokenize(collection: str | Path, reranker: str | Path, *, progress: Progre
         manifest.version,
         artifact.manifest.name,
         0 if tokenised else manifest.counts.passages,
-        sum(manifest.files[name].size for name in TOKEN_FILES),
+        sum(segment.files[name].size for segment in manifest.segments for name in TOKEN_FILES),
         unchanged,
         round(time.perf_counter() - started, 3),
     )

@@ -10,6 +10,7 @@ from .fitted_weights import forget as forget_fusion
 from .fitted_weights import write as write_fusion
 from .manifest import CollectionManifest, CollectionModels, IndexSettings, ModelRecord
 from .report import BuildReport, Progress
+from .updating import Updated
 from .versions import Pointer, read_pointer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Place",
     "Pointer",
     "Progress",
+    "Updated",
     "build",
     "forget_fusion",
     "open_corpus",

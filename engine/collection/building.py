@@ -1,7 +1,9 @@
 """Build: a corpus becomes a collection's new version.
 
-Read, chunk and tokenise (one shard ahead, in a thread of its own) → encode → shard on disk → … → put together → index →
-publish. Whatever stops it, finished shards stay; the same call goes on from there.
+Only documents that the version before has not, as they are now, are made into a segment: read, cut and tokenised (one
+shard ahead, in a thread of its own) → encode → shard on disk → … → put together → index. What the corpus no longer has
+is marked as deleted; then both are published in one step. Whatever stops it, finished shards stay, and the same call
+goes on from there.
 """
 
 from __future__ import annotations
@@ -9,19 +11,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import CollectionError, InputError
 from ..recall.planning import Similarity
 from ..text.tokenizer import Tokenizer
 from . import assemble, versions
+from .changes import KnownDocuments
 from .checking import check_files
-from .collection import read_current
-from .corpus import Corpus, open_corpus
+from .collection import open_version
+from .corpus import open_corpus
 from .document import Fields
-from .encoding import Encode, Encoding
-from .lexical_files import write_words
-from .manifest import FORMAT, CollectionManifest, CollectionModels, IndexSettings, digest
+from .encoding import Encode
+from .making import SegmentMaker
+from .manifest import FORMAT, CollectionManifest, CollectionModels, Counts, IndexSettings, digest, numbered
 from .passage_text import PassageText
 from .prepare import Preparer
 from .report import BuildReport, Progress, silent
@@ -56,7 +60,8 @@ def build(
     `also_index` may add files of its own to the version's folder, once its vectors are there.
 
     Does nothing when `out` already holds this very collection, every file as it was written; a damaged one is made
-    again. Where only the reranker's token ids or the language of the words are others, nothing is encoded.
+    again. Of a changed corpus only new and changed documents are encoded. Where only the reranker's token ids or the
+    language of the words are others, nothing is.
 
     Raises CorpusError, InferenceError (a vector is not finite), StorageError (the disk refused; a second writer),
     CollectionError (`out` is something else), InputError (the language `other` without a reranker).
@@ -74,47 +79,57 @@ def build(
     if reranker_tokenizer is not None:
         text = PassageText(reranker_tokenizer, settings.rerank_title, reranker_before)
     preparer = Preparer(tokenizer, text, settings, passage_prompt)
-    key = _job_key(corpus, models, tokenizer, text, settings, passage_prompt)
+    maker = SegmentMaker(encode, tokenizer, preparer, settings, similarity, threads, also_index, progress)
+    key = _job_key(models, tokenizer, text, settings, passage_prompt)
     with versions.writer_lock(out):
-        current = read_current(out)
-        job = BuildJob(out / versions.STAGING, key)
-        if current is not None and current.job == key and _is_sound(out, current):
-            if (current.models, current.language) != (models, settings.language) or not is_tokenised(
-                current, models, text
-            ):
-                current = republish(out, current, models, text, settings.language, progress)
-            versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
-            return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
-        done = job.begin()
-        encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress, similarity)
-        shards = encoding.run(done)
-        folder = assemble.arrays(job, shards, preparer, progress)
-        index = assemble.index(folder, encode, tokenizer, similarity, threads, progress)
-        if settings.language is not None:
-            write_words(folder, settings.language, preparer.token_dtype, progress)
-        if also_index is not None:
-            also_index(folder, progress)
+        current = versions.read_current(out)
+        base = current if current is not None and current.job == key and _is_sound(out, current) else None
+        if base is not None:
+            fits = (base.models, base.language) == (models, settings.language)
+            if not fits or not is_tokenised(base, models, text):
+                base = republish(out, base, models, text, settings.language, progress)
+            if base.corpus == corpus.source.fingerprint:
+                versions.tidy(out, base)  # an interrupted job of another corpus keeps its shards
+                return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started)
+        known = KnownDocuments(None if base is None else open_version(out / versions.VERSIONS / base.version))
+        before = base or current
+        of = digest(key, corpus.source.fingerprint)
+        job = BuildJob(out / versions.STAGING, before.version if before else None, of)
+        folder = job.assembly()
+        name = assemble.next_version(before, of)
+        fresh, expected = known.fresh(iter(corpus)), None if base else corpus.source.size
+        made = maker.make(job, fresh, folder / numbered(name), known.left, expected)
+        change = known.left()
+        if made is None and base is not None and not change.dropped:
+            job.discard()
+            versions.tidy(out, base)
+            return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started)
+        segments = change.link(folder) + (() if made is None else (made.record,))
         manifest = CollectionManifest(
-            version=assemble.next_version(current, key),
-            parent=None if current is None else current.version,
+            version=name,
+            parent=None if before is None else before.version,
             job=key,
+            corpus=corpus.source.fingerprint,
             source=corpus.source.name,
-            counts=assemble.counts(shards, corpus.skipped),
-            dimension=encoding.dimension,
+            counts=Counts(
+                documents=change.documents + (0 if made is None else made.record.documents),
+                passages=sum(segment.live for segment in segments),
+                skipped=corpus.skipped,
+            ),
+            dimension=known.dimension if made is None else made.dimension,
             token_dtype=preparer.token_dtype,
             tokenized=None if text is None else text.source,
             models=models,
             settings=settings,
             chunk_tokens=preparer.limits.tokens,
-            index=index,
-            files=assemble.file_records(sorted(folder.iterdir()), progress),
+            similarity=similarity,
+            segments=segments,
         )
-        versions.publish(out, folder, manifest, assemble.check)
+        versions.publish(out, folder, manifest, partial(assemble.check, before=change.before))
         versions.tidy(out, manifest)
     return BuildReport.of(
-        out, manifest, resumed=sum(shard.passages for shard in done), encode_seconds=encoding.seconds,
-        seconds=time.perf_counter() - started,
-    )  # fmt: skip
+        out, manifest, made=made, kept=known.kept, removed=known.removed, seconds=time.perf_counter() - started
+    )
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -131,18 +146,18 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _job_key(
-    corpus: Corpus,
     models: CollectionModels,
     tokenizer: Tokenizer,
     text: PassageText | None,
     settings: IndexSettings,
     passage_prompt: str,
 ) -> str:
-    """Hash of everything the passages, their tokens and vectors depend on; their words are made anew without them."""
+    """Hash of all but the corpus that the passages, their tokens and vectors depend on; their words are made anew
+    without them."""
     reranker = text and [text.tokenizer.fingerprint, text.tokenizer.max_length, *filter(None, [text.before])]
-    kept = settings.model_dump(exclude={"language"})
+    kept = settings.model_dump(exclude={"language", "skip_bad", "shard_size"})
     encoder = [models.encoder.fingerprint, models.encoder.precision, tokenizer.fingerprint, tokenizer.max_length]
-    return digest(FORMAT, corpus.source.fingerprint, encoder, reranker, kept, passage_prompt)
+    return digest(FORMAT, encoder, reranker, kept, passage_prompt)
 
 
 def _is_sound(out: Path, current: CollectionManifest) -> bool:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from ..errors import CollectionError, InputError
-from ..platform.durable_io import read_small
-from ..platform.npy import Array, open_array
-from ..recall import Index, LexicalIndex
+from ..recall import LexicalIndex, Part, RowMask, SegmentedIndex
+from ..recall.exact import Rows
 from ..scoring.lexical import Lexicon
-from ..text.tokens import TokenBatch, cumulative
+from ..text.tokens import TokenBatch, concatenate, cumulative, pack
 from . import fitted_weights, versions
 from .checking import check_files
 from .filtered_rows import FilteredRows
 from .fitted_weights import FittedWeights
-from .manifest import MANIFEST, CollectionManifest
-from .metadata_index import MetadataIndex
+from .manifest import CollectionManifest
 from .ragged import Ragged
-from .token_files import LEXICON, TOKENS
+from .segment import Segment
 
-PLACES = "places.npy"
-ORDER = "ids.order.npy"
-MANIFEST_BYTES = 1_000_000
-"""A manifest has some 6 kB."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +50,30 @@ class StoredPassage:
 
 
 class Collection:
-    """One version of an indexed corpus; a row is a passage. Immutable, so any number of threads may read it.
+    """One version of an indexed corpus; a row is a passage, counted through its segments. Immutable, so any number of
+    threads may read it.
 
     The version stays readable while newer ones are published.
     """
 
-    def __init__(self, path: Path, folder: Path, manifest: CollectionManifest, threads: int | None = None) -> None:
-        """Opens the files of a version that `check_files` found right; `Collection.open` is the way in."""
+    def __init__(
+        self, path: Path, folder: Path, manifest: CollectionManifest, segments: Sequence[Segment] = ()
+    ) -> None:
+        """`segments`: those of the manifest, open; `Collection.open` is the way in."""
         self.path = path
         self.folder = folder
         self.manifest = manifest
-        self.index = Index.open(folder, manifest.index, threads=threads)
-        self._ids = Ragged.open(folder / "ids", np.uint8)
-        self._titles = Ragged.open(folder / "titles", np.uint8)
-        self._texts = Ragged.open(folder / "texts", np.uint8)
-        self._metadata = Ragged.open(folder / "metadata", np.uint8)
-        self._places = open_array(folder / PLACES, np.int64, 2)
-        self._order = open_array(folder / ORDER, np.int64, 1)
-        dtype = manifest.token_dtype
-        self._tokens = None if dtype is None else Ragged.open(folder / TOKENS, dtype)
-        self._frequencies = None if dtype is None else open_array(folder / LEXICON, np.uint32, 1)
-        self.lexical = None if manifest.language is None else LexicalIndex.open(folder, manifest.language)
+        self.segments = tuple(segments)
+        parts = [Part(segment.index, segment.live) for segment in segments]
+        self.index = SegmentedIndex(parts, manifest.dimension)
+        self._starts = np.array(self.index.starts, dtype=np.int64)
+        self.live = self._all_live()
+        """The passages that are not deleted; None: all."""
+        self.lexical = self._words()
         """The words of the passages; None: there are none."""
-        self._check_counts()
-        self.facets = MetadataIndex.open(folder, self._metadata)
-        """The values of the passages' metadata."""
-        self.filtered = FilteredRows(self.facets)
+        self.filtered = FilteredRows([segment.facets for segment in segments], self.live)
         """Which passages a parsed filter leaves (see `filters.parse`)."""
+        self._check()
 
     @classmethod
     def open(
@@ -91,19 +82,22 @@ class Collection:
         *,
         version: versions.Pointer | None = None,
         threads: int | None = None,
+        before: Collection | None = None,
     ) -> Collection:
         """The current version of the collection folder `path`, or the one that `version` points to.
 
         Checked before anything is read: the pointer's hash of the manifest, the manifest, that its files and no others
         are there, plain and of their size, and every file's hash, a second a GB on each core (see `check_files`).
-        `threads`: CPU threads of the index; None: one a core. Raises CollectionError.
+        `threads`: CPU threads of the index; None: one a core. `before`: an older version that is open: what it shares
+        with this one is not opened and hashed again. Raises CollectionError.
         """
         path = Path(path)
         pointer = version or versions.read_pointer(path)
         if pointer is None:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
-        return open_version(path / versions.VERSIONS / pointer.version, pointer.manifest_sha256, threads=threads)
+        folder = path / versions.VERSIONS / pointer.version
+        return open_version(folder, pointer.manifest_sha256, threads=threads, before=before)
 
     def verify(self) -> None:
         """Check the files again, as opening did; raises CollectionError when one has changed since."""
@@ -119,7 +113,13 @@ class Collection:
         return fitted_weights.read(self.path)
 
     def __len__(self) -> int:
-        return self.manifest.counts.passages
+        """Passages that are not deleted."""
+        return self.index.count
+
+    @property
+    def rows(self) -> int:
+        """Rows, those of deleted passages too: each row is below it."""
+        return len(self.index)
 
     def tokens(self, rows: npt.ArrayLike) -> TokenBatch:
         """The stored token ids of the passages `rows` (int [m]), without special tokens: those of the
@@ -127,45 +127,63 @@ class Collection:
 
         Raises CollectionError when there are none.
         """
-        flat, lengths = self._stored.take(rows)
-        return TokenBatch(flat.astype(np.int32), cumulative(lengths))
+        stored, rows = self.token_parts(), np.asarray(rows, dtype=np.int64)
+        if len(stored) == 1:
+            return _batch(stored[0], rows)
+        owners = self._owners(rows)
+        order = np.argsort(owners, kind="stable")
+        parts = [_batch(stored[number], rows[owners == number] - self._starts[number]) for number in np.unique(owners)]
+        return concatenate(parts).select(np.argsort(order)) if parts else pack([])
 
-    def token_arrays(self) -> tuple[Array, npt.NDArray[np.int64]]:
-        """The token ids of all passages laid end to end, as stored, and their offsets, int64 [n + 1].
-
-        Raises CollectionError when there are none.
-        """
-        return self._stored.data, self._stored.offsets
-
-    @cached_property
-    def lexicon(self) -> Lexicon:
-        """How often the stored tokens occur here.
+    def token_parts(self) -> list[Ragged]:
+        """The token ids of each segment's passages, as stored.
 
         Raises CollectionError when there are none.
         """
-        _ = self._stored
-        return Lexicon(np.array(self._frequencies), len(self))
-
-    @property
-    def _stored(self) -> Ragged:
-        if self._tokens is None:
+        if self.manifest.token_dtype is None:
             raise CollectionError(
                 f"{self.path} has no token ids for a reranker; `tandem retokenize {self.path} --reranker FOLDER` makes "
                 "them"
             )
-        return self._tokens
+        return [segment.tokens for segment in self.segments if segment.tokens is not None]
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """How often the stored tokens occur here; deleted passages count until they are merged away.
+
+        Raises CollectionError when there are none.
+        """
+        self.token_parts()
+        counts = [segment.frequencies for segment in self.segments if segment.frequencies is not None]
+        return Lexicon(np.sum(counts, axis=0, dtype=np.uint32) if counts else np.zeros(1, dtype=np.uint32), self.rows)
+
+    def _owners(self, rows: Rows) -> Rows:
+        """int64 [m]: the number of the segment that has each of `rows`."""
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def _each(self, rows: npt.ArrayLike, read: Callable[[Segment, Rows], Sequence[T]]) -> list[T]:
+        """What `read` gives for `rows` (int [m]), each asked of its own segment."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(self.segments) == 1:
+            return list(read(self.segments[0], rows))
+        owners, found = self._owners(rows), dict[int, T]()
+        for number in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == number)
+            own = read(self.segments[number], rows[places] - self._starts[number])
+            found |= zip(places.tolist(), own, strict=True)
+        return [found[place] for place in range(len(rows))]
 
     def texts(self, rows: npt.ArrayLike) -> list[str]:
         """The texts of the passages `rows` (int [m])."""
-        return self._texts.strings(rows)
+        return self._each(rows, lambda segment, own: segment.texts.strings(own))
 
     def titles(self, rows: npt.ArrayLike) -> list[str]:
         """The titles of the passages' documents, empty where there was none."""
-        return self._titles.strings(rows)
+        return self._each(rows, lambda segment, own: segment.titles.strings(own))
 
     def ids(self, rows: npt.ArrayLike) -> list[str]:
         """The passages' ids: the document's, or the document's with `#1`, `#2` … where it was split."""
-        return self._ids.strings(rows)
+        return self._each(rows, lambda segment, own: segment.ids.strings(own))
 
     def documents(self, rows: npt.ArrayLike) -> list[str]:
         """The ids of the passages' documents."""
@@ -178,14 +196,16 @@ class Collection:
 
     def _placed(self, ids: list[str], rows: npt.NDArray[np.int64]) -> list[Place]:
         """`places` of rows whose ids are known."""
+        places = self._each(rows, lambda segment, own: segment.places[own].tolist())
         return [
             Place(name.removesuffix(f"#{chunk}") if chunk else name, chunk, start, end)
-            for name, (chunk, start, end) in zip(ids, self._places[rows].tolist(), strict=True)
+            for name, (chunk, start, end) in zip(ids, places, strict=True)
         ]
 
     def metadata(self, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """What else the rows of the corpus held."""
-        return [json.loads(text) if text else {} for text in self._metadata.strings(rows)]
+        stored = self._each(rows, lambda segment, own: segment.metadata.strings(own))
+        return [json.loads(text) if text else {} for text in stored]
 
     def passages(self, rows: npt.ArrayLike) -> list[StoredPassage]:
         """The passages `rows` (int [m]) with all that is told of them."""
@@ -198,61 +218,72 @@ class Collection:
     def row_of(self, identity: str) -> int:
         """The row of a passage's id, by binary search; raises InputError when there is none."""
         wanted = identity.encode("utf-8", "surrogatepass")
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self._ids[self._order[middle]].tobytes() < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(self) and self._ids[self._order[low]].tobytes() == wanted:
-            return int(self._order[low])
+        for segment, start in zip(reversed(self.segments), reversed(self.index.starts), strict=True):
+            if (row := segment.find(wanted)) is not None:
+                return start + row
         raise InputError(f"no passage of {self.path} has the id {identity!r}")
 
-    def _check_counts(self) -> None:
-        expected = len(self)
-        counts = {
-            "vectors": len(self.index), "ids": len(self._ids), "titles": len(self._titles), "texts": len(self._texts),
-            "metadata": len(self._metadata), "places": len(self._places), "id order": len(self._order),
-            "tokens": expected if self._tokens is None else len(self._tokens),
-            "words": expected if self.lexical is None else len(self.lexical),
-        }  # fmt: skip
-        for name, count in counts.items():
-            if count != expected:
-                raise CollectionError(f"{self.folder} holds {count} {name} for {expected} passages; index again")
-        if self.index.dimension != self.manifest.dimension:
-            found = f"{self.index.dimension}, its manifest says {self.manifest.dimension}"
-            raise CollectionError(f"{self.folder} holds vectors of dimension {found}; index again")
+    def document_rows(self, document: str) -> Rows:
+        """int64, rising: the rows of a document's passages; empty where there is no such document."""
+        for segment, start in zip(self.segments, self.index.starts, strict=True):
+            if len(rows := segment.document_rows(document)):
+                return rows + start
+        return np.empty(0, dtype=np.int64)
+
+    def content(self, row: int) -> bytes | None:
+        """The hash of the passage's document (see `prepare.content_hash`); None where it is older than they."""
+        number = int(self._owners(np.array([row]))[0])
+        contents = self.segments[number].contents
+        return None if contents is None else contents[row - self.index.starts[number]].tobytes()
+
+    def _all_live(self) -> RowMask | None:
+        if all(segment.live is None for segment in self.segments):
+            return None
+        masks = [
+            np.ones(len(segment), dtype=np.bool_) if segment.live is None else segment.live.mask
+            for segment in self.segments
+        ]
+        return RowMask(np.concatenate(masks))
+
+    def _words(self) -> LexicalIndex | None:
+        language = self.manifest.language
+        folders = [segment.folder for segment in self.segments]
+        return None if language is None else LexicalIndex.open(folders, language, self.live)
+
+    def _check(self) -> None:
+        if self.lexical is not None and len(self.lexical) != self.rows:
+            said = f"the words of {len(self.lexical)} passages for {self.rows} passages"
+            raise CollectionError(f"{self.folder} holds {said}; index again")
+        if len(self) != self.manifest.counts.passages:
+            said = f"{len(self)} passages, its manifest says {self.manifest.counts.passages}"
+            raise CollectionError(f"{self.folder} holds {said}; index again")
+        for segment in self.segments:
+            if segment.index.dimension != self.manifest.dimension:
+                found = f"{segment.index.dimension}, its manifest says {self.manifest.dimension}"
+                raise CollectionError(f"{segment.folder} holds vectors of dimension {found}; index again")
 
 
-def open_version(folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None) -> Collection:
+def _batch(stored: Ragged, rows: Rows) -> TokenBatch:
+    flat, lengths = stored.take(rows)
+    return TokenBatch(flat.astype(np.int32), cumulative(lengths))
+
+
+def open_version(
+    folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None, before: Collection | None = None
+) -> Collection:
     """One version's folder, with every check of `Collection.open`."""
-    manifest = _read_manifest(folder, manifest_sha256)
-    check_files(folder, manifest)
-    return Collection(folder.parent.parent, folder, manifest, threads)
-
-
-def read_current(root: Path) -> CollectionManifest | None:
-    """The current version's manifest, None where nothing was published yet; raises CollectionError when damaged."""
-    pointer = versions.read_pointer(root)
-    if pointer is None:
-        return None
-    return _read_manifest(root / versions.VERSIONS / pointer.version, pointer.manifest_sha256)
-
-
-def _read_manifest(folder: Path, expected: str | None) -> CollectionManifest:
-    path = folder / MANIFEST
-    if folder.is_symlink() or path.is_symlink():
-        raise CollectionError(f"{path} is reached through a link; a collection holds plain files only")
-    try:
-        data = read_small(path, MANIFEST_BYTES)
-    except OSError as error:
-        raise CollectionError(f"{path} cannot be read ({error.strerror}); index again") from error
-    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
-        raise CollectionError(f"{path} is not the manifest that {versions.CURRENT} was published with; index again")
-    try:
-        return CollectionManifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise CollectionError(f"{path} is not one this version reads ({where}: {first['msg']}); index again") from error
+    manifest = versions.read_manifest(folder, manifest_sha256)
+    dtype = manifest.token_dtype
+    known = {segment.record.name: segment for segment in (() if before is None else before.segments)}
+    same = {
+        record.name for record in manifest.segments
+        if (open_one := known.get(record.name)) is not None and open_one.is_same(record, dtype)
+    }  # fmt: skip
+    check_files(folder, manifest, same)
+    segments = [
+        known[record.name].marked(folder / record.name, record)
+        if record.name in same
+        else Segment(folder / record.name, record, dtype, threads)
+        for record in manifest.segments
+    ]
+    return Collection(folder.parent.parent, folder, manifest, segments)

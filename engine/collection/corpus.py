@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CorpusError
 from . import corpus_files, python_corpus
-from .document import Document, Fields, Source
+from .document import Document, Fields, Record, Source, content_hash
+
+HINT = "mend it, or pass over such documents with --skip-bad"
 
 
 class Corpus:
     """Documents of a source, each id once. `skipped` counts, while it is read, what was passed over."""
 
-    def __init__(self, source: Source, *, skip_bad: bool = False) -> None:
+    def __init__(self, source: Source, *, skip_bad: bool = False, hint: str = HINT) -> None:
+        """hint: what to do about an unusable document"""
         self.source = source
+        self._hint = hint
         self.skip_bad = skip_bad
         self.skipped = 0
 
@@ -32,7 +37,7 @@ class Corpus:
             elif self.skip_bad:
                 self.skipped += 1
             else:
-                raise CorpusError(f"{record.where}: {wrong}; mend it, or pass over such documents with --skip-bad")
+                raise CorpusError(f"{record.where}: {wrong}; {self._hint}")
         if not seen:
             skipped = f" ({self.skipped} unusable ones were passed over)" if self.skipped else ""
             raise CorpusError(f"{self.source.name} holds no document{skipped}; give a corpus with at least one")
@@ -48,6 +53,17 @@ def open_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: b
     if name.startswith(python_corpus.PREFIX):
         return Corpus(python_corpus.source(name), skip_bad=skip_bad)
     return Corpus(corpus_files.source(Path(source), fields or Fields()), skip_bad=skip_bad)
+
+
+def of_documents(documents: Sequence[Document]) -> Corpus:
+    """A corpus of these `documents`."""
+    digest = hashlib.sha256(b"".join(content_hash(document) for document in documents)).hexdigest()
+
+    def records() -> Iterator[Record]:
+        for place, document in enumerate(documents):
+            yield Record(f"document {place}", document)
+
+    return Corpus(Source("documents", digest, len(documents), records), hint="nothing was added")
 
 
 def read_corpus(source: str | Path, *, fields: Fields | None = None, skip_bad: bool = False) -> Iterator[Document]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 ID_FIELDS = ("_id", "id")
 """Names an id may have where none was given: BEIR's, then everybody's."""
+
+HASH = 16
+"""Bytes of a document's hash: two among a billion documents are equal with a probability of 1e-21."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,12 @@ class Document:
     title: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def content_hash(document: Document) -> bytes:
+    """What tells a document from every other, and from another state of itself: HASH bytes."""
+    parts = json.dumps([document.id, document.title, document.text, document.metadata], sort_keys=True)
+    return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=HASH).digest()
 
 
 def with_title(title: str, text: str) -> str:

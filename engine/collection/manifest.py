@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError
 from ..models.artifact import FileRecord, Precision
 from ..recall.lexical_index import PREFIX
-from ..recall.planning import IndexPlan
+from ..recall.planning import IndexPlan, Similarity
 from ..recall.words import Language
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
+FIRST = ""
+"""Name of the segment of a version of format 2, whose files lie in the version's own folder."""
+DELETED = "deleted.npy"
+"""A bit for each passage of a segment: the only file of it that differs between versions."""
 SHORTEST_CHUNK = 16
 TokenDtype = Literal["uint16", "uint32"]
 
@@ -102,14 +106,36 @@ class Counts(_Record):
     """Unusable documents passed over because `skip_bad` was set."""
 
 
+class SegmentRecord(_Record):
+    """What one build added: passages whose files never change. What a later version marks as deleted stays in them
+    until a merge writes them anew."""
+
+    name: str
+    """The segment's folder in the version's."""
+    documents: int
+    passages: int
+    """Both as they were added, whatever is deleted since."""
+    deleted: int = 0
+    """Passages that are marked as deleted."""
+    index: IndexPlan
+    files: dict[str, FileRecord]
+
+    @property
+    def live(self) -> int:
+        """Passages that are not deleted."""
+        return self.passages - self.deleted
+
+
 class CollectionManifest(_Record):
     """A version of a collection; unknown keys are errors."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     version: str
     parent: str | None
     job: str
-    """Hash of everything the vectors depend on: the same job is the same collection."""
+    """Hash of the models and settings that passages and vectors depend on: segments of one job belong together."""
+    corpus: str | None
+    """Fingerprint of the corpus that was indexed last; None once documents were added or deleted by themselves."""
     source: str
     counts: Counts
     dimension: int = Field(gt=0)
@@ -122,13 +148,53 @@ class CollectionManifest(_Record):
     settings: IndexSettings
     chunk_tokens: int
     """The passage limit in force after `settings.chunk_tokens` was resolved; 0: documents were not split."""
-    index: IndexPlan
-    files: dict[str, FileRecord]
+    similarity: Similarity = "cosine"
+    segments: tuple[SegmentRecord, ...]
+    """In the order in which they were added."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_2(cls, fields: Any) -> Any:
+        """A version of format 2 is one segment; its job also hashed the corpus, so that it is never taken for new."""
+        if not isinstance(fields, dict) or fields.get("format") != 2 or "files" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name not in ("index", "files")}
+        own = {"index": fields.get("index"), "files": fields["files"], **_first(fields.get("counts"))}
+        similar = {"similarity": own["index"]["similarity"]} if "similarity" in (own["index"] or {}) else {}
+        return kept | similar | {"format": 3, "corpus": None, "segments": [own]}
+
+    @property
+    def files(self) -> dict[str, FileRecord]:
+        """The version's files by their path in its folder."""
+        return {
+            f"{segment.name}/{name}".removeprefix("/"): record
+            for segment in self.segments
+            for name, record in segment.files.items()
+        }
+
+    @property
+    def scale(self) -> float:
+        """What a recall score is divided by to count as a cosine (see `IndexPlan.scale`): the segments' mean."""
+        passages = sum(segment.passages for segment in self.segments)
+        summed = sum(segment.index.scale * segment.passages for segment in self.segments)
+        return summed / passages if passages else 1.0
+
+    @property
+    def largest(self) -> IndexPlan | None:
+        """How the segment with most passages is searched; None where there is no segment."""
+        largest = max(self.segments, key=lambda segment: segment.passages, default=None)
+        return None if largest is None else largest.index
 
     @property
     def language(self) -> Language | None:
         """Of the words that are indexed; None: there are none, by wish or since the collection is older than they."""
-        return self.settings.language if any(name.startswith(PREFIX) for name in self.files) else None
+        worded = all(any(name.startswith(PREFIX) for name in segment.files) for segment in self.segments)
+        return self.settings.language if worded else None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What every segment has in common: what is added must be made so too."""
+        return self.job, self.models.encoder.fingerprint, self.token_dtype, self.tokenized, self.language
 
     def has_ids_of(self, source: TokenSource, reranker: str) -> bool:
         """Whether the stored token ids are those of the artifact with the fingerprint `reranker`, which `source` makes.
@@ -145,6 +211,16 @@ class CollectionManifest(_Record):
     def to_bytes(self) -> bytes:
         """The document that is written and whose sha256 the pointer holds."""
         return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def numbered(version: str | None) -> str:
+    """The number in a version's name, which is also the name of the segment that it added; None: that of none."""
+    return "000000" if version is None else version.partition("-")[0]
+
+
+def _first(counts: Any) -> dict[str, Any]:
+    counts = counts if isinstance(counts, dict) else {}
+    return {"name": FIRST, "documents": counts.get("documents"), "passages": counts.get("passages")}
 
 
 def digest(*parts: object) -> str:

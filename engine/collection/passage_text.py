@@ -36,8 +36,8 @@ class PassageText:
 
     @property
     def token_dtype(self) -> TokenDtype:
-        """What ids are stored as: uint16 where the vocabulary fits."""
-        return "uint16" if self.tokenizer.vocab_size <= 2**16 else "uint32"
+        """What ids are stored as."""
+        return token_dtype(self.tokenizer.vocab_size)
 
     def written(self, titles: Iterable[str], texts: Iterable[str]) -> list[str]:
         """Passages as text."""
@@ -46,6 +46,11 @@ class PassageText:
     def encode(self, titles: Iterable[str], texts: Iterable[str]) -> TokenBatch:
         """Their token ids without special tokens, not truncated; raises InferenceError."""
         return self.tokenizer.encode_many(self.written(titles, texts))
+
+
+def token_dtype(vocabulary: int) -> TokenDtype:
+    """What ids below `vocabulary` are stored as: uint16 where they fit."""
+    return "uint16" if vocabulary <= 2**16 else "uint32"
 
 
 def written(before: str, titles: Iterable[str], texts: Iterable[str], *, titled: bool) -> list[str]:

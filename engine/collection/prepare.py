@@ -13,7 +13,7 @@ from ..platform.npy import Array
 from ..text.tokenizer import Tokenizer
 from ..text.tokens import TokenBatch, concatenate
 from . import chunking
-from .document import Document
+from .document import HASH, Document, content_hash
 from .manifest import IndexSettings, TokenDtype
 from .passage_text import PassageText, written
 from .ragged import encode_strings
@@ -35,18 +35,20 @@ class Passages:
     texts: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
     tokens: list[Tokens] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def append(self, document: Document, metadata: str, chunk: int, span: chunking.Span) -> None:
-        """One more passage: the characters `span` of a document."""
+    def append(self, document: Document, metadata: str, content: bytes, chunk: int, span: chunking.Span) -> None:
+        """One more passage: the characters `span` of a document, whose hash is `content`."""
         self.ids.append(document.id if chunk == WHOLE else f"{document.id}#{chunk}")
         self.titles.append(document.title)
         self.texts.append(document.text[span[0] : span[1]])
         self.metadata.append(metadata)
         self.places.append((chunk, *span))
+        self.contents.append(content)
 
     def encoder_tokens(self) -> TokenBatch:
         """What the bi-encoder reads of each passage, without special tokens."""
@@ -54,7 +56,10 @@ class Passages:
 
     def arrays(self, token_dtype: str | None) -> dict[str, Array]:
         """The columns as a shard keeps them: flat data and lengths."""
-        arrays: dict[str, Array] = {"places": np.array(self.places, dtype=np.int64).reshape(-1, 3)}
+        arrays: dict[str, Array] = {
+            "places": np.array(self.places, dtype=np.int64).reshape(-1, 3),
+            "contents": np.frombuffer(b"".join(self.contents), dtype=np.uint8).reshape(-1, HASH),
+        }
         for name in STORES:
             arrays[name], arrays[f"{name}.lengths"] = encode_strings(getattr(self, name))
         if token_dtype is not None:
@@ -132,12 +137,13 @@ class Preparer:
         chunks = 0
         for place, document in enumerate(documents):
             metadata = json.dumps(document.metadata, ensure_ascii=False) if document.metadata else ""
+            content = content_hash(document)
             spans = [] if fits[place] else self._chunk(document)
             if not spans:
-                shard.append(document, metadata, WHOLE, (0, len(document.text)))
+                shard.append(document, metadata, content, WHOLE, (0, len(document.text)))
                 order.append(place)
             for number, span in enumerate(spans, 1):
-                shard.append(document, metadata, number, span)
+                shard.append(document, metadata, content, number, span)
                 order.append(len(documents) + chunks)
                 chunks += 1
         if chunks:

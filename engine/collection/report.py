@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .manifest import CollectionManifest
+
+if TYPE_CHECKING:
+    from .making import Made
 
 
 class Progress(Protocol):
@@ -21,16 +24,25 @@ def silent(done: int, total: int | None, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What indexing came to. Of `seconds` the encoder took `encode_seconds`; `resumed` passages were done before."""
+    """What indexing came to. Of `seconds` the encoder took `encode_seconds`.
+
+    documents, passages: what the collection holds now
+    encoded: passages of new and changed documents, of which `resumed` were encoded by an interrupted call before
+    kept, removed: documents that the version before had and that are as they were, or that the corpus no longer has so
+    """
 
     path: str
     version: str
     documents: int
     passages: int
     skipped: int
+    encoded: int
+    kept: int
+    removed: int
     resumed: int
     unchanged: bool
     chunk_tokens: int
+    segments: int
     index: str
     index_reason: str
     recall_at_100: float
@@ -40,16 +52,34 @@ class BuildReport:
 
     @classmethod
     def of(
-        cls, path: Path, manifest: CollectionManifest, *, seconds: float, unchanged: bool = False, resumed: int = 0,
-        encode_seconds: float = 0.0,
+        cls, path: Path, manifest: CollectionManifest, *, seconds: float, unchanged: bool = False,
+        made: Made | None = None, kept: int | None = None, removed: int = 0,
     ) -> BuildReport:  # fmt: skip
-        """The report on the collection `path`, whose current version `manifest` describes."""
-        counts, index = manifest.counts, manifest.index
+        """The report on the collection `path`, whose current version `manifest` describes.
+
+        made: what was added; kept: None for all documents
+        """
+        counts, index = manifest.counts, manifest.largest
         return cls(
-            str(path), manifest.version, counts.documents, counts.passages, counts.skipped, resumed, unchanged,
-            manifest.chunk_tokens, index.kind, index.reason, index.recall_at_100,
-            sum(record.size for record in manifest.files.values()), round(encode_seconds, 3), round(seconds, 3),
-        )  # fmt: skip
+            path=str(path),
+            version=manifest.version,
+            documents=counts.documents,
+            passages=counts.passages,
+            skipped=counts.skipped,
+            encoded=0 if made is None else made.record.passages,
+            kept=counts.documents if kept is None else kept,
+            removed=removed,
+            resumed=0 if made is None else made.resumed,
+            unchanged=unchanged,
+            chunk_tokens=manifest.chunk_tokens,
+            segments=len(manifest.segments),
+            index="none" if index is None else index.kind,
+            index_reason="there is no passage" if index is None else index.reason,
+            recall_at_100=1.0 if index is None else index.recall_at_100,
+            bytes=sum(record.size for record in manifest.files.values()),
+            encode_seconds=0.0 if made is None else round(made.seconds, 3),
+            seconds=round(seconds, 3),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -61,6 +91,10 @@ class BuildReport:
         parts.append(f"{self.index} index, recall@100 {self.recall_at_100:.3f}")
         if self.skipped:
             parts.append(f"{self.skipped:,} unusable documents passed over")
+        if self.kept and not self.unchanged:
+            parts.append(
+                f"{self.kept:,} documents kept, {self.encoded:,} passages new, {self.removed:,} documents gone"
+            )
         if self.resumed:
             parts.append(f"{self.resumed:,} passages were already encoded")
         if not self.unchanged:

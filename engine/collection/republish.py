@@ -3,17 +3,17 @@ nothing copied."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from ..platform.durable_io import storage
+from ..platform.durable_io import sync_folder
 from ..recall.lexical_index import PREFIX
 from ..recall.words import Language
 from . import assemble, versions
+from .changes import link_segment
 from .lexical_files import write_words
-from .manifest import CollectionManifest, CollectionModels
+from .manifest import CollectionManifest, CollectionModels, SegmentRecord, numbered
 from .passage_text import PassageText
 from .prepare import DOCUMENTS
 from .ragged import Ragged
@@ -48,43 +48,42 @@ def republish(
     lock. Raises StorageError, InferenceError or CollectionError, with the old version still current.
     """
     source = root / versions.VERSIONS / current.version
-    job = BuildJob(root / versions.STAGING, current.job)
-    job.begin()
+    job = BuildJob(root / versions.STAGING, current.version, current.job)
     folder = job.assembly()
     fits = is_tokenised(current, models, text)
     worded = current.language == language and (fits or language != "other")
-    files = {
-        name: record
-        for name, record in current.files.items()
-        if (fits or name not in TOKEN_FILES) and (worded or not name.startswith(PREFIX))
-    }
-    with storage(folder):
-        for name in files:
-            os.link(source / name, folder / name)
-    if text is not None and not fits:
-        _tokenise(source, folder, text, progress)
-    token_dtype = None if text is None else text.token_dtype
-    if language is not None and not worded:
-        write_words(folder, language, token_dtype, progress)
-    fresh = [file for file in sorted(folder.iterdir()) if file.name not in files]
-    files |= assemble.file_records(fresh, progress)
-    version = assemble.next_version(current, current.job)
+    dtype = None if text is None else text.token_dtype
+
+    def made_anew(name: str) -> bool:
+        return (not fits and name in TOKEN_FILES) or (not worded and name.startswith(PREFIX))
+
+    def again(record: SegmentRecord) -> SegmentRecord:
+        own = folder / (record.name or numbered(current.version))
+        linked = link_segment(source / record.name, own, record, leave_out=frozenset(filter(made_anew, record.files)))
+        if text is not None and not fits:
+            _tokenise(own, text, progress)
+        if language is not None and not worded:
+            write_words(own, language, dtype, progress)
+        fresh = [file for file in sorted(own.iterdir()) if file.name not in linked.files]
+        sync_folder(own)
+        return linked.model_copy(update={"files": linked.files | assemble.file_records(fresh, progress)})
+
     manifest = current.model_copy(
         update={
-            "version": version, "parent": current.version, "models": models, "files": files,
-            "token_dtype": token_dtype, "settings": current.settings.model_copy(update={"language": language}),
-            "tokenized": None if text is None else text.source,
+            "version": assemble.next_version(current, current.job), "parent": current.version, "models": models,
+            "token_dtype": dtype, "settings": current.settings.model_copy(update={"language": language}),
+            "tokenized": None if text is None else text.source, "segments": tuple(map(again, current.segments)),
         }
     )  # fmt: skip
     versions.publish(root, folder, manifest, assemble.check)
-    versions.tidy(root, manifest, job.folder)
+    versions.tidy(root, manifest)
     return manifest
 
 
-def _tokenise(source: Path, folder: Path, text: PassageText, progress: Progress) -> None:
-    """Write the token files of the passages in the folder `source` into `folder`."""
-    titles, texts = (Ragged.open(source / name, np.uint8) for name in ("titles", "texts"))
-    writer = TokenWriter(folder, text)
+def _tokenise(folder: Path, text: PassageText, progress: Progress) -> None:
+    """Write the token files of the passages in a segment's `folder`."""
+    titles, texts = (Ragged.open(folder / name, np.uint8) for name in ("titles", "texts"))
+    writer = TokenWriter(folder, text.token_dtype, text.tokenizer.vocab_size)
     try:
         for start in range(0, len(texts), DOCUMENTS):
             progress(start, len(texts), "tokenising")

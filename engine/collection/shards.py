@@ -2,18 +2,23 @@
 
 staging/<job>/00000.npz    arrays of some thousand passages
 staging/<job>/00000.json   written last: the shard is finished; its sha256 and counts
+staging/<job>/00001.part   of a shard that is not: the vectors of its first steps
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..platform.durable_io import replace_durably, sha256, storage, sync_file, sync_folder
 from ..platform.npy import Array
+from .manifest import numbered
 
 
 class Finished(BaseModel):
@@ -30,8 +35,9 @@ class Finished(BaseModel):
 class BuildJob:
     """The shards of one indexing job: the same corpus, models and settings, whenever it runs."""
 
-    def __init__(self, staging: Path, key: str) -> None:
-        self.folder = staging / key[:32]
+    def __init__(self, staging: Path, current: str | None, key: str) -> None:
+        """`current`: the version that is to be followed; None: there is none. A job for another one is of no use."""
+        self.folder = staging / f"{numbered(current)}-{key[:32]}"
         self._staging = staging
 
     def begin(self) -> list[Finished]:
@@ -55,7 +61,27 @@ class BuildJob:
         sync_file(path)
         finished = Finished(sha256=sha256(path), documents=documents, passages=len(arrays["vectors"]))
         replace_durably(path.with_suffix(".json"), finished.model_dump_json().encode())
+        self._part(number).unlink(missing_ok=True)
         return finished
+
+    def keep(self, number: int, contents: list[bytes], vectors: Array) -> None:
+        """Keep the first `vectors` of shard `number`, whose documents have the hashes `contents`."""
+        written = io.BytesIO()
+        np.save(written, vectors, allow_pickle=False)
+        data = _mark(contents) + written.getvalue()
+        replace_durably(self._part(number), hashlib.sha256(data).digest() + data)
+
+    def kept(self, number: int, contents: list[bytes]) -> npt.NDArray[np.float32] | None:
+        """What `keep` kept of that shard; None where there is nothing, or it is damaged or of other documents."""
+        try:
+            written = self._part(number).read_bytes()
+        except FileNotFoundError:
+            return None
+        checksum, data, mark = written[:32], written[32:], _mark(contents)
+        if hashlib.sha256(data).digest() != checksum or not data.startswith(mark):
+            return None
+        vectors: npt.NDArray[np.float32] = np.load(io.BytesIO(data[len(mark) :]), allow_pickle=False)
+        return vectors
 
     def read(self, number: int) -> dict[str, Array]:
         """The arrays of finished shard `number`."""
@@ -68,8 +94,18 @@ class BuildJob:
         with storage(folder):
             if folder.exists():
                 shutil.rmtree(folder)
-            folder.mkdir()
+            folder.mkdir(parents=True)
         return folder
+
+    def discard(self) -> None:
+        """Remove the job's folder: it made nothing that is published."""
+        with storage(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self._staging.exists() and not any(self._staging.iterdir()):
+                self._staging.rmdir()
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.part"
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
@@ -81,3 +117,8 @@ class BuildJob:
             return finished if sha256(path) == finished.sha256 else None
         except (FileNotFoundError, ValidationError):
             return None
+
+
+def _mark(contents: list[bytes]) -> bytes:
+    """What tells a shard's documents from others."""
+    return hashlib.sha256(b"".join(contents)).digest()

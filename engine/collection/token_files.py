@@ -9,7 +9,7 @@ import numpy as np
 from ..platform.npy import ArrayWriter
 from ..scoring.lexical import passage_frequencies
 from ..text.tokens import TokenBatch
-from .passage_text import PassageText
+from .manifest import TokenDtype
 from .ragged import RaggedWriter, data_file, offsets_file
 
 TOKENS = "tokens"
@@ -18,12 +18,13 @@ TOKEN_FILES = frozenset({data_file(Path(TOKENS)).name, offsets_file(Path(TOKENS)
 
 
 class TokenWriter:
-    """Writes the token ids of a version's passages, in the order of their rows, in the form of `text`."""
+    """Writes the token ids of a segment's passages, in the order of their rows."""
 
-    def __init__(self, folder: Path, text: PassageText) -> None:
+    def __init__(self, folder: Path, dtype: TokenDtype, vocabulary: int) -> None:
+        """vocabulary: each id is below it"""
         self._lexicon = folder / LEXICON
-        self._tokens = RaggedWriter(folder / TOKENS, text.token_dtype)
-        self._frequencies = np.zeros(text.tokenizer.vocab_size, dtype=np.uint32)
+        self._tokens = RaggedWriter(folder / TOKENS, dtype)
+        self._frequencies = np.zeros(vocabulary, dtype=np.uint32)
 
     def append(self, passages: TokenBatch) -> None:
         """Write some passages' ids, without special tokens, and count them."""

@@ -13,22 +13,29 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ..errors import CollectionError, StorageError
 from ..platform.durable_io import read_small, rename, replace_durably, storage, sync_folder, write_durably
-from .manifest import MANIFEST, CollectionManifest
+from .manifest import MANIFEST, CollectionManifest, numbered
 
 CURRENT = "CURRENT"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = "writer.lock"
+LOOK_AGAIN = 0.01
+"""Seconds between looks at a lock that somebody has."""
 RUBBISH = "removed-"
 POINTER_BYTES = 10_000
 """A pointer has some 120 bytes."""
+MANIFEST_BYTES = 10_000_000
+"""A manifest has some 6 kB a segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +68,53 @@ def read_pointer(root: Path) -> Pointer | None:
     return pointer
 
 
+def read_current(root: Path) -> CollectionManifest | None:
+    """The current version's manifest, None where nothing was published yet; raises CollectionError when damaged."""
+    pointer = read_pointer(root)
+    if pointer is None:
+        return None
+    return read_manifest(root / VERSIONS / pointer.version, pointer.manifest_sha256)
+
+
+def read_manifest(folder: Path, expected: str | None) -> CollectionManifest:
+    """The manifest of a version's folder, whose sha256 must be `expected` (None: any); raises CollectionError."""
+    path = folder / MANIFEST
+    if folder.is_symlink() or path.is_symlink():
+        raise CollectionError(f"{path} is reached through a link; a collection holds plain files only")
+    try:
+        data = read_small(path, MANIFEST_BYTES)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read ({error.strerror}); index again") from error
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        raise CollectionError(f"{path} is not the manifest that {CURRENT} was published with; index again")
+    try:
+        return CollectionManifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise CollectionError(f"{path} is not one this version reads ({where}: {first['msg']}); index again") from error
+
+
 @contextmanager
-def writer_lock(root: Path) -> Iterator[None]:
+def writer_lock(root: Path, wait: float = 0.0, name: str = LOCK) -> Iterator[None]:
     """Hold the collection against other writers; the lock goes with the process, so none is ever left behind.
 
-    Raises StorageError when another process is writing.
+    wait: seconds that another writer is waited for; name: what is held, of the collection's files
+    Raises StorageError when another one is still writing then.
     """
     with storage(root):
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / LOCK).open("wb")
+        file = (root / name).open("wb")
+    deadline = time.monotonic() + wait
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"another process is writing {root}; wait until it is done") from error
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"another process is writing {root}; wait until it is done") from error
+                time.sleep(LOOK_AGAIN)
         yield
 
 
@@ -99,9 +139,9 @@ def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Calla
     return target
 
 
-def tidy(root: Path, manifest: CollectionManifest, finished: Path | None = None) -> None:
+def tidy(root: Path, manifest: CollectionManifest) -> None:
     """Remove what the published `manifest` made useless: all versions but it and its parent, which readers may still be
-    moving away from, and the folder `finished` in the staging area, or (None) all of that area.
+    moving away from, and of the staging area all but the shards of interrupted jobs that are to follow it.
     """
     for folder in sorted((root / VERSIONS).iterdir()):
         if folder.name not in (manifest.version, manifest.parent):
@@ -111,7 +151,7 @@ def tidy(root: Path, manifest: CollectionManifest, finished: Path | None = None)
         return
     with storage(staging):
         for folder in staging.iterdir():
-            if finished is None or folder == finished or folder.name.startswith(RUBBISH):
+            if not folder.name.startswith(f"{numbered(manifest.version)}-"):
                 shutil.rmtree(folder)
         if not any(staging.iterdir()):
             staging.rmdir()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch
 from ...kernels.pack import TokenRows
 from ..collection import Collection
 from ..platform.device_errors import translated
+from ..platform.npy import Array
+from ..text.tokens import cumulative
 
 CHUNK_BYTES = 256 * 2**20
 """Copied at a time: a memory map is read in this much and converted, so the host needs no second copy of everything."""
@@ -32,11 +35,12 @@ class Store:
     @classmethod
     def load(cls, collection: Collection, device: str, *, vectors: bool) -> Store:
         """Copy a collection's arrays up. Raises OutOfMemory when they do not fit (the memory plan is asked before)."""
-        ids, offsets = collection.token_arrays()
+        parts = collection.token_parts()
         uploaded = upload_vectors(collection, device) if vectors else None
-        with translated(f"the tokens of {len(collection)} passages on the device"):
-            tokens = TokenRows(_upload(ids, None, device), torch.from_numpy(np.array(offsets)).to(device))
-        lengths = np.diff(offsets)
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        with translated(f"the tokens of {collection.rows} passages on the device"):
+            ids = _upload([part.data for part in parts], None, device)
+            tokens = TokenRows(ids, torch.from_numpy(cumulative(lengths)).to(device))
         return cls(uploaded, tokens, (float(lengths.mean()), float(lengths.std())))
 
     @property
@@ -48,15 +52,20 @@ class Store:
 def upload_vectors(collection: Collection, device: str) -> torch.Tensor:
     """The collection's vectors, float16 [n, d] on CUDA, float32 on a CPU."""
     dtype = torch.float16 if device == "cuda" else torch.float32
-    with translated(f"the vectors of {len(collection)} passages on the device"):
-        return _upload(collection.index.vectors, dtype, device)
+    with translated(f"the vectors of {collection.rows} passages on the device"):
+        return _upload([part.index.vectors for part in collection.index.parts], dtype, device)
 
 
-def _upload(array: Any, dtype: torch.dtype | None, device: str) -> torch.Tensor:
-    """The memory map `array` on `device`, chunk by chunk, in `dtype` (None: its own)."""
-    kind = dtype or torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
-    target = torch.empty(array.shape, dtype=kind, device=device)
-    rows = max(1, CHUNK_BYTES // max(1, array.itemsize * (array[0].size if len(array) else 1)))
-    for start in range(0, len(array), rows):
-        target[start : start + rows].copy_(torch.from_numpy(np.array(array[start : start + rows])))
+def _upload(arrays: Sequence[Array], dtype: torch.dtype | None, device: str) -> torch.Tensor:
+    """The memory maps `arrays`, of one kind, end to end on `device`, chunk by chunk, in `dtype` (None: their own)."""
+    first = arrays[0]
+    kind = dtype or torch.from_numpy(np.empty(0, dtype=first.dtype)).dtype
+    target = torch.empty((sum(map(len, arrays)), *first.shape[1:]), dtype=kind, device=device)
+    rows = max(1, CHUNK_BYTES // max(1, first.itemsize * math.prod(first.shape[1:])))
+    place = 0
+    for array in arrays:
+        for start in range(0, len(array), rows):
+            part = torch.from_numpy(np.array(array[start : start + rows]))
+            target[place : place + len(part)].copy_(part)
+            place += len(part)
     return target

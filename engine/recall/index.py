@@ -28,18 +28,6 @@ INVERTED = "inverted.faiss"
 FEW, FEW_OF = 1024, 150
 
 
-class Filtered:
-    """An index that finds only the passages a filter allows."""
-
-    def __init__(self, index: Index, allowed: RowMask) -> None:
-        self._index = index
-        self._allowed = allowed
-
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
-        """`Index.search` among the allowed passages."""
-        return self._index.search(queries, k, self._allowed)
-
-
 class Index:
     """Searches one version's vectors. One thread at a time: FAISS settings are changed between searches."""
 

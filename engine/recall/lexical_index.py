@@ -12,9 +12,10 @@ import math
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tantivy
@@ -48,27 +49,35 @@ WIDEN = 4
 class LexicalIndex:
     """The words of `n` passages, a memory map. Any number of threads may search; they do not wait for each other."""
 
-    def __init__(self, index: tantivy.Index, language: Language) -> None:
+    def __init__(
+        self, index: tantivy.Index, language: Language, starts: Sequence[int] = (0,), live: RowMask | None = None
+    ) -> None:
+        """starts: the row that each of tantivy's segments counts from; live: what is not deleted, None: all"""
         self.language = language
         self._schema = index.schema
         self._searcher = index.searcher()
         self._analyser = analyser(language)
+        self._starts = np.array(starts, dtype=np.int64)
+        self._live = live
 
     @classmethod
-    def open(cls, folder: Path, language: Language) -> LexicalIndex:
-        """The index that a `LexicalWriter` wrote into `folder`, in which nothing is written.
+    def open(cls, folders: Sequence[Path], language: Language, live: RowMask | None = None) -> LexicalIndex:
+        """What `LexicalWriter`s wrote into `folders`, as one index: words are as rare as they are in all of it.
 
-        Raises CollectionError when it cannot be read.
+        Rows count through the folders. In these nothing is written. live: the passages that are not deleted; None: all.
+        How rare words are still counts the deleted ones. Raises CollectionError when a folder cannot be read.
         """
+        if not folders:
+            return cls.of([], language)
         try:
             with tempfile.TemporaryDirectory(prefix="tandem-words-", ignore_cleanup_errors=True) as links:
-                for file in folder.glob(f"{PREFIX}*"):
-                    Path(links, file.name.removeprefix(PREFIX)).symlink_to(file.resolve())
+                starts = _link(folders, Path(links))
                 index = tantivy.Index.open(links)
                 index.config_reader("manual")  # else a thread of tantivy's waits for changes in the folder
-                return cls(index, language)
-        except (ValueError, OSError) as error:
-            raise CollectionError(f"{folder} holds no words that can be searched ({error}); index again") from error
+                return cls(index, language, starts, live)
+        except (ValueError, OSError, KeyError) as error:
+            where = ", ".join(map(str, folders))
+            raise CollectionError(f"{where}: no words that can be searched ({error}); index again") from error
 
     @classmethod
     def of(cls, texts: Iterable[str], language: Language) -> LexicalIndex:
@@ -89,11 +98,12 @@ class LexicalIndex:
         """The `k` passages with the highest BM25 for the words of `text`, fewer where fewer hold one of them.
 
         text: what was asked, as it is (no query language); of the language `other` as `words.of_ids` makes it
-        allowed: the only passages that count
+        allowed: the only passages that count, none of them deleted
         returns: rows int64 [m]; shares float32 [m] from 0 to 1, falling, ties by row: BM25 as in Robertson & Zaragoza
                  2009, each word once, divided by the most that a passage with all the words of `text` could have, so
                  that one weight fits short and long questions
         """
+        allowed = self._live if allowed is None else allowed
         found = {word: self._holding(word) for word in sorted(set(self._analyser.analyze(text[:CHARACTERS])))}
         words = _rarest(found)
         k = min(k, len(self) if allowed is None else allowed.count)
@@ -112,14 +122,13 @@ class LexicalIndex:
     def _best(self, query: tantivy.Query, limit: int) -> tuple[Rows, Floats]:
         hits = self._searcher.search(query, limit, count=False).hits
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        return np.array(rows, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
+        starts = self._starts[[address.segment_ord for _, address in hits]]
+        return starts + np.array(rows, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
 
     def _allowed(self, query: tantivy.Query, k: int, allowed: RowMask) -> tuple[Rows, Floats]:
-        if allowed.count <= FEW:
-            those = tantivy.Query.term_set_query(self._schema, "row", allowed.rows.tolist())
-            among = tantivy.Query.const_score_query(those, 0.0)
-            return self._best(tantivy.Query.boolean_query([(_MUST, among), (_MUST, query)]), k)
         limit = 2 * k * len(self) // allowed.count
+        if allowed.count <= FEW:
+            query, limit = self._among(query, allowed.rows), k
         while True:
             limit = min(limit, len(self))
             rows, scores = self._best(query, limit)
@@ -127,6 +136,14 @@ class LexicalIndex:
             if len(kept) == k or len(rows) < limit or limit == len(self):
                 return rows[kept], scores[kept]
             limit *= WIDEN
+
+    def _among(self, query: tantivy.Query, rows: Rows) -> tantivy.Query:
+        """`query` among `rows`, and among those of the same number in other segments, which count from 0 too."""
+        starts = np.unique(self._starts)
+        own = np.unique(rows - starts[np.searchsorted(starts, rows, side="right") - 1])
+        those = tantivy.Query.term_set_query(self._schema, "row", own.tolist())
+        among = tantivy.Query.const_score_query(those, 0.0)
+        return tantivy.Query.boolean_query([(_MUST, among), (_MUST, query)])
 
 
 class LexicalWriter:
@@ -200,6 +217,26 @@ def _rarest(found: dict[str, int]) -> list[str]:
         if holding:
             words.append(word)
     return words
+
+
+def _link(folders: Sequence[Path], links: Path) -> list[int]:
+    """One index in the folder `links` of the files of many; returns the row that each of its segments counts from."""
+    segments: list[dict[str, Any]] = []
+    starts, rows = [], 0
+    meta: dict[str, Any] = {}
+    for folder in folders:
+        meta = json.loads((folder / f"{PREFIX}{META}").read_text())
+        own = meta["segments"]
+        for segment in own:
+            name = uuid.UUID(segment["segment_id"]).hex
+            unique = uuid.UUID(int=len(segments))
+            for file in folder.glob(f"{PREFIX}{name}.*"):
+                Path(links, f"{unique.hex}{file.suffix}").symlink_to(file.resolve())
+            segments.append(segment | {"segment_id": str(unique)})
+            starts.append(rows)
+        rows += sum(segment["max_doc"] for segment in own)
+    Path(links, META).write_text(json.dumps(meta | {"segments": segments}))
+    return starts
 
 
 @contextmanager

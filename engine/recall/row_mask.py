@@ -19,16 +19,28 @@ class RowMask:
         self._bits = np.packbits(mask, bitorder="little")
         self._size = len(mask)
         self.count = int(np.count_nonzero(mask))
+        self._parts: dict[tuple[int, ...], tuple[RowMask, ...]] = {}
 
     @property
     def rows(self) -> Rows:
         """int64 [count], rising."""
-        return np.flatnonzero(np.unpackbits(self._bits, count=self._size, bitorder="little"))
+        return np.flatnonzero(self.mask)
 
     def holds(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """bool [m]: which of `rows` (int64 [m]) may be returned."""
         held: npt.NDArray[np.bool_] = (self._bits[rows >> 3] >> (rows & 7) & 1).astype(bool)
         return held
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """bool [n], as it was given."""
+        return np.unpackbits(self._bits, count=self._size, bitorder="little").astype(bool)
+
+    def parts(self, starts: tuple[int, ...]) -> tuple[RowMask, ...]:
+        """The rows from each of `starts` (rising, the first 0) up to the next, counted from it; worked out once."""
+        if starts not in self._parts:
+            self._parts[starts] = tuple(RowMask(part) for part in np.split(self.mask, starts[1:]))
+        return self._parts[starts]
 
     @property
     def words(self) -> npt.NDArray[np.int32]:

@@ -48,6 +48,8 @@ class Lexicon:
     def windows(self, query: Ids, passages: TokenBatch) -> Scores:
         """float32 [n] from 0 to 1: the largest share of what `query` asks for that one window of each of `passages`
         holds (all are ids without special tokens; see `densest_windows`)."""
+        if not len(passages):
+            return np.zeros(0, dtype=np.float32)
         terms, shares = self.terms(query)
         hits = Hits.of(terms, passages, len(self.frequencies))
         return densest_windows(hits, shares, len(passages)).astype(np.float32)

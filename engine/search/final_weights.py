@@ -36,4 +36,4 @@ def fusion_of(
     given: dict[str, Any] = {name: weight for name, weight in asked.items() if weight is not None}
     # The scale was fitted for other final scores than those of weights that somebody sets.
     told = {"fitted_on": "set when the engine was opened", "scale": Scale()} if given else {}
-    return fusion.model_copy(update=given | told | {"recall_scale": collection.manifest.index.scale})
+    return fusion.model_copy(update=given | told | {"recall_scale": collection.manifest.scale})

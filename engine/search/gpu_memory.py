@@ -117,7 +117,8 @@ def plan(
     faiss: bool = True,
 ) -> MemoryPlan:
     """The plan for a collection with its models. `stored`: the collection's token ids are this reranker's, so that they
-    may lie there too. `kernels`, `faiss`: what can run recall there (see `plan_gpu`).
+    may lie there too. `kernels`, `faiss`: what can run recall there (see `plan_gpu`). FAISS's indexes there hold one
+    segment of which nothing is deleted.
 
     The vectors take the form that is best for `capacity` (None: that is `available`), whoever has a part of it at the
     moment: a new version that opens beside the one being served takes the same form, or is refused.
@@ -131,9 +132,10 @@ def plan(
     if reranker is not None:
         items += _model("reranker", reranker)
     if reranker is not None and stored:
-        ids, offsets = collection.token_arrays()
-        items.append(Item("the token store", ids.nbytes + offsets.nbytes, "index again with smaller --chunk-tokens"))
-    rows, dimension = len(collection), collection.manifest.dimension
+        stored_bytes = sum(part.data.nbytes + part.offsets.nbytes for part in collection.token_parts())
+        items.append(Item("the token store", stored_bytes, "index again with smaller --chunk-tokens"))
+    rows, dimension = collection.rows, collection.manifest.dimension
+    faiss = faiss and len(collection.segments) == 1 and collection.live is None
     room = None if capacity is None else max(0, capacity - sum(item.nbytes for item in items))
     recall = plan_gpu(rows, dimension, room, kernels=kernels, faiss=faiss)
     wanted = plan_gpu(rows, dimension, None, kernels=kernels, faiss=faiss) if isinstance(recall, str) else recall

@@ -107,7 +107,7 @@ class IdsAsRead:
     @cached_property
     def lexicon(self) -> Lexicon:
         """Of COUNTED passages spread evenly over the collection: of all where it has no more, else an estimate."""
-        rows = spread_rows(len(self._collection), COUNTED).tolist()
+        rows = spread_rows(self._collection.rows, COUNTED).tolist()
         made = [ids for part in self._parts(rows) for ids in self._made(part).values()]
         return Lexicon.of(pack(made), self._text.tokenizer.vocab_size)
 
@@ -165,8 +165,8 @@ def tell(collection: Collection, ids: PassageIds, reranker: Artifact) -> None:
     are tokenised in every search, or they are longer than it reads.
     """
     if isinstance(ids, IdsAsRead):
-        counted = min(COUNTED, len(collection))
-        rare = "" if counted == len(collection) else f"; how rare words are is taken from {counted:,} passages"
+        counted = min(COUNTED, collection.rows)
+        rare = "" if counted == collection.rows else f"; how rare words are is taken from {counted:,} passages"
         log.warning(
             "token ids are %s (tandem retokenize %s --reranker %s)%s", ids.reason, collection.path, reranker.path, rare
         )
@@ -175,7 +175,7 @@ def tell(collection: Collection, ids: PassageIds, reranker: Artifact) -> None:
     room = tokenizer.max_length - tokenizer.pair_around - QUERY_TOKENS
     if own is not None and own.fingerprint == reranker.fingerprint and limit <= room:
         return  # passages were cut to fit, or were to stay whole
-    lengths = ids.tokens(spread_rows(len(collection), MEASURED)).lengths
+    lengths = ids.tokens(spread_rows(collection.rows, MEASURED)).lengths
     if len(lengths) and (share := float((lengths > room).mean())):
         log.warning(
             "%s reads %d tokens of a passage beside a question of %d, and %.0f %% of %d passages looked at are longer "

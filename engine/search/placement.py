@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +110,11 @@ def place(
 
     unstored: why the collection's token ids are not this reranker's (see `passage_ids.unstored`); None: they are
     """
-    problem = pipeline_problem(encoder, reranker, device, settings, unstored)
+    problem = pipeline_problem(encoder, reranker, device, settings, unstored) or _marked(collection)
     if problem is not None and settings.pipeline == "resident":
         raise InputError(f"the resident pipeline cannot run here: {problem}; use pipeline=auto")
     if memory is None:
-        kind = collection.manifest.index.kind
+        kind = _kinds(collection)
         pipeline = None
         if problem is None and reranker is not None:
             pipeline = _pipeline(collection, encoder, reranker, fusion, None)
@@ -125,7 +126,8 @@ def place(
     said = f"{planned.kind}: {planned.reason}" + ("" if finder is None else f"; {finder.recall}")
     if problem is not None or reranker is None:
         exact = None if finder else _device_index(collection)
-        return _reported(collection, finder or exact, said, None, problem, exact)
+        live = None if exact is None or collection.live is None else exact.under(collection.live)
+        return _reported(collection, finder or live or exact, said, None, problem, exact)
     pipeline = _pipeline(collection, encoder, reranker, fusion, finder)
     exact = None if finder else _index_of(pipeline)
     return _reported(collection, finder or exact, said, pipeline, None, exact)
@@ -155,6 +157,24 @@ def pipeline_problem(
     if reranker.tokenizer.pair_template.whole_first:
         return f"{reranker.artifact.manifest.name} reads a template, whose pairs the device does not cut"
     return None
+
+
+def _marked(collection: Collection) -> str | None:
+    """What of a collection keeps a search from being resident."""
+    if not len(collection):
+        return "there is no passage"
+    if collection.live is not None:
+        return f"passages are marked as deleted, which `tandem merge {collection.path}` takes out"
+    return None
+
+
+def _kinds(collection: Collection) -> str:
+    """How the segments are searched on the host, in words."""
+    kinds = Counter(segment.record.index.kind for segment in collection.segments)
+    if len(collection.segments) == 1:
+        return next(iter(kinds))
+    said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{len(collection.segments)} segments ({said or 'no passage'})"
 
 
 def _reported(
@@ -197,8 +217,9 @@ def _index_of(pipeline: Pipeline) -> DeviceIndex:
 def _finder(collection: Collection, planned: GpuPlan) -> GpuFaiss:
     from ..recall.gpu_faiss import GpuFaiss
 
-    built = collection.manifest.index
+    (segment,) = collection.segments  # see `gpu_memory.plan`
+    built = segment.record.index
     # Without a sample the same share of the passages: clusters on a GPU are smaller than those that the host's probes
     # were measured on.
     probes = 0 if built.kind != "ivf" else math.ceil(built.probes * max(1.0, planned.lists / max(1, built.lists)))
-    return GpuFaiss.open(collection.folder, collection.index.vectors, planned, probes=probes)
+    return GpuFaiss.open(segment.folder, segment.index.vectors, planned, probes=probes)

@@ -179,7 +179,7 @@ class TwoStage:
         served = await job
         near: Neighbours = served.results[0]
         began = time.monotonic()
-        recalled = unite(near, listed, self._collection.index.vectors, self._fusion, count)
+        recalled = unite(near, listed, self._collection.index, self._fusion, count)
         waited_for = max(0.0, looked_up - served.queued - near.seconds)
         recalled = replace(recalled, search_seconds=near.search_seconds + waited_for + time.monotonic() - began)
         clock.spent(queue=served.queued, encode=recalled.encode_seconds, recall=recalled.search_seconds)

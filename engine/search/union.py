@@ -7,8 +7,8 @@ import logging
 import numpy as np
 
 from ..collection import Collection
-from ..recall import LexicalIndex
-from ..recall.exact import Floats, Rows, products
+from ..recall import LexicalIndex, SegmentedIndex
+from ..recall.exact import Rows
 from ..recall.nearest import Neighbours, Recalled
 from ..scoring.fusion import Fusion, Scores
 
@@ -17,10 +17,10 @@ Listed = tuple[Rows, Scores]
 """Passages that hold a question's words, and how much of them: int64 and float32 [m] (see `LexicalIndex.search`)."""
 
 
-def unite(near: Neighbours, listed: Listed | None, vectors: Floats, fusion: Fusion, count: int) -> Recalled:
+def unite(near: Neighbours, listed: Listed | None, index: SegmentedIndex, fusion: Fusion, count: int) -> Recalled:
     """The `count` candidates of both lists with the most evidence, best first.
 
-    listed: None: there are no words, and the order is that of the vectors; vectors: float32 [n, d], the collection's
+    listed: None: there are no words, and the order is that of the vectors; index: the collection's
 
     A passage that only the words found gets its exact product with the question's vector. One that they did not find
     has none of them, or fewer than all that they found: that counts as none.
@@ -30,7 +30,7 @@ def unite(near: Neighbours, listed: Listed | None, vectors: Floats, fusion: Fusi
     found, shares = listed
     others = found[~np.isin(found, near.rows)]
     rows = np.concatenate([near.rows, others])
-    scores = np.concatenate([near.scores, products(vectors, near.vector, others)])
+    scores = np.concatenate([near.scores, index.products(near.vector, others)])
     words = shares_of(rows, found, shares)
     best = np.argsort(-fusion.evidence(scores, words), kind="stable")[:count]
     return Recalled(rows[best], scores[best], words[best], near.encode_seconds, near.search_seconds)

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import InferenceError, TandemError
+from ..errors import InferenceError, StorageError, TandemError
 from .access import Access
 from .auth import Auth
 from .deadline import Deadlines
@@ -86,6 +86,8 @@ async def _failure(request: Request, failure: Exception) -> Response:
 
 async def _engine_error(request: Request, error: Exception) -> Response:
     service: Service = request.app.state.service
+    if isinstance(error, StorageError):
+        log.error("the collection cannot be written", extra={"error": str(error)})
     if isinstance(error, InferenceError):
         service.metrics.errors.inc()
         log.warning("a model failed", extra={"id": request.state.request_id})

@@ -6,7 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import DeviceError, EngineClosed, InferenceError, InputError, Overloaded, TandemError
+from ..errors import (
+    CorpusError,
+    DeviceError,
+    EngineClosed,
+    InferenceError,
+    InputError,
+    Overloaded,
+    StorageError,
+    TandemError,
+)
 
 Kind = Literal[
     "empty", "validation", "unauthorized", "forbidden", "not_found", "method", "too_large", "unsupported",
@@ -106,11 +115,13 @@ def failure_of(error: Exception, hide: str = "") -> Failure:
     """An engine's error as a failure; `hide` is the collection's path, which is nobody's business outside."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | CorpusError):
         message = str(error).replace(hide, "the collection") if hide else str(error)
         return Failure("validation", message)
     if isinstance(error, Overloaded):
         return Failure("overloaded", "the queue is full; try again later", retry_after=1)
+    if isinstance(error, StorageError):
+        return Failure("unavailable", "the collection cannot be written now; the server's log says why", retry_after=5)
     if isinstance(error, DeviceError):
         return Failure("unavailable", "the server's device stopped working; try another one", retry_after=5)
     if isinstance(error, EngineClosed):

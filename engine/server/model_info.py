@@ -76,7 +76,7 @@ class Load:
 def facts_of(engine: Engine) -> Facts:
     """What an open engine serves."""
     collection, manifest = engine.collection, engine.collection.manifest
-    rows = spread_rows(len(collection), MEASURED)
+    rows = spread_rows(collection.rows, MEASURED)
     lengths = engine.passages.tokens(rows).lengths if engine.passages is not None and len(rows) else np.zeros(1, int)
     most = 0 if engine.reranker is None else engine.reranker.tokenizer.max_length
     return Facts(
@@ -86,7 +86,7 @@ def facts_of(engine: Engine) -> Facts:
         passages=len(collection),
         documents=manifest.counts.documents,
         dimension=manifest.dimension,
-        index=manifest.index.model_dump(mode="json"),
+        index={} if manifest.largest is None else manifest.largest.model_dump(mode="json"),
         encoder=_model(engine.encoder),
         reranker=None if engine.reranker is None else _model(engine.reranker),
         early=None if engine.reranker is None or engine.reranker.early is None else _model(engine.reranker.early),

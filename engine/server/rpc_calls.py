@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import orjson
 from pydantic import TypeAdapter
 
+from ..collection import Document, Updated
 from ..config import SearchSettings
 from ..engine import Engine
 from ..result import Embedded, RerankResult, Timings
 from ..text.prompting import NO_WISH, PromptWish
 from ..text.tokens import Truncate
+from .model_info import Facts, facts_of
 from .search_response import SearchResponse, found
 
 Answer = TypeVar("Answer", covariant=True)
@@ -132,6 +134,40 @@ class Embed(Call[Embedded]):
     def unpack(self, document: Any, blob: bytes) -> Embedded:
         vectors = np.frombuffer(blob, dtype="<f4").reshape(document.pop("shape"))
         return Embedded(vectors=vectors, **{**document, "timings": Timings(**document["timings"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Call[Updated]):
+    """Add documents, or replace those whose ids are there (see `Engine.add`)."""
+
+    documents: Sequence[Document]
+    answer: ClassVar[Any] = Updated
+
+    async def run(self, engine: Engine) -> Updated:
+        return await asyncio.to_thread(engine.add, self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Call[Updated]):
+    """Delete documents by their ids, or by a filter of their metadata (see `Engine.delete`)."""
+
+    ids: Sequence[str] = ()
+    filters: dict[str, Any] | None = None
+    answer: ClassVar[Any] = Updated
+
+    async def run(self, engine: Engine) -> Updated:
+        return await asyncio.to_thread(partial(engine.delete, self.ids, filters=self.filters))
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh(Call[Facts]):
+    """Search the collection's current version from now on (see `Engine.refresh`), and say what it is."""
+
+    answer: ClassVar[Any] = Facts
+
+    async def run(self, engine: Engine) -> Facts:
+        await asyncio.to_thread(engine.refresh)
+        return facts_of(engine)
 
 
 @dataclass(frozen=True, slots=True)

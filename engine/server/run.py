@@ -88,6 +88,7 @@ class Serving:
             for listener in self._listeners:
                 listener.stop()
             await asyncio.gather(*listening, return_exceptions=True)
+            await self.service.merges.close()
             await host.close()
         log.info("stopped")
 

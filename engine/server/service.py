@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..collection import Updated
 from ..config import SearchSettings
 from ..engine import Engine
 from ..result import DegradedCode, Embedded, RerankResult, Timings
@@ -23,9 +25,10 @@ from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
 from .errors import Failure
 from .in_flight import InFlight
+from .merges import Merges
 from .metrics import Metrics
 from .model_info import Facts, ModelFacts
-from .rpc_calls import Call, Embed, Rerank, SearchCall
+from .rpc_calls import Add, Call, Delete, Embed, Rerank, SearchCall
 from .search_response import SearchResponse
 from .settings import ServerSettings
 from .supervisor import Host, Lease
@@ -45,6 +48,7 @@ class Service:
         self.host = host or Host(None, None, self.metrics, close_after=settings.timeout_ms / 1e3)
         self.admission = Admission(settings.queue_tokens, settings.max_concurrent_requests)
         self.in_flight: set[InFlight] = set()
+        self.merges = Merges()
         self.draining = False
         self.closing = False
         self._gauges()
@@ -176,6 +180,35 @@ class Service:
             estimated = _stored(facts, reranker, count, words)
         most = None if asked.budget_ms is None else asked.budget_ms / 1e3
         return work_of(estimated, reranker.cost, at_most=most)
+
+    async def add(self, lease: Lease, call: Add, remaining: float) -> Updated:
+        """Documents that are added, all or none, admitted as the texts that are encoded for them."""
+        self._check_writable()
+        self.check_count(len(call.documents), self.settings.max_documents, "documents")
+        texts = [f"{document.title} {document.text}" for document in call.documents]
+        self._check_characters(texts, "document")
+        encoder = lease.facts.encoder
+        lengths = lengths_of(_characters(texts), encoder.around, max(encoder.max_length, int(_characters(texts).max())))
+        with self.admission.reserve(work_of(lengths, encoder.cost), remaining, call.client):
+            return await self._changed(lease, call, remaining)
+
+    async def delete(self, lease: Lease, call: Delete, remaining: float) -> Updated:
+        """Documents that are deleted."""
+        self._check_writable()
+        self.check_count(len(call.ids), self.settings.max_documents, "ids")
+        with self.admission.reserve(Work(len(call.ids), 0.0), remaining, call.client):
+            return await self._changed(lease, call, remaining)
+
+    async def _changed(self, lease: Lease, call: Call[Updated], remaining: float) -> Updated:
+        report = await lease.run(call, remaining)
+        await self.host.moved()
+        if report.merge_due:
+            self.merges.begin(Path(lease.facts.path))
+        return report
+
+    def _check_writable(self) -> None:
+        if self.settings.read_only:
+            raise Failure("forbidden", "this server is read-only: documents are added and deleted elsewhere")
 
     async def ask(self, lease: Lease, call: Call[Answer], tokens: int, remaining: float, client: str = "") -> Answer:
         """One admitted call that costs the device nothing, but memory: tokenising and its reverse."""

@@ -64,7 +64,9 @@ class ServerSettings(EngineOptions, BaseSettings):
     """Connections of each listener; of more, those that have waited longest without a request are closed."""
     max_concurrent_requests: int = Field(default=512, gt=0)
     max_documents: int = Field(default=2048, gt=0)
-    """Documents of one rerank request."""
+    """Documents of one request that reranks, adds or deletes them."""
+    read_only: bool = False
+    """Refuse to add and delete documents; whoever may search may else change the collection too."""
     max_inputs: int = Field(default=2048, gt=0)
     """Texts of one embedding or tokenising request."""
     max_queries: int = Field(default=64, gt=0)

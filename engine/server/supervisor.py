@@ -1,7 +1,7 @@
 """Which backend answers: opened once, replaced when it ends, swapped when the collection has a new version.
 
-A request holds a lease: it sees one version from its first call to its last, and a backend that was replaced stays open
-until the last lease on it is returned.
+A request holds a lease: a backend that was replaced stays open until the last lease on it is returned. Each call sees
+one version from its beginning to its end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .logs import where
 from .metrics import Metrics
 from .model_info import Facts, Load
 from .poison_requests import PoisonRequests
-from .rpc_calls import Call, SearchCall
+from .rpc_calls import Call, Refresh, SearchCall
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -44,6 +44,7 @@ FAILED = (1.0, 2.0, 4.0, 8.0, 15.0)
 # at once when to come back.
 PATIENCE = 5.0
 # A new version answers this before anybody else asks it: pages are read, and what does not work is found.
+REFRESH = Refresh(client="")
 PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=None))
 
 
@@ -231,8 +232,9 @@ class Host:
     async def swap(self, *, force: bool = False) -> bool:
         """Serve the version that the collection's pointer names now, if it is another (or `force`); True when it does.
 
-        It is opened beside the old one and asked a question before any request sees it. One that cannot be opened is
-        refused, and the old one goes on.
+        Where the models are the same, the backend that serves moves to it (see `Engine.refresh`). Otherwise, and with
+        `force`, another is opened beside it and asked a question before any request sees it. One that cannot be opened
+        is refused, and the old one goes on.
         """
         assert self._opener is not None
         assert self._collection is not None
@@ -244,6 +246,8 @@ class Host:
                 return False
             if pointer is None or (not force and pointer in (self._pointer, self._refused)):
                 return False
+            if not force and await self._move(pointer):
+                return True
             try:
                 fresh = await self._opener(pointer)
             except TandemError as error:
@@ -265,6 +269,35 @@ class Host:
             if old is not None:
                 self._spawn(self._retire(old))
             return True
+
+    async def _move(self, pointer: Pointer) -> bool:
+        """Have the backend that serves go on to a new version of what it has open: no model is loaded again, and what
+        is not new is not read again. False where it cannot: then another backend is opened, which says why.
+        """
+        current = self._current
+        if current is None:
+            return False
+        try:
+            facts = await current.run(REFRESH)
+        except (TandemError, WorkerLost, WorkerFault) as error:
+            log.info("the version cannot be moved to", extra={"error": str(error)})
+            return False
+        current.facts = facts
+        if facts.version != pointer.version:
+            return False
+        self._pointer, self._refused = pointer, None
+        self.metrics.serving(facts)
+        self.metrics.swaps.labels("done").inc()
+        log.info("moved", extra={"version": facts.version, "passages": facts.passages})
+        return True
+
+    async def moved(self) -> None:
+        """After a change that this server made: say what is served now."""
+        if self._collection is not None:
+            await self.swap()
+        elif self._current is not None:
+            self._current.facts = await self._current.run(REFRESH)
+            self.metrics.serving(self._current.facts)
 
     def _refuse(self, what: Pointer | str, why: str) -> None:
         if what == self._refused:

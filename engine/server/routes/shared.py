@@ -24,8 +24,8 @@ from ..service import Service
 
 
 class _Route(APIRoute):
-    """A route whose POST endpoint takes its body first, and then by name what it needs of `request`, `service` and the
-    path's parts.
+    """A route whose POST or DELETE endpoint takes its body first, and then by name what it needs of `request`,
+    `service` and the path's parts.
 
     FastAPI declares it, finds it and documents it; the body is parsed and checked here, once, by the rules of
     `json_body`.
@@ -33,7 +33,7 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         names = list(inspect.signature(self.endpoint).parameters)
-        if self.methods != {"POST"} or not names or names[0] in ("request", "service"):
+        if not (self.methods or set()) <= {"POST", "DELETE"} or not names or names[0] in ("request", "service"):
             return super().get_route_handler()
         first, *others = names
         declared = TypeAdapter(get_type_hints(self.endpoint, include_extras=True)[first])

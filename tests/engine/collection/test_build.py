@@ -86,7 +86,7 @@ def test_the_same_again_makes_a_damaged_collection_whole(
     index: World, corpus: Path, tmp_path: Path, damage: str
 ) -> None:
     first = index(corpus, tmp_path / "out")
-    path = max((tmp_path / "out" / "versions" / first.version).glob("*.npy"), key=lambda each: each.stat().st_size)
+    path = max((tmp_path / "out" / "versions" / first.version).rglob("*.npy"), key=lambda each: each.stat().st_size)
     data = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -289,7 +289,7 @@ def test_an_empty_corpus_publishes_nothing(index: World, tmp_path: Path) -> None
 
 def test_an_id_that_looks_like_a_chunk_of_another(index: World, corpus: Path, tmp_path: Path) -> None:
     corpus.write_text(corpus.read_text() + '{"_id": "long#2", "text": "the wind"}\n')
-    with pytest.raises(CollectionError, match="'long#2'"):
+    with pytest.raises(CorpusError, match="'long#2'"):
         index(corpus, tmp_path / "out")
 
 
@@ -318,9 +318,9 @@ def test_a_large_corpus_gets_a_measured_index(
     report = index(corpus, tmp_path / "out")
     assert report.index == "ivf"
     collection = Collection.open(tmp_path / "out")
-    assert collection.manifest.index.recall_at_100 >= 0.99
-    assert "sample queries" in collection.manifest.index.measured_on
-    assert "inverted.faiss" in collection.manifest.files
+    assert collection.manifest.largest.recall_at_100 >= 0.99
+    assert "sample queries" in collection.manifest.largest.measured_on
+    assert "000001/inverted.faiss" in collection.manifest.files
     _, found = collection.index.search(collection.index.vectors[:3], 1)
     assert found[:, 0].tolist() == [0, 1, 2]
 
@@ -334,5 +334,5 @@ def test_files_that_are_added_belong_to_the_version(index: World, corpus: Path, 
 
     index(corpus, tmp_path / "out", also_index=add)
     collection = Collection.open(tmp_path / "out")
-    assert collection.manifest.files["gpu.faiss"].size == len(b"an index")
-    assert (collection.folder / "gpu.faiss").read_bytes() == b"an index"
+    assert collection.manifest.files["000001/gpu.faiss"].size == len(b"an index")
+    assert (collection.folder / "000001" / "gpu.faiss").read_bytes() == b"an index"

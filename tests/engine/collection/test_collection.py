@@ -30,8 +30,12 @@ def version(root: Path) -> Path:
     return next((root / "versions").iterdir())
 
 
+def files_of(root: Path) -> list[Path]:
+    return [file for file in version(root).rglob("*") if file.is_file()]
+
+
 def test_a_flipped_byte_in_any_file(root: Path) -> None:
-    files = [*version(root).iterdir(), root / "CURRENT"]
+    files = [*files_of(root), root / "CURRENT"]
     assert len(files) > 12
     for file in files:
         good = file.read_bytes()
@@ -50,7 +54,7 @@ def test_a_file_that_is_not_as_it_was_is_noticed_before_any_is_hashed(
 ) -> None:
     hashed: list[Path] = []
     monkeypatch.setattr(checking, "sha256", lambda file: hashed.append(file) or "")
-    for file in version(root).iterdir():
+    for file in files_of(root):
         good = file.read_bytes()
         file.unlink()
         if damage == "linked":
@@ -77,7 +81,7 @@ def test_every_file_is_hashed_however_large_it_is(root: Path, monkeypatch: pytes
 
     monkeypatch.setattr(checking, "sha256", noting)
     collection = Collection.open(root)
-    assert sorted(hashed) == sorted(collection.manifest.files)
+    assert sorted(hashed) == sorted(collection.manifest.segments[0].files)
 
 
 @pytest.mark.parametrize("kind", ["scan", "ivf"])
@@ -88,7 +92,7 @@ def test_faiss_reads_no_file_whose_hash_is_wrong(
     monkeypatch.setattr("tandem.engine.recall.planning.FLAT_BYTES", 0)
     monkeypatch.setattr("tandem.engine.recall.planning.SCAN_BYTES", 10**9 if kind == "scan" else 0)
     index(corpus, tmp_path / "out")
-    codes = next(version(tmp_path / "out").glob("*.faiss"))
+    codes = next(version(tmp_path / "out").rglob("*.faiss"))
     read: list[Path] = []
     monkeypatch.setattr(int8_codes, "read", lambda path, *_: read.append(path))
     data = bytearray(codes.read_bytes())
@@ -109,7 +113,7 @@ def test_a_file_that_no_manifest_names_is_not_read(root: Path) -> None:
 
 def test_files_may_have_other_names_elsewhere(root: Path) -> None:
     """Copies by hard link are common (`cp -l`, backups), and the hash decides."""
-    (root.parent / "copy").hardlink_to(version(root) / "texts.npy")
+    (root.parent / "copy").hardlink_to(version(root) / "000001" / "texts.npy")
     Collection.open(root)
 
 
@@ -125,7 +129,7 @@ def test_a_file_that_cannot_be_read_is_told(root: Path, monkeypatch: pytest.Monk
 def test_what_changes_while_it_is_open_is_found_by_verify(root: Path) -> None:
     collection = Collection.open(root)
     collection.verify()
-    (version(root) / "texts.npy").write_bytes(b"x" * (version(root) / "texts.npy").stat().st_size)
+    (version(root) / "000001" / "texts.npy").write_bytes(b"x" * (version(root) / "000001" / "texts.npy").stat().st_size)
     with pytest.raises(CollectionError, match=r"texts\.npy is damaged"):
         collection.verify()
 
@@ -143,13 +147,13 @@ def rewrite(root: Path, change: Callable[[dict], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda manifest: manifest.update(format=3), "format"),
+        (lambda manifest: manifest.update(format=4), "format"),
         (lambda manifest: manifest.update(surprise=1), "surprise"),
         (lambda manifest: manifest.pop("job"), "job"),
-        (lambda manifest: manifest["counts"].update(passages=3), "for 3 passages"),
+        (lambda manifest: manifest["counts"].update(passages=3), "its manifest says 3"),
         (lambda manifest: manifest.update(dimension=8), "dimension"),
         (lambda manifest: manifest.update(token_dtype="uint32"), "uint32"),
-        (lambda manifest: manifest["files"].update({"../x": {"sha256": "", "size": 0}}), "outside"),
+        (lambda manifest: manifest["segments"][0]["files"].update({"../x": {"sha256": "", "size": 0}}), "outside"),
     ],
 )
 def test_a_manifest_that_does_not_fit(root: Path, change: Callable[[dict], None], said: str) -> None:

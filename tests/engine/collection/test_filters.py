@@ -284,8 +284,9 @@ def test_a_wrong_filter_is_one_sentence(engine: Engine):
 
 
 def test_a_version_without_facets_makes_them(engine: Engine):
-    written = engine.collection.facets
-    made = MetadataIndex.of(engine.collection._metadata)
+    (segment,) = engine.collection.segments
+    written = segment.facets
+    made = MetadataIndex.of(segment.metadata)
     for field in ("room", "year", "text"):
         present = parse({field: {"$exists": True}})
         np.testing.assert_array_equal(present.mask(written), present.mask(made))

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tandem.engine.collection import Collection, IndexSettings, ModelRecord
-from tandem.engine.collection.collection import read_current
 from tandem.engine.collection.manifest import CollectionManifest
 from tandem.engine.collection.passage_text import PassageText
 from tandem.engine.collection.report import silent
 from tandem.engine.collection.republish import republish
+from tandem.engine.collection.versions import read_current
 from tandem.engine.errors import CollectionError, InputError
 from tandem.engine.recall.lexical_index import PREFIX
 from tandem.engine.recall.words import Language, of_ids
@@ -31,7 +31,7 @@ def spoken(language: Language | None) -> IndexSettings:
 
 
 def words_in(collection: Collection) -> list[str]:
-    return sorted(name for name in collection.manifest.files if name.startswith(PREFIX))
+    return sorted(name for name in collection.manifest.segments[0].files if name.startswith(PREFIX))
 
 
 def test_words_are_built_with_the_collection(index: World, corpus: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_flipped_byte_is_found(index: World, corpus: Path, tmp_path: Path) -> 
     index(corpus, tmp_path / "out")
     collection = Collection.open(tmp_path / "out")
     for name in words_in(collection):
-        file = collection.folder / name
+        file = collection.segments[0].folder / name
         data = file.read_bytes()
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(CollectionError, match="damaged"):
@@ -75,7 +75,7 @@ def test_another_language_is_a_new_version_that_encodes_nothing(index: World, co
         assert report.unchanged == (number > 0)
         collection = Collection.open(tmp_path / "out")
         versions.add(collection.version)
-        vectors.add((collection.folder / "vectors.npy").stat().st_ino)
+        vectors.add((collection.segments[0].folder / "vectors.npy").stat().st_ino)
         assert (collection.manifest.language, collection.manifest.settings.language) == (language, language)
         assert bool(words_in(collection)) == (collection.lexical is not None) == (language is not None)
     assert (len(versions), len(vectors)) == (5, 1)

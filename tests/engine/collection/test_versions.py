@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tandem.engine.collection import Collection, FittedWeights, ModelRecord, fitted_weights
-from tandem.engine.collection.collection import read_current
 from tandem.engine.collection.passage_text import PassageText
 from tandem.engine.collection.report import silent
 from tandem.engine.collection.republish import republish
-from tandem.engine.collection.versions import writer_lock
+from tandem.engine.collection.versions import read_current, writer_lock
 from tandem.engine.errors import CollectionError, StorageError
 from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.text.tokenizer import Tokenizer
@@ -158,7 +157,7 @@ def test_a_version_that_does_not_open_is_not_published(
 ) -> None:
     publish, root = world
 
-    def refuse(folder: Path) -> None:
+    def refuse(folder: Path, before: Collection | None = None) -> None:
         raise CollectionError(f"{folder} does not open")
 
     with monkeypatch.context() as patch:

@@ -35,7 +35,7 @@ def build(tmp_path: Path) -> Build:
         for text in texts:
             writer.append(text)
         writer.close()
-        return LexicalIndex.open(folder, language)
+        return LexicalIndex.open([folder], language)
 
     return built
 
@@ -179,7 +179,7 @@ def test_opening_and_searching_write_nothing(build: Build, tmp_path: Path, monke
 
     before = state()
     folder.chmod(0o500)
-    index = LexicalIndex.open(folder, "english")
+    index = LexicalIndex.open([folder], "english")
     assert index.search("three", 5)[0].tolist() == [1]
     folder.chmod(0o700)
     assert state() == before
@@ -208,7 +208,7 @@ def test_threads_search_at_once(build: Build):
 
 def test_what_is_no_index_is_refused(tmp_path: Path):
     with pytest.raises(CollectionError, match="index again"):
-        LexicalIndex.open(tmp_path, "english")
+        LexicalIndex.open([tmp_path], "english")
     (tmp_path / "lexical.meta.json").write_text("{}")
     with pytest.raises(CollectionError, match="index again"):
-        LexicalIndex.open(tmp_path, "english")
+        LexicalIndex.open([tmp_path], "english")

@@ -23,7 +23,7 @@ from tandem.engine.server.backend import WorkerLost
 from tandem.engine.server.errors import Failure
 from tandem.engine.server.metrics import Metrics
 from tandem.engine.server.model_info import Load
-from tandem.engine.server.rpc_calls import Decode
+from tandem.engine.server.rpc_calls import Decode, Refresh
 from tandem.engine.server.supervisor import Host
 
 CALL = Decode(client="", rows=[[1]])
@@ -55,6 +55,8 @@ class Fake:
 
     async def run(self, call: Any) -> str:
         await asyncio.sleep(0)
+        if isinstance(call, Refresh):
+            raise CollectionError("its models are others: open it anew")
         if self.fails:
             self.fails -= 1
             self.ended.set()

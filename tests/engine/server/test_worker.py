@@ -319,7 +319,7 @@ def test_a_new_version_is_swapped_in_and_a_broken_one_refused(
         assert (entry["version"], entry["passages"]) == (read_pointer(out).version, 30)
         until(lambda: len(front.host._tasks) <= 1)
 
-        texts = next((out / "versions" / first.version).glob("texts.npy"))
+        texts = next((out / "versions" / first.version).rglob("texts.npy"))
         texts.write_bytes(texts.read_bytes()[:-7])
         pointer = {"version": first.version, "manifest_sha256": first.manifest_sha256}
         for broken in (json.dumps(pointer), "nonsense"):
