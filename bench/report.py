@@ -18,6 +18,7 @@ ORDER = (
     "eval",
     "quality",
     "recall",
+    "writes",
     "index",
     "export",
     "families",

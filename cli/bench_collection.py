@@ -85,6 +85,25 @@ def quality(
 
 
 @on_a_collection()
+def writes(
+    opener: Opener,
+    singles: int = typer.Option(40, min=1, help="Documents added one by one, and deleted so."),
+    batches: int = typer.Option(10, min=1, help="Batches that are added."),
+    size: int = typer.Option(100, min=1, help="Documents of a batch."),
+    scratch: Path | None = typer.Option(None, help="Where the stores are written (default: the temp folder)."),
+) -> Iterator[Measured]:
+    """Documents that come and go while somebody searches: until they are durable and found, and what searches notice.
+
+    Because notes, tickets and pages change all day. LanceDB and Qdrant's local mode take part where they are installed.
+    """
+    from ..bench.writes.benchmark import writes
+
+    with opener.opened(warm_up=False) as setup:
+        document = writes(setup, singles=singles, batches=batches, size=size, scratch=scratch)
+    yield document, [opener.workload.name]
+
+
+@on_a_collection()
 def recall(
     opener: Opener,
     rows: list[int] = typer.Option([100_000], help="Vectors; repeat for several, such as 1000000 and 10000000."),
@@ -183,5 +202,5 @@ def serve(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "index": index, "latency": latency, "quality": quality, "recall": recall, "rivals": rivals, "serve": serve,
-    "throughput": throughput,
+    "throughput": throughput, "writes": writes,
 }  # fmt: skip

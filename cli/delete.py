@@ -33,7 +33,7 @@ def command(
     if not ids and not filters:
         raise InputError("name documents to delete by their ids, or by --filter")
     found = parse({"$and": [parsed_filter(text) for text in filters]}) if filters else None
-    report = delete(collection, ids or [], found)
+    report, _ = delete(collection, ids or [], found)
     if json_output:
         print_json(report.to_dict())
     else:

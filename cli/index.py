@@ -45,7 +45,6 @@ def command(
     ),
     lexical: bool = typer.Option(True, help="Index the words too; off: recall is by vectors alone."),
     skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read, and count them."),
-    shard_size: int = typer.Option(4096, help="Passages encoded and kept together: what an interruption can lose."),
     precision: Wanted = typer.Option("auto", help="Precision of the bi-encoder."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
@@ -67,7 +66,6 @@ def command(
         rerank_title=rerank_title,
         language=language if lexical else None,
         skip_bad=skip_bad,
-        shard_size=shard_size,
     )
     try:
         with progress_bar() as progress:

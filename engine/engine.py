@@ -17,6 +17,7 @@ from .collection import Collection, Document, Pointer
 from .collection.corpus import of_documents
 from .collection.filters import parse
 from .collection.making import maker_for
+from .collection.manifest import numbered
 from .collection.merging import Merged, merge
 from .collection.passage_text import PassageText
 from .collection.updating import Updated, add, delete
@@ -203,8 +204,8 @@ class Engine:
         """
         reranker = None if self.reranker is None else self.reranker.artifact
         maker = maker_for(self.collection, self._encode, self.encoder.artifact, reranker, threads=self.device.threads)
-        report = add(self.collection, of_documents(documents), maker)
-        self.refresh()
+        report, opened = add(self.collection, of_documents(documents), maker)
+        self._show(opened)
         return report
 
     def delete(self, ids: Iterable[str] = (), *, filters: dict[str, Any] | None = None) -> Updated:
@@ -214,8 +215,8 @@ class Engine:
         StorageError.
         """
         found = None if filters is None else parse(filters)
-        report = delete(self.collection.path, ids, found, before=self.collection)
-        self.refresh()
+        report, opened = delete(self.collection.path, ids, found, before=self.collection)
+        self._show(opened)
         return report
 
     def merge(self, *, whole: bool = False) -> Merged:
@@ -233,10 +234,13 @@ class Engine:
 
         Raises CollectionError where its models are others: then open an engine anew.
         """
+        before = self.collection
+        return self._show(Collection.open(before.path, threads=self.device.threads, before=before))
+
+    def _show(self, opened: Collection) -> str:
+        """Search `opened` from now on, unless what is searched is newer: changes may come out of order."""
         with self._refreshing:
-            threads, before = self.device.threads, self.collection
-            opened = Collection.open(before.path, threads=threads, before=before)
-            if opened.version != before.version:
+            if numbered(opened.version) > numbered(self.collection.version):
                 self._view = self._viewed(opened)
             return self.collection.version
 

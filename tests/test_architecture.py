@@ -30,8 +30,8 @@ ROOMS = {
     "bench": (
         "environment", "document", "stats", "turns", "child", "plots", "report", "roofline", "plain_graphs", "rivals",
         "workloads",
-        "setup", "latency", "throughput", "indexing", "agreement", "export_graphs", "quality", "recall", "serving",
-        "kernels", "random_models", "families", "gpu", "",
+        "setup", "latency", "throughput", "indexing", "agreement", "export_graphs", "quality", "recall", "writes",
+        "serving", "kernels", "random_models", "families", "gpu", "",
     ),
 }  # fmt: skip
 MODULES = [

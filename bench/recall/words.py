@@ -66,7 +66,7 @@ def _row(setup: Setup, engine: Engine, names: list[str], told: str, search: Call
 def made_up(size: int, folder: Path, sample: int, seed: int) -> Row:
     """What words take among `size` made-up passages, written into `folder`."""
     start = time.perf_counter()
-    writer = LexicalWriter(folder, "english")
+    writer = LexicalWriter(folder, "english", size)
     for text in _texts(size, np.random.default_rng(seed)):
         writer.append(text)
     writer.close()

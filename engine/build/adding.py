@@ -42,4 +42,4 @@ def add_corpus(
     maker = maker_for(
         opened, bi_encoder.encode, bi_encoder.artifact, artifact, threads=chosen.threads, progress=progress
     )
-    return add(opened, documents, maker)
+    return add(opened, documents, maker)[0]

@@ -80,15 +80,20 @@ def arrays(
 
 def index(
     folder: Path,
+    beside: int,
     sample: Callable[[], Floats],
     similarity: Similarity,
     threads: int | None,
     progress: Progress,
 ) -> IndexPlan:
-    """Plan, build and measure the index over the folder's vectors; `sample` gives queries to measure it by."""
+    """Plan, build and measure the index over the folder's vectors.
+
+    beside: passages of the other segments; sample: gives queries to measure it by
+    """
     vectors = open_array(folder / VECTORS, np.float32, 2)
-    plan = recall.plan(*vectors.shape)
-    queries = np.empty((0, vectors.shape[1]), dtype=np.float32) if plan.kind == "flat" else sample()
+    rows, dimension = vectors.shape
+    plan = recall.plan(rows, dimension, beside)
+    queries = np.empty((0, dimension), dtype=np.float32) if plan.kind == "flat" else sample()
     return recall.build(folder, plan, queries, similarity=similarity, threads=threads, progress=progress)
 
 
@@ -103,7 +108,7 @@ def next_version(current: CollectionManifest | None, key: str) -> str:
     return f"{int(numbered(current.version if current else None)) + 1:06d}-{key[:12]}"
 
 
-def check(folder: Path, before: Collection | None = None) -> None:
+def check(folder: Path, before: Collection | None = None) -> Collection:
     """Open a version as a reader would and let some passages find themselves; raises CollectionError.
 
     before: the version that it was made of, open
@@ -117,6 +122,7 @@ def check(folder: Path, before: Collection | None = None) -> None:
         own = float(vector @ vector)
         if scores[0, 0] < own - 1e-3 * max(1.0, own):
             raise CollectionError(f"{folder} does not find its own passages; index again, and report this as a fault")
+    return version
 
 
 def _write_order(folder: Path) -> None:

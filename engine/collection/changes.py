@@ -51,6 +51,11 @@ class Change:
         return bool(self._kept[row])
 
     @property
+    def passages(self) -> int:
+        """Passages that are still there."""
+        return int(np.count_nonzero(self._kept))
+
+    @property
     def documents(self) -> int:
         """Documents that are still there."""
         if self.before is None:

@@ -273,6 +273,8 @@ def open_version(
 ) -> Collection:
     """One version's folder, with every check of `Collection.open`."""
     manifest = versions.read_manifest(folder, manifest_sha256)
+    if before is not None and before.manifest == manifest:
+        return before
     dtype = manifest.token_dtype
     known = {segment.record.name: segment for segment in (() if before is None else before.segments)}
     same = {

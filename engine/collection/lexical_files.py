@@ -23,7 +23,7 @@ def write_words(folder: Path, language: Language, token_dtype: TokenDtype | None
     """Index the words of the passages whose texts and token ids are in `folder`, into it; raises StorageError."""
     passages = Ragged.open(folder / "texts", np.uint8)
     texts = _ids(folder, token_dtype) if language == "other" and token_dtype else _texts(folder, passages)
-    writer = LexicalWriter(folder, language)
+    writer = LexicalWriter(folder, language, len(passages))
     for done, text in enumerate(texts):
         writer.append(text)
         if done % PASSAGES == 0:

@@ -82,12 +82,15 @@ class SegmentMaker:
         vocabulary = None if self.preparer.reranker is None else self.preparer.reranker.tokenizer.vocab_size
         parts = (job.read(number) for number in range(len(shards)))
         assemble.arrays(folder, parts, vocabulary, count, self.progress)
-        check_ids(folder, change())
-        record = self._indexed(folder, shards, count)
+        left = change()
+        check_ids(folder, left)
+        record = self._indexed(folder, shards, count, left.passages)
         return Made(record, encoding.dimension, sum(shard.passages for shard in done), encoding.seconds)
 
-    def _indexed(self, folder: Path, shards: list[Finished], count: int) -> SegmentRecord:
-        plan = assemble.index(folder, lambda: self._sample(folder), self.similarity, self.threads, self.progress)
+    def _indexed(self, folder: Path, shards: list[Finished], count: int, beside: int) -> SegmentRecord:
+        plan = assemble.index(
+            folder, beside, lambda: self._sample(folder), self.similarity, self.threads, self.progress
+        )
         if self.settings.language is not None:
             write_words(folder, self.settings.language, self.preparer.token_dtype, self.progress)
         if self.also_index is not None:

@@ -47,7 +47,7 @@ class IndexSettings(_Record):
     skip_bad: bool = False
     """Count unusable documents and go on, instead of ending with an error."""
     shard_size: int = Field(default=4096, ge=1)
-    """Passages that are encoded and kept together: what an interruption can lose."""
+    """Passages that are encoded and put down together; what is encoded is kept every few seconds besides."""
 
     def __init__(self, **values: object) -> None:
         try:

@@ -112,14 +112,16 @@ def _merge(root: Path, opened: Collection, span: slice, threads: int | None, pro
     with storage(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-    record = _write(folder, sources, opened.manifest, threads, progress)
+    beside = len(opened) - sum(source.record.live for source in sources)
+    record = _write(folder, sources, beside, opened.manifest, threads, progress)
     with versions.writer_lock(root, WAIT):
         _publish(root, folder, record, sources)
 
 
 def _write(
-    folder: Path, sources: Sequence[Segment], manifest: CollectionManifest, threads: int | None, progress: Progress
-) -> SegmentRecord | None:
+    folder: Path, sources: Sequence[Segment], beside: int, manifest: CollectionManifest, threads: int | None,
+    progress: Progress,
+) -> SegmentRecord | None:  # fmt: skip
     """The segment of what is live in `sources`; None where nothing is."""
     total = sum(source.record.live for source in sources)
     if not total:
@@ -127,7 +129,7 @@ def _write(
     vocabulary = None if sources[0].frequencies is None else len(sources[0].frequencies)
     parts = (part for source in sources for part in _parts(source))
     assemble.arrays(folder, parts, vocabulary, total, progress)
-    plan = assemble.index(folder, partial(_sample, sources), manifest.similarity, threads, progress)
+    plan = assemble.index(folder, beside, partial(_sample, sources), manifest.similarity, threads, progress)
     if manifest.language is not None:
         write_words(folder, manifest.language, manifest.token_dtype, progress)
     sync_folder(folder)

@@ -22,7 +22,7 @@ from .corpus import Corpus
 from .document import Document, content_hash
 from .filters import Filter
 from .making import Made, SegmentMaker
-from .manifest import CollectionManifest, digest, numbered
+from .manifest import digest, numbered
 from .merge_policy import due
 from .shards import BuildJob
 
@@ -86,8 +86,10 @@ class _Adding:
             yield document
 
 
-def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> Updated:
+def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> tuple[Updated, Collection]:
     """Add the documents of `corpus` to a collection; one whose id is there replaces what is there.
+
+    Also gives the version that has them, open.
 
     before: the collection, open, that `maker` was made for; it may have newer versions, and what they share with it is
             not read again
@@ -105,14 +107,15 @@ def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> Updated:
         folder = job.assembly()
         name = assemble.next_version(opened.manifest, key)
         made = maker.make(job, adding.fresh(corpus), folder / numbered(name), lambda: adding.change, corpus.source.size)
-        manifest = _publish(root, job, folder, name, adding.change, made)
-    return _told(root, manifest, started, **adding.counts)
+        opened = _publish(root, job, folder, name, adding.change, made)
+    return _told(opened, started, **adding.counts), opened
 
 
 def delete(
     root: Path, ids: Iterable[str] = (), filters: Filter | None = None, *, before: Collection | None = None
-) -> Updated:
-    """Delete documents of the collection `root`: those with these ids, and those whose metadata `filters` finds.
+) -> tuple[Updated, Collection]:
+    """Delete documents of the collection `root`: those with these ids, and those whose metadata `filters` finds. Also
+    gives the version that has them no more, open.
 
     before: a version that is open: what it shares with the current one is not read again
     Raises CollectionError or StorageError; then nothing was deleted.
@@ -130,8 +133,9 @@ def delete(
         deleted = opened.manifest.counts.documents - change.documents
         key = digest("delete", opened.version)
         job = BuildJob(root / versions.STAGING, opened.version, key)
-        manifest = _publish(root, job, job.assembly(), assemble.next_version(opened.manifest, key), change, None)
-    return _told(root, manifest, started, deleted=deleted, missing=missing)
+        name = assemble.next_version(opened.manifest, key)
+        opened = _publish(root, job, job.assembly(), name, change, None)
+    return _told(opened, started, deleted=deleted, missing=missing), opened
 
 
 def _found(collection: Collection, filters: Filter) -> Rows:
@@ -145,14 +149,12 @@ def _found(collection: Collection, filters: Filter) -> Rows:
             return rows
 
 
-def _publish(
-    root: Path, job: BuildJob, folder: Path, name: str, change: Change, made: Made | None
-) -> CollectionManifest:
+def _publish(root: Path, job: BuildJob, folder: Path, name: str, change: Change, made: Made | None) -> Collection:
     """The new version, or the one before where nothing changes."""
-    before = change.before
-    if before is None:
+    opened = change.before
+    if opened is None:
         raise RuntimeError("a change without a version before it is a build")
-    manifest = before.manifest
+    manifest = opened.manifest
     if made is not None or change.dropped:
         segments = change.link(folder) + (() if made is None else (made.record,))
         counts = manifest.counts.model_copy(
@@ -163,15 +165,15 @@ def _publish(
         )
         following = {"version": name, "parent": manifest.version, "corpus": None, "counts": counts}
         manifest = manifest.model_copy(update=following | {"segments": segments})
-        versions.publish(root, folder, manifest, partial(assemble.check, before=before))
+        opened = versions.publish(root, folder, manifest, partial(assemble.check, before=opened))
     job.discard()
     versions.tidy(root, manifest)
-    return manifest
+    return opened
 
 
-def _told(root: Path, manifest: CollectionManifest, started: float, **counted: int) -> Updated:
-    counts, seconds = manifest.counts, round(time.perf_counter() - started, 3)
+def _told(opened: Collection, started: float, **counted: int) -> Updated:
+    manifest, seconds = opened.manifest, round(time.perf_counter() - started, 3)
     return Updated(
-        str(root), manifest.version, counts.documents, counts.passages, merge_due=due(manifest.segments) is not None,
-        seconds=seconds, **counted,
+        str(opened.path), manifest.version, manifest.counts.documents, manifest.counts.passages,
+        merge_due=due(manifest.segments) is not None, seconds=seconds, **counted,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +30,7 @@ CURRENT = "CURRENT"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = "writer.lock"
+T = TypeVar("T")
 LOOK_AGAIN = 0.01
 """Seconds between looks at a lock that somebody has."""
 RUBBISH = "removed-"
@@ -118,11 +120,11 @@ def writer_lock(root: Path, wait: float = 0.0, name: str = LOCK) -> Iterator[Non
         yield
 
 
-def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Callable[[Path], object]) -> Path:
+def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Callable[[Path], T]) -> T:
     """Make the finished files in `folder` (each already forced to the disk) the collection's current version.
 
     `check` opens the version as a reader would, before the pointer moves to it. The caller holds the writer lock.
-    Returns the version's folder; raises StorageError, or whatever `check` raises, with the old version still current.
+    Returns what `check` does; raises StorageError, or whatever `check` raises, with the old version still current.
     """
     target = root / VERSIONS / manifest.version
     with storage(target):
@@ -133,10 +135,10 @@ def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Calla
     write_durably(folder / MANIFEST, data)
     sync_folder(folder)
     rename(folder, target)
-    check(target)
+    checked = check(target)
     pointer = {"version": manifest.version, "manifest_sha256": hashlib.sha256(data).hexdigest()}
     replace_durably(root / CURRENT, (json.dumps(pointer) + "\n").encode())
-    return target
+    return checked
 
 
 def tidy(root: Path, manifest: CollectionManifest) -> None:

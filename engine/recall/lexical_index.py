@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tempfile
 import uuid
@@ -33,6 +34,10 @@ K1, B = 1.2, 0.75
 """BM25's constants, which are fixed in tantivy: saturation of repeats, weight of the length."""
 MEMORY = 256_000_000
 """Bytes that are gathered before a segment is written: 300,000 passages or so."""
+LITTLE, LITTLE_PASSAGES = 15_000_000, 10_000
+"""The least that tantivy takes, for so many passages: it is allocated at once."""
+SHARED_MEMORY = "/dev/shm"
+"""Where making and removing thirty links takes a millisecond, and on a disk 60."""
 CHARACTERS = 16_384
 """Of a question that are looked up, some 2,700 words: 3 ms."""
 TERMS = 64
@@ -70,7 +75,9 @@ class LexicalIndex:
         if not folders:
             return cls.of([], language)
         try:
-            with tempfile.TemporaryDirectory(prefix="tandem-words-", ignore_cleanup_errors=True) as links:
+            with tempfile.TemporaryDirectory(
+                prefix="tandem-words-", dir=_links_at(), ignore_cleanup_errors=True
+            ) as links:
                 starts = _link(folders, Path(links))
                 index = tantivy.Index.open(links)
                 index.config_reader("manual")  # else a thread of tantivy's waits for changes in the folder
@@ -149,13 +156,15 @@ class LexicalIndex:
 class LexicalWriter:
     """Writes the words of a version's passages, in the order of their rows."""
 
-    def __init__(self, folder: Path, language: Language) -> None:
+    def __init__(self, folder: Path, language: Language, passages: int) -> None:
+        """`passages` that are expected."""
         self._folder = folder
         self._own = folder / f".{PREFIX}building"
         self._rows = 0
         with _writing(folder):
             self._own.mkdir()
-            self._writer = _empty(language, self._own).writer(MEMORY, 1)
+            memory = LITTLE if passages <= LITTLE_PASSAGES else MEMORY
+            self._writer = _empty(language, self._own).writer(memory, 1)
 
     def append(self, text: str) -> None:
         """The next passage; of the language `other` as `words.of_ids` makes it. Raises StorageError."""
@@ -217,6 +226,11 @@ def _rarest(found: dict[str, int]) -> list[str]:
         if holding:
             words.append(word)
     return words
+
+
+def _links_at() -> str | None:
+    """The folder for temporary links; None: the usual one."""
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
 
 
 def _link(folders: Sequence[Path], links: Path) -> list[int]:

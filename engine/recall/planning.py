@@ -13,6 +13,8 @@ FLAT_BYTES = 20_000_000
 """Vectors searched as they are: 13,000 passages in a millisecond."""
 SCAN_BYTES = 250_000_000
 """Vectors whose byte codes (a quarter of this) are scanned, one core for one query: 160,000 passages in 3 to 4 ms."""
+FEW_ROWS = 1024
+"""Vectors of a segment that are searched as they are whatever is beside them: a tenth of a millisecond."""
 # The share of the true 100 nearest that an approximate index must return on its sample. Above the 0.99 that is
 # promised, so that questions that were not in the sample get it too; the last 0.005 cost half a millisecond.
 TARGET_RECALL = 0.998
@@ -52,17 +54,19 @@ class IndexPlan(Plan):
     measured_on: str = "exact by construction"
 
 
-def plan(rows: int, dimension: int) -> Plan:
+def plan(rows: int, dimension: int, beside: int = 0) -> Plan:
     """The index for `rows` vectors of `dimension`: exact while that meets the budget, then an inverted file.
 
+    beside: vectors of other segments, which are searched for the same question: all together must meet the budget
     An inverted file rather than HNSW: it builds in a minute or two instead of an hour on two cores, needs one byte a
     dimension beside the vectors, opens as a memory map, and with exact refinement reaches the recall that is asked for.
     """
     size = rows * dimension * 4
-    said = f"{size / 1e6:.0f} MB of vectors"
-    if size <= FLAT_BYTES:
+    total = size + beside * dimension * 4
+    said = f"{size / 1e6:.0f} MB of vectors" + (f" beside {(total - size) / 1e6:.0f} MB" if beside else "")
+    if total <= FLAT_BYTES or (beside and rows <= FEW_ROWS):
         return Plan(kind="flat", reason=f"{said}: few enough to compare all of them")
-    if size <= SCAN_BYTES:
+    if total <= SCAN_BYTES:
         return Plan(kind="scan", reason=f"{said}: all are compared as bytes and the best exactly, which is exact")
     # 2 sqrt(n) clusters balance the cost of choosing clusters against that of reading them.
     lists = 2 ** round(math.log2(2 * math.sqrt(rows)))

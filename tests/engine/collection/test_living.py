@@ -87,12 +87,12 @@ class Living:
     def add_again(self) -> None:
         some = self.random.sample(list(self.documents.values()), min(3, len(self.documents)))
         if some:
-            report = add(Collection.open(self.root), of_documents(some), self.maker)
+            report, _ = add(Collection.open(self.root), of_documents(some), self.maker)
             assert (report.unchanged, report.added, report.replaced) == (len(some), 0, 0)
 
     def delete(self) -> None:
         names = self.random.sample(range(60), 8)
-        report = delete(self.root, [f"d{name}" for name in names])
+        report, _ = delete(self.root, [f"d{name}" for name in names])
         known = [f"d{name}" for name in names if f"d{name}" in self.documents]
         assert (report.deleted, report.missing) == (len(known), 8 - len(known))
         for name in known:
@@ -300,7 +300,7 @@ def test_documents_that_cannot_be_added_add_nothing(living: Living) -> None:
 
 
 def test_a_collection_may_lose_and_regain_everything(living: Living) -> None:
-    report = delete(living.root, list(living.documents))
+    report, _ = delete(living.root, list(living.documents))
     assert (report.documents, report.passages, report.missing) == (0, 0, 0)
     living.documents.clear()
     living.check()
@@ -311,7 +311,7 @@ def test_a_collection_may_lose_and_regain_everything(living: Living) -> None:
 
 def test_what_nobody_changed_is_not_published(living: Living) -> None:
     version = Collection.open(living.root).version
-    assert delete(living.root, ["nobody"]).missing == 1
+    assert delete(living.root, ["nobody"])[0].missing == 1
     living.add_again()
     assert merge(living.root).merges == 0
     assert Collection.open(living.root).version == version

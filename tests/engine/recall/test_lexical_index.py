@@ -31,7 +31,7 @@ def build(tmp_path: Path) -> Build:
         made += 1
         folder = tmp_path / str(made)
         folder.mkdir()
-        writer = LexicalWriter(folder, language)
+        writer = LexicalWriter(folder, language, 100)
         for text in texts:
             writer.append(text)
         writer.close()
