@@ -27,12 +27,13 @@ from .prepare import Preparer
 from .report import BuildReport, Progress, silent
 from .republish import is_tokenised, republish
 from .shards import BuildJob
+from .sources import Files
 
 log = logging.getLogger(__name__)
 
 
 def build(
-    source: str | Path,
+    source: str | Path | Files,
     out: Path,
     *,
     encode: Encode,
@@ -84,7 +85,8 @@ def build(
             ):
                 current = republish(out, current, models, text, settings.language, progress)
             versions.tidy(out, current, job.folder)  # an interrupted job of another corpus keeps its shards
-            return BuildReport.of(out, current, unchanged=True, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return BuildReport.of(out, current, unchanged=True, seconds=seconds, corpus=corpus)
         done = job.begin()
         encoding = Encoding(encode, corpus, preparer, job, settings.shard_size, progress, similarity)
         shards = encoding.run(done)
@@ -99,6 +101,7 @@ def build(
             parent=None if current is None else current.version,
             job=key,
             source=corpus.source.name,
+            field_types=dict(corpus.source.field_types),
             counts=assemble.counts(shards, corpus.skipped),
             dimension=encoding.dimension,
             token_dtype=preparer.token_dtype,
@@ -113,7 +116,7 @@ def build(
         versions.tidy(out, manifest)
     return BuildReport.of(
         out, manifest, resumed=sum(shard.passages for shard in done), encode_seconds=encoding.seconds,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started, corpus=corpus,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..models.artifact import FileRecord, Precision
 from ..recall.lexical_index import PREFIX
 from ..recall.planning import IndexPlan
 from ..recall.words import Language
+from .document import FieldType
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -111,6 +112,8 @@ class CollectionManifest(_Record):
     job: str
     """Hash of everything the vectors depend on: the same job is the same collection."""
     source: str
+    field_types: dict[str, FieldType] = {}
+    """Of the metadata that the corpus wrote as text, as in CSV: inferred, or named."""
     counts: Counts
     dimension: int = Field(gt=0)
     token_dtype: TokenDtype | None

@@ -15,7 +15,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ..errors import CollectionError
 from ..text.tokens import cumulative
-from .filters import TEXT, Condition, Mask, Value, kind_of
+from .filters import KINDS, TEXT, Condition, Mask, Value, kind_of
 from .ragged import Ragged, RaggedWriter, data_file, encode_strings
 
 FACETS = "facets"
@@ -32,7 +32,8 @@ ROWS = "facets.rows"
 Key = tuple[str, int, Value]
 FIELDS = 1024
 """Fields whose place among the keys is remembered."""
-_KINDS = 3
+NAMED = 10
+"""Fields that a sentence names at most."""
 
 
 class MetadataIndex:
@@ -105,6 +106,42 @@ class MetadataIndex:
         ((kind, bound),) = condition.values
         return self._marked(self._between(*columns[kind].beyond(condition.operator, bound)))
 
+    @cached_property
+    def fields(self) -> dict[str, tuple[str, ...]]:
+        """Every field that has a value, with the kinds of its values; two binary searches a field."""
+        found: dict[str, tuple[str, ...]] = {}
+        place = 0
+        while place < len(self._keys):
+            name: str = json.loads(self._keys[place].tobytes())[0]
+            columns = self._columns(name)
+            found[name] = tuple(kind for kind, column in zip(KINDS, columns, strict=True) if len(column))
+            place = columns[-1].stop
+        return found
+
+    def unanswerable(self, condition: Condition) -> str:
+        """Why no passage can satisfy `condition` whatever its values are, in a sentence; else nothing.
+
+        Whether a field is there at all is an answer in itself, so `exists` always can.
+        """
+        if condition.operator == "exists":
+            return ""
+        columns = self._columns(condition.field)
+        asked = {kind for kind, _ in condition.values}
+        if any(len(columns[kind]) for kind in asked) or not asked:
+            return ""
+        held = [kind for kind, column in zip(KINDS, columns, strict=True) if len(column)]
+        if held:
+            wanted = " or ".join(KINDS[kind] for kind in sorted(asked))
+            return (
+                f"no passage has a {wanted} in the field {condition.field!r}: its values are of type {', '.join(held)}"
+            )
+        return f"no passage has the field {condition.field!r}{self._others()}"
+
+    def _others(self) -> str:
+        names = list(self.fields)
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        return f"; there are {', '.join(map(repr, names[:NAMED]))}{more}" if names else "; there is no metadata at all"
+
     def _between(self, start: int, stop: int) -> npt.NDArray[np.int32]:
         """int32: the rows of the keys from `start` to `stop`."""
         return self._rows.data[self._rows.offsets[start] : self._rows.offsets[stop]]
@@ -157,8 +194,8 @@ def _columns(keys: Ragged, field: str) -> tuple[_Column, ...]:
         name, value = json.loads(keys[place].tobytes())
         return name, kind_of(value)
 
-    bounds = [bisect_left(range(len(keys)), (field, kind), key=key) for kind in range(_KINDS + 1)]
-    return tuple(_Column(keys, field, kind, bounds[kind], bounds[kind + 1]) for kind in range(_KINDS))
+    bounds = [bisect_left(range(len(keys)), (field, kind), key=key) for kind in range(len(KINDS) + 1)]
+    return tuple(_Column(keys, field, kind, bounds[kind], bounds[kind + 1]) for kind in range(len(KINDS)))
 
 
 def _comparable(value: Value) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from .corpus import Corpus
 from .manifest import CollectionManifest
 
 
@@ -37,18 +39,24 @@ class BuildReport:
     bytes: int
     encode_seconds: float
     seconds: float
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files of a folder that were not read, by kind."""
+    notes: tuple[str, ...] = ()
+    """What was passed over and what was guessed, a sentence each."""
 
     @classmethod
     def of(
         cls, path: Path, manifest: CollectionManifest, *, seconds: float, unchanged: bool = False, resumed: int = 0,
-        encode_seconds: float = 0.0,
+        encode_seconds: float = 0.0, corpus: Corpus | None = None,
     ) -> BuildReport:  # fmt: skip
-        """The report on the collection `path`, whose current version `manifest` describes."""
+        """The report on the collection `path`, whose current version `manifest` describes, made of `corpus`."""
         counts, index = manifest.counts, manifest.index
         return cls(
             str(path), manifest.version, counts.documents, counts.passages, counts.skipped, resumed, unchanged,
             manifest.chunk_tokens, index.kind, index.reason, index.recall_at_100,
             sum(record.size for record in manifest.files.values()), round(encode_seconds, 3), round(seconds, 3),
+            passed_over={} if corpus is None else dict(corpus.source.passed_over),
+            notes=() if corpus is None else tuple(corpus.notes),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
