@@ -18,16 +18,19 @@ class Corpus:
     skipped:  unusable documents that were passed over
     hashed:   documents whose id is the hash of their content, since they have none of their own
     repeated: rows without an id whose text and title an earlier one has; they are left out
+    absent:   fields whose type is known, and which no document had so far
     """
 
     def __init__(self, source: Source, *, skip_bad: bool = False) -> None:
         self.source = source
         self.skip_bad = skip_bad
         self.skipped = self.hashed = self.repeated = 0
+        self.absent: set[str] = set()
 
     def __iter__(self) -> Iterator[Document]:
         """Raises CorpusError at the first unusable document (unless `skip_bad`), and when there is none at all."""
         self.skipped = self.hashed = self.repeated = 0
+        self.absent = set(self.source.field_types)
         seen: set[str] = set()
         for record in self.source.records():
             document = record.document
@@ -38,6 +41,7 @@ class Corpus:
             if document is not None and not wrong:
                 seen.add(document.id)
                 self.hashed += record.by_content
+                self.absent -= document.metadata.keys()
                 yield document
             elif self.skip_bad:
                 self.skipped += 1
@@ -57,6 +61,10 @@ class Corpus:
             said.append(
                 f"rows without an id that repeat the text and title of an earlier one: {self.repeated:,}; they were "
                 "left out, and are kept where each has an id (--id-field)"
+            )
+        if self.absent:
+            said.append(
+                f"no document has the field {', '.join(map(repr, sorted(self.absent)))}, which has a type named"
             )
         return said
 

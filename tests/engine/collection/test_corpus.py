@@ -144,6 +144,9 @@ def test_named_types(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="line 1: the field 'k' is no date: 'v'"):
         list(read_corpus(path, fields=Fields(types={"k": "date"})))
     assert corpus.source.fingerprint != open_corpus(path).source.fingerprint
+    misspelt = open_corpus(path, fields=Fields(types={"yaer": "number"}))
+    list(misspelt)
+    assert misspelt.notes == ["no document has the field 'yaer', which has a type named"]
     with pytest.raises(InputError, match="'text' is the id, the text or the title"):
         Fields(types={"text": "number"})
 
