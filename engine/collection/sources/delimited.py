@@ -109,7 +109,10 @@ def _cells(file: CorpusFile, cut: Cut) -> Iterator[tuple[int, list[str]]]:
                     yield rows.line_num + cut.skipped, row
         except csv.Error as error:
             line = rows.line_num + cut.skipped
-            raise CorpusError(f"{file.path}, line {line}: the row is not CSV ({error}); mend the file") from error
+            raise CorpusError(
+                f"{file.path}, line {line}: the row is not CSV ({error}); mend the file, or leave it out of "
+                "its folder with --exclude"
+            ) from error
         except UnicodeDecodeError as error:
             raise file.undecodable(rows.line_num + cut.skipped, error) from error
 

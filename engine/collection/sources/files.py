@@ -96,9 +96,9 @@ def _folder(path: Path, files: Files, fields: Fields) -> Source:
         )
     named = "".join(f"{each.file.name}\0{each.file.sha256}\n" for each in opened)
     kinds = Counter(ending_of(each.file.name) for each in opened)
-    notes = [told("read", kinds), told("passed over", found.passed_over), *_needed(found)]
+    found.notes = [told("read", kinds), told("passed over", found.passed_over), *_needed(found)]
     content = named.encode("utf-8", "surrogateescape")
-    return _source(path, opened, fields, files.encoding, content, found.passed_over, notes, folder=True)
+    return _source(path, opened, fields, files.encoding, content, found)
 
 
 def _needed(found: Found) -> list[str]:
@@ -119,28 +119,29 @@ def _source(
     fields: Fields,
     encoding: str | None,
     content: bytes,
-    passed_over: Mapping[str, int] | None = None,
-    notes: list[str] | None = None,
-    *,
-    folder: bool = False,
+    found: Found | None = None,
 ) -> Source:
+    """`content`: what the fingerprint is made of beside the options; `found`: of a folder."""
     if fields != Fields() and not any(each.kind.rows for each in opened):
         raise InputError(
             f"{path} holds no rows, so that there are no fields: leave out --id-field, --text-field, --title-field and "
             "--field"
         )
+    if encoding is not None and not any(each.kind.is_text for each in opened):
+        raise InputError(f"{path} is no text that has an encoding: leave out --encoding")
     types = _types(opened, fields)
     digest = hashlib.sha256(content + f"\n{fields} {encoding}".encode("utf-8", "surrogateescape"))
     counts = [1 if each.rows is None else each.rows.count for each in opened]
-    records = partial(_records, opened, fields, types, folder)
+    # With --id-field ids are the rows' own, wherever they are kept; else those of a file are its own.
+    prefixed = found is not None and fields.id is None
     return Source(
         name=str(path),
         fingerprint=digest.hexdigest(),
         size=None if None in counts else sum(filter(None, counts)),
-        records=records,
+        records=partial(_records, opened, fields, types, prefixed),
         field_types=types,
-        passed_over=dict(passed_over or {}),
-        notes=tuple(filter(None, [*(notes or []), *_guessed(opened)])),
+        passed_over={} if found is None else dict(found.passed_over),
+        notes=tuple(filter(None, [*([] if found is None else found.notes), *_guessed(opened)])),
     )
 
 
@@ -163,18 +164,20 @@ def _guessed(opened: list[_Opened]) -> Iterator[str]:
         yield f"read as {guessed}, by their bytes: {shown}{more}; if that is wrong, name the encoding with --encoding"
 
 
-def _records(opened: list[_Opened], fields: Fields, types: Mapping[str, FieldType], folder: bool) -> Iterator[Record]:
+def _records(opened: list[_Opened], fields: Fields, types: Mapping[str, FieldType], prefixed: bool) -> Iterator[Record]:
     for each in opened:
         if each.kind.document is not None:
             yield _document(each.file, each.kind.document)
         elif each.rows is not None:
-            # With --id-field ids are the rows' own, wherever they are kept; else those of a file are its own.
-            prefix = f"{each.file.name}/" if folder and fields.id is None else ""
-            yield from _rows(each.rows, fields, types, prefix)
+            yield from _rows(each.rows, fields, types, f"{each.file.name}/" if prefixed else "")
 
 
 def _rows(rows: RowFile, fields: Fields, types: Mapping[str, FieldType], prefix: str) -> Iterator[Record]:
-    header = () if rows.columns is None else rows.columns.names
+    header: tuple[str, ...] = ()
+    if rows.columns is None:
+        types = fields.types  # its values have types of their own
+    else:
+        header = rows.columns.names
     for where, row in rows.read():
         try:
             if isinstance(row, Unusable):

@@ -18,7 +18,6 @@ BY_PATTERN = "by --include and --exclude"
 EMPTY = "empty"
 LINKED = "linked folder"
 NO_FILE = "no plain file"
-OWN = "folder of Tandem's own"
 
 
 @dataclass(slots=True)
@@ -26,18 +25,20 @@ class Found:
     """Files with their paths in the folder, in their order; `passed_over` counts the others by kind.
 
     needed: for an ending that was passed over since a library is missing, what to install
+    notes:  sentences on all that, made when the files were looked into
     """
 
     files: list[tuple[Path, str, Kind]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     needed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def find(folder: Path, include: tuple[str, ...], exclude: tuple[str, ...]) -> Found:
     """The files in `folder` that are read.
 
-    Hidden files and folders are passed over and not counted. So that a collection may lie in the folder that it is
-    made of, collections and exported models are no part of it. A link to a folder is not followed.
+    Hidden files and folders are passed over and not counted, and so are collections and exported models: a collection
+    may lie in the folder that it is made of. A link to a folder is not followed.
 
     A pattern with a / is for the path in the folder, and * goes beyond a / too; one without is for the name of the file
     or of any folder on the way to it. Raises CorpusError where a folder cannot be read.
@@ -82,8 +83,9 @@ def _walk(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, onerror=_refuse):
         for name in [name for name in folders if not name.startswith(".")]:
             inner = Path(root, name)
-            if inner.is_symlink() or is_tandems(inner):
-                passed_over[LINKED if inner.is_symlink() else OWN] += 1
+            linked = inner.is_symlink()
+            passed_over.update([LINKED] if linked else [])
+            if linked or is_tandems(inner):
                 folders.remove(name)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(root, name) for name in files if not name.startswith("."))

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from .corpus_file import CorpusFile
 from .prose import Titled, stem
 
-UNSEEN = frozenset({"script", "style", "template", "noscript", "title", "svg", "math", "iframe", "object", "select"})
+UNSEEN = frozenset({"script", "style", "template", "noscript", "title", "svg", "iframe"})
 """Elements whose text is no text of the page."""
 BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "body", "br", "caption", "center", "dd", "details", "dialog", "div",
@@ -18,6 +18,7 @@ BLOCKS = frozenset({
 })  # fmt: skip
 """Elements that begin and end on a line of their own."""
 CELLS = frozenset({"td", "th"})
+_SPACES = re.compile(r"[ \t\r\n\f]+")
 _KEPT = frozenset({"pre", "textarea"})
 """Elements in which white space and line ends stay."""
 
@@ -31,11 +32,13 @@ def html(file: CorpusFile) -> Titled:
 
 
 class _Page(HTMLParser):
-    """Collects lines as a page is parsed."""
+    """Collects pieces of text as a page is parsed."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self._lines = [""]
+        self._pieces: list[str] = []
+        self._line = ""
+        """The last piece of the line so far; empty where the line has nothing yet."""
         self._unseen: list[str] = []
         self._kept = 0
         self._title: list[str] = []
@@ -44,7 +47,7 @@ class _Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        lines = [line.rstrip() for line in self._lines]
+        lines = (line.rstrip() for line in "".join(self._pieces).split("\n"))
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
     @property
@@ -61,15 +64,15 @@ class _Page(HTMLParser):
         if self._unseen:
             return
         if tag in BLOCKS:
-            self._break(paragraph=tag == "p")
-        elif tag in CELLS and self._lines[-1]:
-            self._lines[-1] += "\t"
+            self._break(tag)
+        elif tag in CELLS and self._line:
+            self._add("\t")
         self._kept += tag in _KEPT
         self._in_heading = self._in_heading or (tag == "h1" and not self.heading)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in BLOCKS and not self._unseen:  # `<script/>` opens nothing here, as in XHTML
-            self._break()
+            self._break(tag)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self._unseen:
@@ -81,7 +84,7 @@ class _Page(HTMLParser):
         self._kept = max(0, self._kept - (tag in _KEPT))
         self._in_heading = self._in_heading and tag != "h1"
         if tag in BLOCKS:
-            self._break(paragraph=tag == "p")
+            self._break(tag)
 
     def handle_data(self, data: str) -> None:
         if self._unseen:
@@ -91,19 +94,18 @@ class _Page(HTMLParser):
         if self._in_heading:
             self._heading.append(data)
         if self._kept:
-            first, *rest = data.split("\n")
-            self._lines[-1] += first
-            self._lines.extend(rest)
+            self._add(data)
             return
-        words = re.sub(r"[ \t\r\n\f]+", " ", data)
-        line = self._lines[-1]
-        self._lines[-1] += words.lstrip(" ") if not line or line[-1] in " \t" else words
+        words = _SPACES.sub(" ", data)
+        self._add(words.lstrip(" ") if not self._line or self._line[-1] in " \t" else words)
 
-    def _break(self, *, paragraph: bool = False) -> None:
-        """A new line, unless one has just begun; after and before a paragraph an empty one."""
-        if self._lines[-1].strip():
-            self._lines.append("")
-        else:
-            self._lines[-1] = ""
-        if paragraph and len(self._lines) > 1 and self._lines[-2]:
-            self._lines.append("")
+    def _add(self, piece: str) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._line = piece.rpartition("\n")[2]
+
+    def _break(self, tag: str) -> None:
+        """End the line, if there is one; around a paragraph there is an empty one too."""
+        self._pieces.append("\n" if self._line else "")
+        self._pieces.append("\n" if tag == "p" else "")
+        self._line = ""

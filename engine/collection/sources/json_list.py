@@ -16,7 +16,10 @@ from .rows import Located, RowFile
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(parse_constant=no_constant)
-_WANTED = "a .json file holds one list of objects, or one object with one list of objects"
+_WANTED = (
+    "a .json file holds one list of objects, or one object with one list of objects (--exclude leaves "
+    "other files of a folder out)"
+)
 
 
 def open_rows(file: CorpusFile) -> RowFile:

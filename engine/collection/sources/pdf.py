@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 from typing import Any
 
 from .corpus_file import CorpusFile, Unusable
@@ -13,6 +14,7 @@ from .prose import Titled, stem
 def pdf(file: CorpusFile) -> Titled:
     """A PDF: its title is the one that it names, or the file's name. Raises Unusable."""
     pypdf: Any = importlib.import_module("pypdf")
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each slip that it mends, and names no file
     data = file.whole()
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))

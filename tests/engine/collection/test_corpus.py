@@ -154,7 +154,9 @@ def test_named_types(tmp_path: Path) -> None:
 def test_options_for_rows_and_files_are_refused_where_there_are_none(tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("x")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1")
     for wrong in (
+        lambda: open_corpus(Files(tmp_path / "c.parquet", encoding="cp1252")),
         lambda: open_corpus(note, fields=Fields(text="body")),
         lambda: open_corpus(Files(note, include=("*",))),
         lambda: open_corpus(Files("python:json", exclude=("*",))),

@@ -106,3 +106,6 @@ def test_the_files_of_a_folder_share_their_types(tmp_path: Path) -> None:
     corpus = open_corpus(tmp_path)
     assert [document.metadata for document in corpus] == [{"year": 2021, "n": "1"}, {"year": 2020, "n": "n/a"}]
     assert corpus.source.field_types == {"year": "number", "n": "text"}
+    (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "z", "year": "about 2020", "n": 7}')
+    *_, last = open_corpus(tmp_path)
+    assert last.metadata == {"year": "about 2020", "n": 7}, "what is inferred of CSV is for CSV"

@@ -123,7 +123,7 @@ def test_a_collection_inside_of_its_corpus_is_no_part_of_it(tmp_path: Path) -> N
     fill(tmp_path, model__tokenizer_json="{}", model__vocab_txt="words")
     corpus = open_corpus(tmp_path)
     assert [document.id for document in corpus] == ["a.md"]
-    assert corpus.source.passed_over == {"folder of Tandem's own": 2}
+    assert corpus.notes == ["read 1 file: 1 .md"]
     with pytest.raises(CorpusError, match="is a collection or a model of Tandem's"):
         open_corpus(tmp_path / "col")
 
