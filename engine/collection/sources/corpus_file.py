@@ -143,7 +143,7 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(f"{path} cannot be read to its end: {error}; is it complete?") from error
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}") from error
+        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -5,6 +5,8 @@ import gzip
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tandem.engine.collection import Document, Fields, open_corpus, read_corpus
 from tandem.engine.errors import CorpusError
@@ -97,3 +99,22 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
         file.write("3,z\n")
     with pytest.raises(CorpusError, match="changed while it was read"):
         list(corpus)
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELLS.map("x".__add__), CELLS), min_size=1, max_size=5), delimiter=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n"]),
+)  # fmt: skip
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str, end: str
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "c.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+        writer.writerows([["id", "text", "m"], *([number, *row] for number, row in enumerate(rows))])
+    found = list(read_corpus(path, fields=Fields(types={"m": "text"})))
+    assert [(document.text, document.metadata.get("m", "")) for document in found] == rows

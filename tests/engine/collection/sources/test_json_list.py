@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tandem.engine.collection import Document, read_corpus
 from tandem.engine.errors import CorpusError
@@ -54,3 +57,24 @@ def test_what_is_neither(tmp_path: Path, text: str, said: str) -> None:
 def test_a_wrong_object_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('[{"id": 1, "text": "x"}, 5, {"id": 2}, {"id": 3, "text": "z"}]')
     assert [document.id for document in read_corpus(tmp_path / "c.json", skip_bad=True)] == ["1", "3"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({"m": VALUES}), min_size=1, max_size=4), indent=st.sampled_from([None, 0, 3]),
+    wrapped=st.booleans(), ascii_only=st.booleans(),
+)  # fmt: skip
+def test_it_is_read_as_the_standard_library_reads_it(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict], indent: int | None, wrapped: bool, ascii_only: bool
+) -> None:
+    named = [{"id": number, "text": "x", **row} for number, row in enumerate(rows)]
+    document = {"count": len(named), "rows": named, "rest": {"rows": [1]}} if wrapped else named
+    path = tmp_path_factory.mktemp("json") / "c.json"
+    path.write_text(json.dumps(document, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
+    assert [document.metadata for document in read_corpus(path)] == rows
