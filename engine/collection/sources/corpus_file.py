@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -126,7 +127,7 @@ def scan(path: Path, name: str, *, text: bool, html: bool = False, encoding: str
                     detector.feed(block)
                     lines += block.count(b"\n")
     detector.feed(b"")
-    codec = Codec(encoding) if encoding else detector.codec(html=html)
+    codec = Codec(codecs.lookup(encoding).name) if encoding else detector.codec(html=html)
     return CorpusFile(path, name, digest.hexdigest(), lines, codec, text and detector.blank, state)
 
 

@@ -90,7 +90,11 @@ def test_only_the_lines_that_are_wrong_are_refused(tmp_path: Path) -> None:
     path.write_bytes('{"text": "äöü"}\n'.encode() + b'{"text": "\xff"}\n' + '{"text": "ß"}\n'.encode())
     with pytest.raises(CorpusError, match="line 2: byte 11 of the line is not valid UTF-8; save the file as UTF-8, or"):
         list(read_corpus(path))
-    assert [document.text for document in read_corpus(path, skip_bad=True)] == ["äöü", "ß"]
+    for encoding in (None, "UTF8"):
+        assert [document.text for document in read_corpus(Files(path, encoding=encoding), skip_bad=True)] == [
+            "äöü",
+            "ß",
+        ]
 
 
 def test_a_text_that_is_in_no_encoding_names_its_first_wrong_byte(tmp_path: Path) -> None:
