@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from .console import note, out, print_json, progress_bar
+from .corpora import CORPUS, ENCODING, EXCLUDE, FIELD, ID_FIELD, INCLUDE, SKIP_BAD, TEXT_FIELD, TITLE_FIELD, typed
 from .merge import merge_due
 
 NAME = "add"
@@ -15,13 +16,17 @@ EXAMPLES = ("tandem add collection new-notes/", "tandem add collection more.json
 
 def command(
     collection: Path = typer.Argument(help="The folder that `tandem index` made."),
-    corpus: str = typer.Argument(help="Documents in any form that `tandem index` takes."),
+    corpus: str = CORPUS,
     encoder: Path | None = typer.Option(None, help="Where the collection's bi-encoder is now, if it was moved."),
     reranker: Path | None = typer.Option(None, help="Where its cross-encoder is now, if it was moved."),
-    id_field: str | None = typer.Option(None, help="JSONL, CSV, Parquet: the field with the id (default: _id or id)."),
-    text_field: str = typer.Option("text", help="The field with the text."),
-    title_field: str = typer.Option("title", help="The field with the title."),
-    skip_bad: bool = typer.Option(False, help="Skip lines that cannot be read."),
+    include: list[str] = INCLUDE,
+    exclude: list[str] = EXCLUDE,
+    encoding: str | None = ENCODING,
+    id_field: str | None = ID_FIELD,
+    text_field: str = TEXT_FIELD,
+    title_field: str = TITLE_FIELD,
+    field: list[str] = FIELD,
+    skip_bad: bool = SKIP_BAD,
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int | None = typer.Option(None, help="CPU threads (default: one a core)."),
     json_output: bool = typer.Option(False, "--json", help="One JSON line on stdout."),
@@ -32,13 +37,15 @@ def command(
     new, too. A server that serves the collection moves to the new version by itself.
     """
     from ..engine.build.adding import add_corpus
-    from ..engine.collection import Fields
+    from ..engine.collection import Fields, Files
 
+    files = Files(corpus, tuple(include), tuple(exclude), encoding)
+    fields = Fields(id=id_field, text=text_field, title=title_field, types=dict(map(typed, field)))
     try:
         with progress_bar() as progress:
             report = add_corpus(
-                collection, corpus, encoder=encoder, reranker=reranker, device=device, threads=threads,
-                fields=Fields(id=id_field, text=text_field, title=title_field), skip_bad=skip_bad, progress=progress,
+                collection, files, encoder=encoder, reranker=reranker, device=device, threads=threads,
+                fields=fields, skip_bad=skip_bad, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         note("interrupted: nothing was added; the same command goes on from what is encoded")

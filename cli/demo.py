@@ -117,6 +117,8 @@ def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Pat
     note(f"{corpus}: indexing (about a minute for 10,000 passages on two cores; nothing where nothing changed)")
     with progress_bar() as progress:
         report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, progress=progress)
+    for sentence in report.notes:
+        note(sentence)
     note(("nothing changed: " if report.unchanged else "") + report.summary())
     return path
 

@@ -63,7 +63,11 @@ def _folder(folder: Path) -> Told:
         artifact = Artifact.open(folder)
         return {"fingerprint": artifact.fingerprint, **artifact.manifest.model_dump()}, artifact_page(artifact)
     collection = Collection.open(folder)
-    document = {"passages": len(collection), **collection.manifest.model_dump(mode="json")}
+    document = {
+        "passages": len(collection),
+        "fields": collection.facets.fields,
+        **collection.manifest.model_dump(mode="json"),
+    }
     return document, collection_page(collection)
 
 

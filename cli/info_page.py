@@ -29,6 +29,8 @@ PARTS = {
 }  # fmt: skip
 """What a collection's files hold, by the first part of their names."""
 OTHER = "vectors and index"
+FIELDS = 40
+"""Fields of the metadata that a page names at most; --json has them all."""
 
 
 def artifact_page(artifact: Artifact) -> Group:
@@ -107,6 +109,9 @@ def collection_page(collection: Collection) -> Group:
             else "not indexed: recall is by vectors",
         ),
     ]
+    if fields := list(collection.facets.fields):
+        shown = ", ".join(f"{name} ({_type(collection, name)})" for name in fields[:FIELDS])
+        rows.append(("fields", shown + (f" and {len(fields) - FIELDS:,} more" if len(fields) > FIELDS else "")))
     return Group(_heading(manifest.source), _facts(rows), "", _models(collection), "", _parts(collection))
 
 
@@ -125,6 +130,12 @@ def _index(index: IndexPlan | None) -> list[tuple[str, str]]:
         ("index", f"{index.kind} ({index.reason})"),
         ("recall@100", f"{index.recall_at_100:.3f} ({index.measured_on})"),
     ]
+
+
+def _type(collection: Collection, field: str) -> str:
+    """What the values of a metadata field are. A date is told apart from a text where the corpus was."""
+    known = collection.manifest.field_types.get(field)
+    return known or " and ".join(collection.facets.fields[field])
 
 
 def memory_page(document: Mapping[str, Any]) -> Group:

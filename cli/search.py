@@ -76,13 +76,15 @@ def _tell(result: SearchResult) -> None:
     )
     if result.degraded is not None:
         note(f"degraded: {result.degraded}")
+    for warning in result.warnings:
+        note(f"filter: {warning}")
     if result.truncated:
         note("the query was longer than the models read, and was cut")
 
 
 def parsed_filter(text: str) -> dict[str, Any]:
     """`year>=2020` or a JSON object as a filter. A value that reads as a number or a boolean is one, and for = and !=
-    also the text it is written as: a CSV corpus holds texts only.
+    also the text it is written as: a field may hold digits as text.
 
     Raises InputError.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -101,6 +101,9 @@ class SearchResult:
     truncated: Annotated[bool, Field(description="Whether the query was longer than the models read")]
     device: Annotated[str, Field(description="Where it ran")]
     version: Annotated[str, Field(description="Of the collection that was searched")]
+    warnings: Annotated[
+        list[str], Field(description="Conditions of the filter that no passage can satisfy, and why, a sentence each")
+    ] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

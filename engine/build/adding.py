@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from ..collection import Collection, Fields, Progress
-from ..collection.corpus import open_corpus
+from ..collection import Collection, Fields, Files, Progress
+from ..collection.corpus import is_python, open_corpus
 from ..collection.making import maker_for
 from ..collection.report import silent
 from ..collection.updating import Updated, add
@@ -16,7 +17,7 @@ from ..search.model_lookup import encoder_of, reranker_of
 
 def add_corpus(
     collection: str | Path,
-    corpus: str | Path,
+    corpus: str | Path | Files,
     *,
     encoder: str | Path | None = None,
     reranker: str | Path | None = None,
@@ -33,8 +34,12 @@ def add_corpus(
     Raises CorpusError, ArtifactError, CollectionError, DeviceError, InferenceError, OutOfMemory or StorageError.
     """
     chosen = choose(device, threads)
-    documents = open_corpus(corpus, fields=fields or Fields(), skip_bad=skip_bad)
     opened = Collection.open(collection, threads=chosen.threads)
+    named = fields or Fields()
+    # A column keeps the type that it has here, whatever the new rows alone look like.
+    known = {} if is_python(corpus) else opened.manifest.field_types
+    types = {**known, **named.types}
+    documents = open_corpus(corpus, fields=replace(named, types=types), skip_bad=skip_bad)
     precision = opened.manifest.models.encoder.precision or "auto"
     bi_encoder = BiEncoder(encoder_of(opened, encoder), chosen, precision, split="sequences")
     stored = opened.manifest.token_dtype is not None

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..collection import BuildReport, CollectionModels, Fields, IndexSettings, ModelRecord, Progress, build
+from ..collection import BuildReport, CollectionModels, Fields, Files, IndexSettings, ModelRecord, Progress, build
 from ..collection.passage_text import text_before
 from ..collection.report import silent
 from ..models.artifact import Artifact, Precision
@@ -24,7 +24,7 @@ from ..recall.index import VECTORS
 
 
 def index_corpus(
-    corpus: str | Path,
+    corpus: str | Path | Files,
     out: str | Path,
     *,
     encoder: str | Path,

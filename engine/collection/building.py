@@ -31,12 +31,13 @@ from .prepare import Preparer
 from .report import BuildReport, Progress, silent
 from .republish import is_tokenised, republish
 from .shards import BuildJob
+from .sources import Files
 
 log = logging.getLogger(__name__)
 
 
 def build(
-    source: str | Path,
+    source: str | Path | Files,
     out: Path,
     *,
     encode: Encode,
@@ -90,7 +91,7 @@ def build(
                 base = republish(out, base, models, text, settings.language, progress)
             if base.corpus == corpus.source.fingerprint:
                 versions.tidy(out, base)  # an interrupted job of another corpus keeps its shards
-                return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started)
+                return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started, corpus=corpus)
         known = KnownDocuments(None if base is None else open_version(out / versions.VERSIONS / base.version))
         before = base or current
         of = digest(key, corpus.source.fingerprint)
@@ -103,7 +104,7 @@ def build(
         if made is None and base is not None and not change.dropped:
             job.discard()
             versions.tidy(out, base)
-            return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started)
+            return BuildReport.of(out, base, unchanged=True, seconds=time.perf_counter() - started, corpus=corpus)
         segments = change.link(folder) + (() if made is None else (made.record,))
         manifest = CollectionManifest(
             version=name,
@@ -111,6 +112,7 @@ def build(
             job=key,
             corpus=corpus.source.fingerprint,
             source=corpus.source.name,
+            field_types=dict(corpus.source.field_types),
             counts=Counts(
                 documents=change.documents + (0 if made is None else made.record.documents),
                 passages=sum(segment.live for segment in segments),
@@ -128,8 +130,9 @@ def build(
         versions.publish(out, folder, manifest, partial(assemble.check, before=change.before))
         versions.tidy(out, manifest)
     return BuildReport.of(
-        out, manifest, made=made, kept=known.kept, removed=known.removed, seconds=time.perf_counter() - started
-    )
+        out, manifest, made=made, kept=known.kept, removed=known.removed, seconds=time.perf_counter() - started,
+        corpus=corpus,
+    )  # fmt: skip
 
 
 def _refuse_foreign(out: Path) -> None:

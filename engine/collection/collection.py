@@ -22,6 +22,7 @@ from .checking import check_files
 from .filtered_rows import FilteredRows
 from .fitted_weights import FittedWeights
 from .manifest import CollectionManifest
+from .metadata_values import MetadataValues
 from .ragged import Ragged
 from .segment import Segment
 
@@ -71,7 +72,9 @@ class Collection:
         """The passages that are not deleted; None: all."""
         self.lexical = self._words()
         """The words of the passages; None: there are none."""
-        self.filtered = FilteredRows([segment.facets for segment in segments], self.live)
+        self.facets = MetadataValues([segment.facets for segment in segments])
+        """The values of the passages' metadata."""
+        self.filtered = FilteredRows(self.facets, self.live)
         """Which passages a parsed filter leaves (see `filters.parse`)."""
         self._check()
 

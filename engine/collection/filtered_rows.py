@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
-
-import numpy as np
+from collections.abc import Generator
 
 from ..recall import RowMask
-from .filters import Condition, Filter, Mask
-from .metadata_index import MetadataIndex
+from .filters import Filter, Found
 
 FILTERS = 128
 """Filters whose passages are remembered: 16 MB for a million passages."""
@@ -19,9 +16,9 @@ FILTERS = 128
 class FilteredRows:
     """The filters of one collection; any number of threads may ask."""
 
-    def __init__(self, values: Sequence[MetadataIndex], live: RowMask | None = None) -> None:
-        """values: those of each segment, in their order; live: the passages that are not deleted, None: all"""
-        self._values = tuple(values)
+    def __init__(self, values: Found, live: RowMask | None = None) -> None:
+        """live: the passages that are not deleted; None: all"""
+        self._values = values
         self._live = live
         self._known: OrderedDict[bytes, RowMask] = OrderedDict()
         self._lock = threading.Lock()
@@ -35,17 +32,10 @@ class FilteredRows:
 
     def steps(self, filters: Filter) -> Generator[None, None, RowMask]:
         """Work it out: yields after each condition, then returns what is left, which is remembered."""
-        mask = yield from filters.steps(self._holding)
+        mask = yield from filters.steps(self._values)
         rows = RowMask(mask if self._live is None else mask & self._live.mask)
         with self._lock:
             self._known[filters.fingerprint] = rows
             if len(self._known) > FILTERS:
                 self._known.popitem(last=False)
         return rows
-
-    def _holding(self, condition: Condition) -> Mask:
-        """bool [n]: the passages of all segments of which `condition` holds."""
-        if len(self._values) == 1:
-            return self._values[0](condition)
-        masks = [values(condition) for values in self._values]
-        return np.concatenate(masks) if masks else np.zeros(0, dtype=np.bool_)

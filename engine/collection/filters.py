@@ -16,9 +16,10 @@ between two of them. The limits bound all of a filter together: the worst one ta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -48,6 +49,8 @@ _TAKES = {
 }  # fmt: skip
 Value = bool | int | float | str
 BOOLEAN, NUMBER, TEXT = range(3)
+KINDS = ("boolean", "number", "text")
+"""What each kind is called."""
 
 
 def kind_of(value: Value) -> int:
@@ -70,6 +73,9 @@ class Condition:
         yield
         return mask
 
+    def leaves(self) -> Iterator[Condition]:
+        yield self
+
 
 Found = Callable[[Condition], Mask]
 """What a filter asks of a collection: bool [n], the passages of which a condition holds; a new array each time."""
@@ -78,6 +84,8 @@ Steps = Generator[None, None, Mask]
 
 class _Node(Protocol):
     def steps(self, found: Found) -> Steps: ...
+
+    def leaves(self) -> Iterator[Condition]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,9 @@ class _All:
             mask &= yield from part.steps(found)
         return mask
 
+    def leaves(self) -> Iterator[Condition]:
+        return chain.from_iterable(part.leaves() for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class _Any:
@@ -101,6 +112,9 @@ class _Any:
             mask |= yield from part.steps(found)
         return mask
 
+    def leaves(self) -> Iterator[Condition]:
+        return chain.from_iterable(part.leaves() for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class _Not:
@@ -108,6 +122,9 @@ class _Not:
 
     def steps(self, found: Found) -> Steps:
         return ~(yield from self.part.steps(found))
+
+    def leaves(self) -> Iterator[Condition]:
+        return self.part.leaves()
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,10 @@ class Filter:
     def steps(self, found: Found) -> Steps:
         """Work it out: yields after each condition, and returns bool [n], the passages that it leaves."""
         return self.tree.steps(found)
+
+    def leaves(self) -> Iterator[Condition]:
+        """Its conditions, as they are written."""
+        return self.tree.leaves()
 
     def mask(self, found: Found) -> Mask:
         """bool [n]: the passages that it leaves."""

@@ -13,6 +13,7 @@ from ..models.artifact import FileRecord, Precision
 from ..recall.lexical_index import PREFIX
 from ..recall.planning import IndexPlan, Similarity
 from ..recall.words import Language
+from .document import FieldType
 
 MANIFEST = "manifest.json"
 FORMAT = 3
@@ -137,6 +138,8 @@ class CollectionManifest(_Record):
     corpus: str | None
     """Fingerprint of the corpus that was indexed last; None once documents were added or deleted by themselves."""
     source: str
+    field_types: dict[str, FieldType] = {}
+    """Of the metadata that the corpus wrote as text, as in CSV: inferred, or named."""
     counts: Counts
     dimension: int = Field(gt=0)
     token_dtype: TokenDtype | None

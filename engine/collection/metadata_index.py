@@ -15,7 +15,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ..errors import CollectionError
 from ..text.tokens import cumulative
-from .filters import TEXT, Condition, Mask, Value, kind_of
+from .filters import KINDS, TEXT, Condition, Mask, Value, kind_of
 from .ragged import Ragged, RaggedWriter, data_file, encode_strings
 
 FACETS = "facets"
@@ -32,7 +32,6 @@ ROWS = "facets.rows"
 Key = tuple[str, int, Value]
 FIELDS = 1024
 """Fields whose place among the keys is remembered."""
-_KINDS = 3
 
 
 class MetadataIndex:
@@ -105,6 +104,20 @@ class MetadataIndex:
         ((kind, bound),) = condition.values
         return self._marked(self._between(*columns[kind].beyond(condition.operator, bound)))
 
+    @cached_property
+    def fields(self) -> list[str]:
+        """Every field that has a value; two binary searches a field."""
+        found: list[str] = []
+        place = 0
+        while place < len(self._keys):
+            found.append(json.loads(self._keys[place].tobytes())[0])
+            place = self._columns(found[-1])[-1].stop
+        return found
+
+    def kinds(self, field: str) -> list[int]:
+        """The kinds of the values that a field has (see `filters.KINDS`)."""
+        return [kind for kind, column in enumerate(self._columns(field)) if len(column)]
+
     def _between(self, start: int, stop: int) -> npt.NDArray[np.int32]:
         """int32: the rows of the keys from `start` to `stop`."""
         return self._rows.data[self._rows.offsets[start] : self._rows.offsets[stop]]
@@ -157,8 +170,8 @@ def _columns(keys: Ragged, field: str) -> tuple[_Column, ...]:
         name, value = json.loads(keys[place].tobytes())
         return name, kind_of(value)
 
-    bounds = [bisect_left(range(len(keys)), (field, kind), key=key) for kind in range(_KINDS + 1)]
-    return tuple(_Column(keys, field, kind, bounds[kind], bounds[kind + 1]) for kind in range(_KINDS))
+    bounds = [bisect_left(range(len(keys)), (field, kind), key=key) for kind in range(len(KINDS) + 1)]
+    return tuple(_Column(keys, field, kind, bounds[kind], bounds[kind + 1]) for kind in range(len(KINDS)))
 
 
 def _comparable(value: Value) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .corpus import Corpus
 from .manifest import CollectionManifest
 
 if TYPE_CHECKING:
@@ -49,13 +51,17 @@ class BuildReport:
     bytes: int
     encode_seconds: float
     seconds: float
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files of a folder that were not read, by kind."""
+    notes: tuple[str, ...] = ()
+    """What was passed over and what was guessed, a sentence each."""
 
     @classmethod
     def of(
         cls, path: Path, manifest: CollectionManifest, *, seconds: float, unchanged: bool = False,
-        made: Made | None = None, kept: int | None = None, removed: int = 0,
+        made: Made | None = None, kept: int | None = None, removed: int = 0, corpus: Corpus | None = None,
     ) -> BuildReport:  # fmt: skip
-        """The report on the collection `path`, whose current version `manifest` describes.
+        """The report on the collection `path`, whose current version `manifest` describes, made of `corpus`.
 
         made: what was added; kept: None for all documents
         """
@@ -79,6 +85,8 @@ class BuildReport:
             bytes=sum(record.size for record in manifest.files.values()),
             encode_seconds=0.0 if made is None else round(made.seconds, 3),
             seconds=round(seconds, 3),
+            passed_over={} if corpus is None else dict(corpus.source.passed_over),
+            notes=() if corpus is None else tuple(corpus.notes),
         )
 
     def to_dict(self) -> dict[str, Any]:

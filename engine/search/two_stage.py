@@ -120,6 +120,7 @@ class TwoStage:
         return self._result(
             query, self._hits(recalled, second.lexical, ranking, asked, clock), clock, second.passages, second.degraded,
             candidates=len(recalled.rows), reranked=scored.reranked, finalists=scored.finalists, reread=scored.reread,
+            warnings=self._warnings(asked),
         )  # fmt: skip
 
     async def recall(self, text: str, asked: SearchSettings) -> Recalled:
@@ -200,6 +201,13 @@ class TwoStage:
         rows: RowMask = served.results[-1]
         return rows
 
+    def _warnings(self, asked: SearchSettings) -> list[str]:
+        """What the filter asks that no passage can satisfy: a wrong name or type would else look like no hits."""
+        if asked.filter is None:
+            return []
+        said = map(self._collection.facets.unanswerable, asked.filter.leaves())
+        return list(dict.fromkeys(filter(None, said)))
+
     def _recall_stage(self, k: int, allowed: RowMask | None) -> RecallStage:
         index = self._placed.index if allowed is None else self._placed.under(allowed)
         return RecallStage(self._encoder, index, k)
@@ -221,6 +229,8 @@ class TwoStage:
         clock: Clock,
         passages: TokenBatch | None,
         degraded: Degraded | None,
+        *,
+        warnings: list[str] | None = None,
         **counted: int,
     ) -> SearchResult:
         """What is answered; late is degraded too. `passages`: what the reranker read beside the query."""
@@ -233,5 +243,5 @@ class TwoStage:
             query=query.text, hits=hits, timings=clock.timings(), truncated=cut,
             degraded=None if degraded is None else degraded.text,
             degraded_code=None if degraded is None else degraded.code,
-            device=self._device, version=self._collection.version, **counted,
+            device=self._device, version=self._collection.version, warnings=warnings or [], **counted,
         )  # fmt: skip

@@ -77,6 +77,68 @@ def test_index_tells_what_it_made_and_that_nothing_changed(
     assert (report["passages"], report["unchanged"]) == (8, True)
 
 
+@pytest.fixture
+def indexed(tandem, tmp_path: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path):
+    """Runs `tandem index` with its models."""
+    out = tmp_path / "made"
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        models = ("--encoder", tiny_bi_encoder, "--reranker", tiny_cross_encoder, "--out", out)
+        return tandem("index", *arguments, *models)
+
+    return run
+
+
+def test_the_numbers_and_dates_of_a_csv_can_be_compared(tandem, indexed, tmp_path: Path):
+    (tmp_path / "c.csv").write_text("id;text;year;day\n1;a cat;2021;2021-03-04\n2;a dog;2019;2019-05-06\n")
+    code, _, err = indexed(tmp_path / "c.csv")
+    assert code == 0, err
+    for condition in ("year>=2020", "year=2021", "day>2020-01-01"):
+        _, out, _ = tandem("search", tmp_path / "made", "cat", "--filter", condition, "--json")
+        assert [hit["id"] for hit in json.loads(out)["hits"]] == ["1"]
+    _, out, _ = tandem("info", tmp_path / "made")
+    assert re.search(r"fields +day \(date\), year \(number\)", out)
+    _, out, _ = tandem("info", tmp_path / "made", "--json")
+    told = json.loads(out)
+    assert told["fields"] == {"day": ["text"], "year": ["number"]}
+    assert told["field_types"] == {"year": "number", "day": "date"}
+    code, _, err = indexed(tmp_path / "c.csv", "--field", "year:text")
+    assert code == 0, err
+    _, out, err = tandem("search", tmp_path / "made", "cat", "--filter", "year>=2020")
+    assert out == ""
+    assert "filter: no passage has a number in the field 'year': its values are of type text" in err
+
+
+def test_what_a_folder_holds_besides_is_told(indexed, tmp_path: Path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    files = {"a.md": b"# A", "b.txt": b"caf\xe9", "draft.md": b"d", "c.png": b"x", "README": b"x"}
+    for name, data in files.items():
+        (notes / name).write_bytes(data)
+    code, out, err = indexed(notes, "--include", "*.*", "--exclude", "draft*")
+    assert code == 0, err
+    assert err.splitlines()[-3:] == [
+        "read 2 files: 1 .md, 1 .txt",
+        "passed over 3 files: 1 .png, 2 by --include and --exclude",
+        "read as Windows-1252, by their bytes: b.txt; if that is wrong, name the encoding with --encoding",
+    ]
+    assert "2 passages of 2 documents" in out
+    _, out, _ = indexed(notes, "--include", "*.*", "--exclude", "draft*", "--json")
+    report = json.loads(out)
+    assert (report["unchanged"], report["passed_over"]) == (True, {".png": 1, "by --include and --exclude": 2})
+    assert report["notes"] == err.splitlines()[-3:]
+    code, _, err = indexed(notes, "--encoding", "cp850")
+    assert code == 0
+    assert "Windows-1252" not in err
+
+
+@pytest.mark.parametrize("wrong", ["year", "year:", ":number", "year:int"])
+def test_a_type_that_is_none(indexed, tmp_path: Path, wrong: str):
+    code, _, err = indexed(tmp_path, "--field", wrong)
+    assert code == 2
+    assert f"--field {wrong}: write NAME:TYPE, the type one of text, number, boolean, date" in err
+
+
 def test_search_for_people_and_for_machines(tandem, collection: Path):
     code, out, err = tandem("search", collection, "where is the piano", "--top-k", 3)
     assert code == 0
@@ -94,6 +156,8 @@ def test_search_for_people_and_for_machines(tandem, collection: Path):
     code, out, err = tandem("search", collection, "where is the piano", "--filter", "year=1999")
     assert (code, out) == (0, "")
     assert "nothing was found; no passage passes the filter" in err
+    _, _, err = tandem("search", collection, "where is the piano", "--filter", "yaer=3")
+    assert "filter: no passage has the field 'yaer'; there are 'year'" in err
 
 
 def test_what_was_left_undone_is_told_as_it_was_done(tandem, collection: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.engine.collection import Collection, IndexSettings, read_corpus
+from tandem.engine.collection import Collection, CollectionManifest, IndexSettings, read_corpus
 from tandem.engine.collection.versions import STAGING, writer_lock
 from tandem.engine.errors import CollectionError, CorpusError, InferenceError, InputError, StorageError
 from tandem.engine.text.tokenizer import Tokenizer
@@ -68,6 +68,28 @@ def test_every_id_is_found_and_no_other(index: World, corpus: Path, tmp_path: Pa
     for absent in ("", "d", "d00", "zzz", "long", "\ud800"):
         with pytest.raises(InputError, match="no passage"):
             collection.row_of(absent)
+
+
+def test_the_report_and_the_manifest_tell_of_the_corpus(index: World, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a.csv").write_text("text,year\nkey,2020\nlock,2021\nkey,1999\n")
+    (notes / "b.png").write_bytes(b"x")
+    report = index(notes, tmp_path / "out")
+    assert report.passed_over == {".png": 1}
+    said = [note.split(";")[0] for note in report.notes]
+    assert said == [
+        "read 1 file: 1 .csv",
+        "passed over 1 file: 1 .png",
+        "rows without an id: 2",
+        "rows without an id that repeat the text and title of an earlier one: 1",
+    ]
+    manifest = Collection.open(tmp_path / "out").manifest
+    assert manifest.field_types == {"year": "number"}
+    older = manifest.model_dump(exclude={"field_types"})
+    assert CollectionManifest.model_validate(older).field_types == {}, "manifests from before types open"
+    again = index(notes, tmp_path / "out")
+    assert (again.unchanged, again.passed_over, again.notes) == (True, report.passed_over, report.notes[:2])
 
 
 def test_the_same_again_does_nothing(index: World, corpus: Path, tmp_path: Path) -> None:

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import csv
 import gzip
+import hashlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tandem.engine.collection import Document, Fields, open_corpus, read_corpus
-from tandem.engine.errors import CorpusError
+from tandem.engine.collection import Document, Fields, Files, open_corpus, read_corpus
+from tandem.engine.errors import CorpusError, InputError
 
 
 def lines(path: Path, *rows: str | bytes) -> Path:
@@ -40,8 +39,10 @@ def test_gzip_and_named_fields(tmp_path: Path) -> None:
     [
         ("{not json", "not JSON"),
         ("[1, 2]", "not an object"),
-        ('{"text": "x"}', "--id-field"),
-        ('{"_id": "b"}', "--text-field"),
+        ('{"_id": null, "text": "y"}', "the field '_id' is null, and it is to be the id"),
+        ('{"_id": "b"}', "there is no field 'text' for the text, only '_id'; name it with --text-field"),
+        ('{"_id": "b", "text": null}', "the field 'text' is null, and it is to be the text"),
+        ("{}", "only no field at all"),
         ('{"_id": "b", "text": 5}', "not text"),
         ('{"_id": "b", "text": "x", "title": 5}', "not text"),
         ('{"_id": true, "text": "x"}', "neither text nor a whole number"),
@@ -49,12 +50,12 @@ def test_gzip_and_named_fields(tmp_path: Path) -> None:
         ('{"_id": "a", "text": "again"}', "a second time"),
         ('{"_id": "b", "text": " \\n "}', "has no text"),
         ('{"_id": "b", "text": "half \\ud800"}', "not valid Unicode at character 5"),
-        (b'{"_id": "b", "text": "\xff"}', "byte 23 of the line is not valid UTF-8"),
+        ('{"_id": "b", "text": "é"}'.encode() + b"\xff", "byte 27 of the line is not valid UTF-8"),
         ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_bad_line_is_named_or_counted(tmp_path: Path, line: str | bytes, said: str) -> None:
-    good = '{"_id": "a", "text": "x"}'
+    good = '{"_id": "a", "text": "äöü"}'
     path = lines(tmp_path / "c.jsonl", good, line, '{"_id": "z", "text": "x"}')
     with pytest.raises(CorpusError, match=r"c\.jsonl, line 2: ") as caught:
         list(read_corpus(path))
@@ -73,15 +74,15 @@ def test_an_empty_corpus_and_one_of_bad_lines_only(tmp_path: Path) -> None:
 
 
 def test_what_is_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="is no corpus"):
-        open_corpus(tmp_path / "corpus.docx")
-    with pytest.raises(CorpusError, match="cannot be read"):
+    with pytest.raises(CorpusError, match=r"is no corpus: give a file of a known kind \(\.txt .*\.docx\), a folder"):
+        open_corpus(tmp_path / "corpus.pptx")
+    with pytest.raises(CorpusError, match="cannot be read: No such file"):
         open_corpus(tmp_path / "absent.jsonl")
-    with pytest.raises(CorpusError, match=r"no \.txt or \.md"):
+    with pytest.raises(CorpusError, match="holds no file that is read"):
         open_corpus(tmp_path)
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"_id": "a", "text": "x"}\n' * 999)[:-12])
     with pytest.raises(CorpusError, match="is it complete"):
-        list(read_corpus(tmp_path / "torn.jsonl.gz", skip_bad=True))
+        open_corpus(tmp_path / "torn.jsonl.gz", skip_bad=True)
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
@@ -94,41 +95,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
         list(documents)
 
 
-def test_csv(tmp_path: Path) -> None:
-    path = tmp_path / "c.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["id", "text", "lang"], ["1", 'two\nlines, "quoted"', "en"], ["2", "x", "de"]])
-    assert list(read_corpus(path)) == [
-        Document("1", "", 'two\nlines, "quoted"', {"lang": "en"}),
-        Document("2", "", "x", {"lang": "de"}),
-    ]
-
-
-def test_csv_that_is_broken(tmp_path: Path) -> None:
-    path = lines(tmp_path / "c.csv", "id,text", "1,x,surplus", "2,y")
-    with pytest.raises(CorpusError, match="line 2: the row has more values"):
-        list(read_corpus(path))
-    assert [document.id for document in read_corpus(path, skip_bad=True)] == ["2"]
-    with pytest.raises(CorpusError, match="not CSV"):
-        list(read_corpus(lines(tmp_path / "d.csv", "id,text", '1,"open')))
-    with pytest.raises(CorpusError, match="UTF-8"):
-        list(read_corpus(lines(tmp_path / "e.csv", "id,text", b"1,\xff")))
-
-
-def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    (tmp_path / "c.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CorpusError, match="pip install pyarrow"):
-        list(read_corpus(tmp_path / "c.parquet"))
-
-
-def test_parquet(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow", reason="pyarrow is optional")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(arrow.table({"id": ["a"], "text": ["x"], "n": [1]}), tmp_path / "c.parquet")
-    assert list(read_corpus(tmp_path / "c.parquet")) == [Document("a", "", "x", {"n": 1})]
-
-
 @pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
 def test_a_beir_folder_is_the_corpus_it_holds(tmp_path: Path, name: str) -> None:
     write = gzip.open if name.endswith(".gz") else open
@@ -139,22 +105,74 @@ def test_a_beir_folder_is_the_corpus_it_holds(tmp_path: Path, name: str) -> None
     assert open_corpus(tmp_path).source.fingerprint == open_corpus(tmp_path / name).source.fingerprint
 
 
-def test_a_folder_of_texts(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "b.md").write_text("intro\n\n## The *heading*\n\ntext")
-    (tmp_path / "a.txt").write_text("\ufeff# no heading in plain text")
-    (tmp_path / "ignored.pdf").write_bytes(b"%PDF")
-    (tmp_path / ".hidden.txt").write_text("hidden")
-    assert list(read_corpus(tmp_path)) == [
-        Document("a.txt", "a", "# no heading in plain text"),
-        Document("deep/b.md", "The *heading*", "intro\n\n## The *heading*\n\ntext"),
-    ]
-    (tmp_path / "c.txt").write_bytes(b"ab\xff")
-    with pytest.raises(CorpusError, match=r"c\.txt: byte 3 is not valid UTF-8"):
-        list(read_corpus(tmp_path))
-    before = open_corpus(tmp_path).source.fingerprint
-    (tmp_path / "c.txt").write_bytes(b"abc")
-    assert open_corpus(tmp_path).source.fingerprint != before
+def test_a_row_without_an_id_has_the_hash_of_its_content(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "c.jsonl", '{"text": "x", "n": 1}', '{"text": "y"}', '{"text": "x", "n": 2}',
+        '{"text": "x", "title": "T"}',
+    )  # fmt: skip
+    corpus = open_corpus(path)
+    documents = list(corpus)
+    assert [(document.text, document.title, document.metadata) for document in documents] == [
+        ("x", "", {"n": 1}), ("y", "", {}), ("x", "T", {})
+    ]  # fmt: skip
+    assert documents[0].id == hashlib.sha256(b"\0x").hexdigest()[:32]
+    assert (corpus.hashed, corpus.repeated) == (3, 1)
+    assert [note.split(";")[0] for note in corpus.notes] == [
+        "rows without an id: 3", "rows without an id that repeat the text and title of an earlier one: 1"
+    ]  # fmt: skip
+    list(corpus)
+    assert (corpus.hashed, corpus.repeated) == (3, 1), "counted anew by each reading"
+
+
+def test_a_named_id_field_must_be_there(tmp_path: Path) -> None:
+    path = lines(tmp_path / "c.jsonl", '{"key": 1, "text": "x"}', '{"text": "y"}')
+    with pytest.raises(
+        CorpusError, match="line 2: there is no field 'key' for the id, only 'text'; name it with --id-"
+    ):
+        list(read_corpus(path, fields=Fields(id="key")))
+
+
+def test_named_types(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "c.jsonl",
+        '{"_id": 1, "text": "x", "year": "2020", "zip": 1234, "tags": ["1", 2], "seen": "", "k": "v"}',
+    )  # fmt: skip
+    types = {"year": "number", "zip": "text", "tags": "number", "seen": "date"}
+    corpus = open_corpus(path, fields=Fields(types=types))
+    assert next(iter(corpus)).metadata == {"year": 2020, "zip": "1234", "tags": [1, 2], "seen": None, "k": "v"}
+    assert corpus.source.field_types == types
+    with pytest.raises(CorpusError, match="line 1: the field 'k' is no date: 'v'"):
+        list(read_corpus(path, fields=Fields(types={"k": "date"})))
+    assert corpus.source.fingerprint != open_corpus(path).source.fingerprint
+    misspelt = open_corpus(path, fields=Fields(types={"yaer": "number"}))
+    list(misspelt)
+    assert misspelt.notes == ["no document has the field 'yaer', which has a type named"]
+    with pytest.raises(InputError, match="'text' is the id, the text or the title"):
+        Fields(types={"text": "number"})
+
+
+def test_options_for_rows_and_files_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("x")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1")
+    for wrong in (
+        lambda: open_corpus(Files(tmp_path / "c.parquet", encoding="cp1252")),
+        lambda: open_corpus(note, fields=Fields(text="body")),
+        lambda: open_corpus(Files(note, include=("*",))),
+        lambda: open_corpus(Files("python:json", exclude=("*",))),
+        lambda: open_corpus("python:json", fields=Fields(id="key")),
+    ):
+        with pytest.raises(InputError, match="leave out"):
+            wrong()
+    with pytest.raises(InputError, match="no encoding 'klingon'"):
+        open_corpus(Files(note, encoding="klingon"))
+
+
+def test_a_named_encoding_is_part_of_what_is_indexed(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_bytes("привет".encode("koi8-r"))
+    assert [document.text for document in read_corpus(Files(note, encoding="koi8-r"))] == ["привет"]
+    assert open_corpus(note).source.fingerprint != open_corpus(Files(note, encoding="koi8-r")).source.fingerprint
 
 
 def test_documentation_of_the_standard_library() -> None:

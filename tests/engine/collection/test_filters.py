@@ -238,6 +238,34 @@ def test_a_filter_against_the_query_finds_what_is_far_away(index: Index, monkeyp
     np.testing.assert_array_equal(rows[0], np.flatnonzero(mask)[expected[0]])
 
 
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(METADATA, max_size=6), field=st.sampled_from(FIELDS), condition=CONDITIONS)
+def test_what_is_called_unanswerable_holds_of_no_passage(rows: list[dict], field: str, condition: object):
+    facets = facets_of(rows)
+    for leaf in parse({field: condition}).leaves():
+        if facets.unanswerable(leaf):
+            assert not facets(leaf).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(METADATA, max_size=6))
+def test_the_fields_are_those_that_have_a_value(rows: list[dict]):
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for field in FIELDS:
+            for value in values_of(row, field):
+                kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+                kinds.setdefault(field, set()).add(kind)
+    assert {field: set(of) for field, of in facets_of(rows).fields.items()} == kinds
+
+
+def test_a_collection_without_metadata_says_that_there_is_none():
+    (leaf,) = parse({"year": 2020}).leaves()
+    assert facets_of([{}]).unanswerable(leaf) == "no passage has the field 'year'; there is no metadata at all"
+    (leaf,) = parse({"year": {"$in": []}}).leaves()
+    assert facets_of([{}]).unanswerable(leaf) == ""
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny_cross_encoder: Path):
     folder = tmp_path_factory.mktemp("filtered")
@@ -263,6 +291,22 @@ def test_the_engine_finds_only_what_a_filter_leaves(engine: Engine):
     none = engine.search("where is the piano", filters={"room": "cellar"})
     assert (none.hits, none.candidates, none.reranked, none.degraded) == ([], 0, 0, None)
     assert len(engine.search("where is the piano", filters={}).hits) == 10
+    assert [result.warnings for result in (everything, found, none)] == [[], [], []]
+
+
+def test_a_filter_that_no_passage_can_satisfy_says_so_beside_its_answer(engine: Engine):
+    asked = {"$or": [{"yaer": {"$gte": 2000}}, {"year": "2005"}, {"room": {"$lt": 3}}, {"room": {"$in": ["piano", 1]}}]}
+    found = engine.search("where is the piano", top_k=50, filters=asked)
+    assert {hit.metadata["room"] for hit in found.hits} == {"piano"}
+    assert found.warnings == [
+        "no passage has the field 'yaer'; there are 'room', 'year'",
+        "no passage has a text in the field 'year': its values are of type number",
+        "no passage has a number in the field 'room': its values are of type text",
+    ]
+    twice = engine.search("where is the piano", filters={"$not": {"yaer": 1}, "$and": [{"yaer": 2}]})
+    assert (len(twice.hits), len(twice.warnings)) == (0, 1)
+    absent = engine.search("where is the piano", filters={"yaer": {"$exists": False}})
+    assert (len(absent.hits), absent.warnings) == (10, []), "whether a field is there is an answer"
 
 
 def test_queries_of_different_filters_at_once_do_not_mix(engine: Engine):

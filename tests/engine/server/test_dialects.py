@@ -320,6 +320,7 @@ def test_search(server: Running, engine: Engine):
     assert [hit["recall_rank"] for hit in recall["hits"]] == list(range(1, len(recall["hits"]) + 1))
     none = post(server, "/v1/search", query=QUERY, filters={"year": 2020})
     assert (none["hits"], none["candidates"]) == ([], 0)
+    assert none["warnings"][0].startswith("no passage has the field 'year'")
     some = post(server, "/v1/search", query=QUERY, top_k=5, budget_ms=None, filters={"$not": {"year": 2020}})
     assert [hit["id"] for hit in some["hits"]] == [hit.id for hit in expected.hits]
     hurried = server.client.post("/v1/search", json={"query": QUERY, "budget_ms": 0.001})
