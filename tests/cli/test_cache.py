@@ -53,7 +53,7 @@ def test_models_are_exported_once_wherever_one_is(exports: list[str], tmp_path: 
     for here in ("one", "two"):
         (tmp_path / here).mkdir()
         monkeypatch.chdir(tmp_path / here)
-        encoder, reranker = demo.bundled_models(tmp_path / "cache")
+        encoder, reranker = demo.demo_models(tmp_path / "cache")
         assert (Artifact.open(encoder).manifest.kind, Artifact.open(reranker).manifest.kind) == (
             "bi-encoder", "cross-encoder",
         )  # fmt: skip
@@ -63,15 +63,15 @@ def test_models_are_exported_once_wherever_one_is(exports: list[str], tmp_path: 
 def test_what_an_interrupted_export_left_is_no_model_and_goes(exports: list[str], tmp_path: Path):
     for left in (f".{demo.ENCODER}.abc.partial", f".{demo.ENCODER}.abc.former"):
         (tmp_path / "models" / left / "onnx").mkdir(parents=True)
-    demo.bundled_models(tmp_path)
+    demo.demo_models(tmp_path)
     assert exports == [demo.ENCODER, demo.RERANKER]
     assert not [path for path in (tmp_path / "models").iterdir() if path.name.startswith(".")]
 
 
 def test_a_damaged_model_is_exported_again(exports: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    encoder, _ = demo.bundled_models(tmp_path)
+    encoder, _ = demo.demo_models(tmp_path)
     next(encoder.rglob("*.onnx")).write_bytes(b"half of it")
-    demo.bundled_models(tmp_path)
+    demo.demo_models(tmp_path)
     assert exports == [demo.ENCODER, demo.RERANKER, demo.ENCODER]
     assert "exporting it again" in capsys.readouterr().err
 
@@ -79,5 +79,5 @@ def test_a_damaged_model_is_exported_again(exports: list[str], tmp_path: Path, c
 def test_two_exports_into_one_folder_do_not_meet(exports: list[str], tmp_path: Path):
     (tmp_path / "models").mkdir()
     with writer_lock(tmp_path / "models"), pytest.raises(StorageError, match="another process"):
-        demo.bundled_models(tmp_path)
+        demo.demo_models(tmp_path)
     assert exports == []

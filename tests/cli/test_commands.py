@@ -14,6 +14,7 @@ from tandem.cli import main
 from tandem.engine import Engine
 from tandem.engine.models.encoder import BiEncoder
 from tandem.engine.platform import cuda_driver
+from tandem.engine.scoring.effort import QUICK, QUICK_REREAD
 
 CORPUS = [
     {
@@ -216,29 +217,21 @@ def test_what_trains_nothing_takes_no_start(tandem, tmp_path: Path):
     assert "leave --start" in err
 
 
-def test_rerank_count_reads_so_many(tandem, beir: Path, collection: Path, tmp_path: Path):
-    asked = ("--rerank-count", "2", "--json")
-    code, out, err = tandem("eval", collection, beir, *asked, "--save", "--results", tmp_path)
-    assert code == 0, err
-    assert json.loads(out)["rerank_count"] == 2
-    kept = json.loads((tmp_path / f"eval-{beir.name}-2-read.json").read_text())
-    assert any("the 2 candidates with the best evidence" in note for note in kept["tables"][0]["notes"])
-    code, out, err = tandem("search", collection, "how to read a zip file", *asked)
-    assert code == 0, err
-    assert json.loads(out)["reranked"] == 2
-
-
-def test_reread_reads_so_many_again(tandem, beir: Path, collection: Path, tmp_path: Path):
-    asked = ("--rerank-count", "4", "--reread", "2", "--json")
+def test_effort_says_how_much_is_read(tandem, beir: Path, collection: Path, tmp_path: Path):
+    asked = ("--effort", "quick", "--json")
     code, out, err = tandem("eval", collection, beir, *asked, "--budget-ms", "60000", "--save", "--results", tmp_path)
     assert code == 0, err
-    assert json.loads(out)["reread"] == 2
-    kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-4-read-2-again.json").read_text())
-    for said in ("2 best by then are read again", "A search has 60000 ms."):
+    assert (document := json.loads(out))["effort"] == "quick"
+    assert document["read"] == {"reranked": QUICK, "finalists": QUICK, "reread": QUICK_REREAD}
+    kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-quick.json").read_text())
+    for said in (f"read the {QUICK:.1f} candidates with the best evidence", "A search has 60000 ms."):
         assert any(said in note for note in kept["tables"][0]["notes"])
     code, out, err = tandem("search", collection, "how to read a zip file", "--budget-ms", "none", *asked)
     assert code == 0, err
-    assert json.loads(out)["reread"] == 2
+    assert (json.loads(out)["reranked"], json.loads(out)["reread"]) == (QUICK, QUICK_REREAD)
+    code, _, err = tandem("search", collection, "how to read a zip file", "--effort", "much")
+    assert code == 2
+    assert "'quick', 'balanced' or 'thorough'" in err
 
 
 def test_eval_writes_every_candidate_with_its_scores(tandem, beir: Path, collection: Path, tmp_path: Path):
