@@ -14,7 +14,7 @@ from tandem.cli import main
 from tandem.engine import Engine
 from tandem.engine.models.encoder import BiEncoder
 from tandem.engine.platform import cuda_driver
-from tandem.engine.scoring.effort import QUICK, QUICK_REREAD
+from tandem.engine.scoring.effort import QUICK, REREAD
 
 CORPUS = [
     {
@@ -222,13 +222,13 @@ def test_effort_says_how_much_is_read(tandem, beir: Path, collection: Path, tmp_
     code, out, err = tandem("eval", collection, beir, *asked, "--budget-ms", "60000", "--save", "--results", tmp_path)
     assert code == 0, err
     assert (document := json.loads(out))["effort"] == "quick"
-    assert document["read"] == {"reranked": QUICK, "finalists": QUICK, "reread": QUICK_REREAD}
+    assert document["read"] == {"reranked": QUICK, "finalists": QUICK, "reread": REREAD}
     kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-quick.json").read_text())
     for said in (f"read the {QUICK:.1f} candidates with the best evidence", "A search has 60000 ms."):
         assert any(said in note for note in kept["tables"][0]["notes"])
     code, out, err = tandem("search", collection, "how to read a zip file", "--budget-ms", "none", *asked)
     assert code == 0, err
-    assert (json.loads(out)["reranked"], json.loads(out)["reread"]) == (QUICK, QUICK_REREAD)
+    assert (json.loads(out)["reranked"], json.loads(out)["reread"]) == (QUICK, REREAD)
     code, _, err = tandem("search", collection, "how to read a zip file", "--effort", "much")
     assert code == 2
     assert "'quick', 'balanced' or 'thorough'" in err

@@ -24,7 +24,7 @@ from tandem.engine import CollectionError, Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.build.retokenize import retokenize
 from tandem.engine.collection import read_pointer
-from tandem.engine.scoring.effort import QUICK, QUICK_REREAD
+from tandem.engine.scoring.effort import QUICK, REREAD
 from tandem.engine.server import ServerSettings, Service, create_app
 from tandem.engine.server.app import create_admin
 from tandem.engine.server.backend import Local
@@ -173,7 +173,7 @@ def test_the_worker_answers_what_the_engine_answers(front: Front, collection: Pa
         assert (found["version"], found["reranked"]) == (engine.collection.version, expected.reranked)
         quick = {"query": "the ladder", "effort": "quick", "budget_ms": None}
         found = front.client.post("/v1/search", json=quick).json()
-        assert (found["reranked"], found["reread"], found["degraded"]) == (QUICK, QUICK_REREAD, None)
+        assert (found["reranked"], found["reread"], found["degraded"]) == (QUICK, REREAD, None)
         expected = engine.search("the ladder", effort="quick", budget_ms=None)
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected.hits]
         vectors = front.client.post("/embed", json={"inputs": ["a", "b"]}).json()
