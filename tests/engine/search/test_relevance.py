@@ -13,7 +13,7 @@ import pytest
 from tandem.engine import Engine, InputError
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import FittedWeights, write_fusion
-from tandem.engine.scoring.effort import EVERYTHING, Reading
+from tandem.engine.scoring.effort import EVERYTHING, REREAD, Reading
 from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.scoring.scale import ExpectedLogit, Relevance, Scale
 
@@ -24,7 +24,7 @@ SCALE = Scale(
     exits=dict.fromkeys((1, 2), ExpectedLogit(offset=0.1, logit=0.8, evidence=0.3)),
     relevance=Relevance(offset=-0.5, slope=0.7),
 )
-FUSION = Fusion(recall_weight=1.5, scale=SCALE, fitted_on="a test")
+FUSION = Fusion(recall_weight=1.5, scale=SCALE, enough=33, fitted_on="a test")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,12 @@ def test_each_score_is_the_logit_that_was_read_or_is_expected_with_the_evidence(
     assert seen >= kinds
 
 
+def test_a_balanced_search_reads_as_many_as_were_found_to_be_enough(engine: Engine):
+    found = engine.search(QUESTIONS[0], budget_ms=None)
+    assert (found.reranked, found.finalists, found.reread, found.degraded) == (33, 33, REREAD, None)
+    assert engine.search(QUESTIONS[0], effort="thorough", budget_ms=None).reranked == found.candidates
+
+
 def test_min_relevance_drops_what_is_below_before_hits_are_counted(engine: Engine):
     asked = dict(candidates=40, reading=EVERYTHING, budget_ms=None)
     every = engine.search(QUESTIONS[0], top_k=40, **asked).hits
@@ -126,7 +132,7 @@ def test_where_the_relevance_is_not_known_it_is_none_and_asking_for_it_is_refuse
     with pytest.raises(InputError, match=r"setting min_relevance = 1\.5"):
         engine.search(QUESTIONS[0], min_relevance=1.5)
     with Engine.open(collection, recall_weight=3.0, **OPEN) as other:
-        assert other.fusion.scale == Scale(), "it was fitted for other weights"
+        assert (other.fusion.scale, other.fusion.enough) == (Scale(), None), "they were fitted for other weights"
         assert other.search(QUESTIONS[0]).hits[0].relevance is None
         with pytest.raises(InputError, match=r"`tandem calibrate .* BEIR` fits them to judged questions"):
             other.search(QUESTIONS[0], min_relevance=0.5)

@@ -10,7 +10,8 @@ import pytest
 
 from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
-from tandem.engine.scoring.effort import EVERYTHING, Effort, reading_of
+from tandem.engine.scheduling.cost_model import exit_saves
+from tandem.engine.scoring.effort import EVERYTHING, FINALISTS, Effort, reading_of
 from tandem.engine.scoring.maxp import window_counts, window_pair
 from tandem.engine.server import ServerSettings, Service
 from tandem.engine.server.metrics import Metrics
@@ -47,12 +48,16 @@ def test_as_much_is_reserved_as_is_read(long_engine: Engine):
     most = facts.reranker.max_length
     assert facts.passage_windows == pytest.approx(window_counts(lengths, most).mean())
     pair = min(facts.passage_tokens + len(QUERY) // 4 + facts.reranker.around, most)
+    early, cost = facts.early.cost, facts.reranker.cost
     seconds = []
     for effort in EFFORTS:
         work = service._search_work(facts, QUERY, SearchSettings(effort=effort, budget_ms=None), 0)
         reading = reading_of(effort)
         windows = int(np.ceil(reading.reread * facts.passage_windows))
-        assert work.tokens == reading.of(60) * pair + windows * window_pair(len(QUERY) // 4, 3, most)
+        count = reading.of(60)
+        begun = FINALISTS if exit_saves(np.full(count, pair), cost, early, reading.finalists) else 0
+        assert (begun > 0) == (effort == "thorough")
+        assert work.tokens == (count + begun) * pair + windows * window_pair(len(QUERY) // 4, 3, most)
         seconds.append(work.seconds)
     assert seconds == sorted(set(seconds))
 
