@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..engine import Engine
-from ..engine.scoring.effort import EVERYTHING, FINALISTS, Reading
+from ..engine.scoring.effort import EVERYTHING, FINALISTS, RerankDepth
 from . import roofline
 from .document import Document, Row, Table, document, grid, not_here
 from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor
@@ -44,12 +44,12 @@ def throughput(
     rates = roofline.measure(setup.threads)
     ways = {ALL_LAYERS: EVERYTHING}
     if reads_twice(engine, candidates):
-        ways[EARLY_EXIT] = Reading(finalists=FINALISTS)
+        ways[EARLY_EXIT] = RerankDepth(finalists=FINALISTS)
     with setup.running() as (started, absent):
         contestants: dict[str, Callable[[int], Rounds]] = {
-            f"{name}, {count} at once": partial(_ours, engine, many[: max(sample, count)], asked, reading, count)
+            f"{name}, {count} at once": partial(_ours, engine, many[: max(sample, count)], asked, depth, count)
             for count in callers
-            for name, reading in ways.items()
+            for name, depth in ways.items()
         }
         for rival in started:
             if "encode" in rival.spec.abilities:
@@ -74,12 +74,14 @@ def throughput(
     )  # fmt: skip
 
 
-def _ours(engine: Engine, questions: Sequence[str], asked: Asked, reading: Reading, callers: int, turn: int) -> Rounds:
+def _ours(
+    engine: Engine, questions: Sequence[str], asked: Asked, depth: RerankDepth, callers: int, turn: int
+) -> Rounds:
     """A round of so many callers, who share the `questions`."""
 
     def ask(question: str) -> float:
         result = engine.search(
-            question, top_k=min(10, asked.candidates), candidates=asked.candidates, reading=reading, budget_ms=None
+            question, top_k=min(10, asked.candidates), candidates=asked.candidates, depth=depth, budget_ms=None
         )
         return result.timings.total
 

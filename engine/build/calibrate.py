@@ -126,7 +126,7 @@ def _read(
     read = _Read([], {} if layer is None else {layer: []}, [], [], [])
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
-        hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None, reading=EVERYTHING).hits
+        hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None, depth=EVERYTHING).hits
         # A pair on which the model failed tells nothing.
         hits = sorted((hit for hit in hits if hit.rerank_score is not None), key=lambda hit: hit.recall_rank)
         read.logits.append(np.array([hit.rerank_score for hit in hits], dtype=np.float32))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Effort = Literal["quick", "balanced", "thorough"]
-# Of 250 questions of squad-dev and 250 of faq's left-out pages more than 22 to 30 read brought nothing (bench/LOG.md).
+# Of 250 questions of squad-dev and 232 of faq, left-out pages, more than 22 to 30 read brought nothing (bench/LOG.md).
 # Where a collection has weights of its own, how many are enough was measured on its own questions.
 ENOUGH = 30
 # Of those that an early exit read: with 20, some questions of faq lose what 30 keep.
@@ -18,7 +18,7 @@ QUICK = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RerankDepth:
     """What the cross-encoder is to read of a search's candidates, those with the best evidence first; with time for it.
 
     reranked:  how many it reads at all; None: all of them
@@ -35,14 +35,14 @@ class Reading:
         return candidates if self.reranked is None else min(self.reranked, candidates)
 
 
-EVERYTHING = Reading()
+EVERYTHING = RerankDepth()
 """Every candidate by all layers, once: for whoever compares orders or fits weights."""
 
 
-def reading_of(effort: Effort, enough: int | None = None) -> Reading:
+def depth_of(effort: Effort, enough: int | None = None) -> RerankDepth:
     """What `effort` stands for; `enough`: see `Fusion`, None where it was not fitted."""
     if effort == "quick":
-        return Reading(QUICK, None, REREAD)
+        return RerankDepth(QUICK, None, REREAD)
     if effort == "balanced":
-        return Reading(enough or ENOUGH, FINALISTS, REREAD)
-    return Reading(None, FINALISTS, REREAD)
+        return RerankDepth(enough or ENOUGH, FINALISTS, REREAD)
+    return RerankDepth(None, FINALISTS, REREAD)

@@ -11,7 +11,7 @@ from ..engine import Engine
 from ..models.model import LoadedModel
 from ..recall.planning import Similarity
 from ..scheduling.cost_model import CostModel
-from ..scoring.effort import EVERYTHING, Effort, Reading, reading_of
+from ..scoring.effort import EVERYTHING, Effort, RerankDepth, depth_of
 from ..scoring.maxp import window_counts
 from ..search.passage_ids import MEASURED, spread_rows
 from ..text.prompting import Prompting
@@ -64,9 +64,9 @@ class Facts:
     at_once: bool
     """Whether a search may be one piece of work on the device, which reads every candidate once."""
 
-    def reading(self, effort: Effort) -> Reading:
+    def depth(self, effort: Effort) -> RerankDepth:
         """What searches of this `effort` read."""
-        return EVERYTHING if self.at_once and effort != "thorough" else reading_of(effort, self.enough)
+        return EVERYTHING if self.at_once and effort != "thorough" else depth_of(effort, self.enough)
 
     @property
     def models(self) -> list[ModelFacts]:

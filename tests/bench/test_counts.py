@@ -23,7 +23,7 @@ from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
 from tandem.engine.models.runtime import OnnxRuntime
-from tandem.engine.scoring.effort import ENOUGH, EVERYTHING, FINALISTS, REREAD, Reading
+from tandem.engine.scoring.effort import ENOUGH, EVERYTHING, FINALISTS, REREAD, RerankDepth
 from tandem.engine.scoring.maxp import window_counts, window_pair
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.engine.text.tokens import TokenBatch
@@ -117,9 +117,9 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     return found
 
 
-def ask(engine: Engine, questions: list[str], reading: Reading = EVERYTHING) -> None:
+def ask(engine: Engine, questions: list[str], depth: RerankDepth = EVERYTHING) -> None:
     for question in questions:
-        result = engine.search(question, candidates=CANDIDATES, reading=reading, budget_ms=None)
+        result = engine.search(question, candidates=CANDIDATES, depth=depth, budget_ms=None)
         assert result.reranked == CANDIDATES
 
 
@@ -148,7 +148,7 @@ def test_with_an_early_exit_all_layers_read_finalists_only(
 ):
     with opened(tmp_path, tiny_bi_encoder, exiting_cross_encoder) as engine:
         counts.of.clear()
-        ask(engine, questions, Reading(finalists=FINALISTS))
+        ask(engine, questions, RerankDepth(finalists=FINALISTS))
         runtimes = {"exit": engine.reranker.early.runtime, "all layers": engine.reranker.runtime}
     measured = {name: counts.of[id(runtime)] / QUESTIONS for name, runtime in runtimes.items()}
     assert {name: value for name, value in measured.items() if not 0 < value <= EXIT_BOUNDS[name]} == {}, measured
@@ -158,7 +158,7 @@ def test_reading_again_computes_the_windows_and_no_more(engine: Engine, question
     asked = dict(candidates=CANDIDATES, budget_ms=None)
     windows = 0
     for question in questions:
-        hits = engine.search(question, top_k=CANDIDATES, reading=Reading(10), **asked).hits
+        hits = engine.search(question, top_k=CANDIDATES, depth=RerankDepth(10), **asked).hits
         best = [hit.id for hit in hits if hit.rerank_score is not None][:REREAD]
         lengths = engine.collection.tokens([engine.collection.row_of(name) for name in best]).lengths
         tokenizer = engine.reranker.tokenizer
@@ -166,7 +166,7 @@ def test_reading_again_computes_the_windows_and_no_more(engine: Engine, question
         windows += int(window_counts(lengths, tokenizer.max_length).sum()) * pair
     once = counts.computed
     for question in questions:
-        engine.search(question, reading=Reading(10, reread=REREAD), **asked)
+        engine.search(question, depth=RerankDepth(10, reread=REREAD), **asked)
     assert counts.computed - 2 * once == windows > 0
 
 

@@ -16,7 +16,7 @@ from tandem.engine import Engine
 from tandem.engine.build.beir import Judged
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.errors import CorpusError
-from tandem.engine.scoring.effort import ENOUGH, FINALISTS, REREAD, Effort, reading_of
+from tandem.engine.scoring.effort import ENOUGH, FINALISTS, REREAD, Effort, depth_of
 
 from .corpus import write_corpus
 
@@ -52,14 +52,14 @@ def test_logits_of_both_readings_are_on_one_scale(engine: Engine, tmp_path: Path
     asked: dict[str, Any] = dict(candidates=80, effort="quick")
     with hits_file(tmp_path / "hits.jsonl", JUDGED.qrels) as found:
         quality = evaluate(engine, JUDGED, found=found, **asked)
-    assert quality.read["reread"] == reading_of("quick").reread
+    assert quality.read["reread"] == depth_of("quick").reread
     lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
     for question, query in JUDGED.queries.items():
         hits = engine.search(query, top_k=80, budget_ms=None, **asked).hits
         assert [hit["passage"] for hit in lines if hit["query"] == question] == [hit.id for hit in hits]
         read = [hit for hit in hits if hit.rerank_score is not None]
         rest = [hit for hit in hits if hit.rerank_score is None]
-        assert len(read) == reading_of("quick").reranked
+        assert len(read) == depth_of("quick").reranked
         expected = [hit.document for hit in [*sorted(read, key=lambda hit: -hit.rerank_score), *rest]]
         assert quality.runs["rerank"][question] == list(dict.fromkeys(expected))
 

@@ -61,7 +61,7 @@ def found(collection: Path, reranker: Path | None = None, **settings: object) ->
         return [
             [(hit.id, hit.score, hit.rerank_score, hit.lexical_score, hit.recall_score) for hit in result.hits]
             for result in (
-                engine.search(question, top_k=60, budget_ms=None, reading=EVERYTHING) for question in QUESTIONS
+                engine.search(question, top_k=60, budget_ms=None, depth=EVERYTHING) for question in QUESTIONS
             )
         ]
 
@@ -277,7 +277,7 @@ def test_where_time_is_short_the_first_of_recall_are_tokenised_and_read(
     """A passage at a time, and the time for it is over with the seventh."""
     tokens, made = IdsAsRead.tokens, IdsAsRead._made
     with Engine.open(collection, reranker=other_cross_encoder, **OPENED) as engine:
-        whole = engine.search(QUESTIONS[0], top_k=60, budget_ms=None, reading=EVERYTHING)
+        whole = engine.search(QUESTIONS[0], top_k=60, budget_ms=None, depth=EVERYTHING)
     with Engine.open(collection, reranker=other_cross_encoder, **OPENED) as engine:
         engine.passages._known.clear()  # some were read when it opened
         engine.passages._size = 0
@@ -286,7 +286,7 @@ def test_where_time_is_short_the_first_of_recall_are_tokenised_and_read(
         monkeypatch.setattr(IdsAsRead, "_made", lambda self, part: parts.append(part) or made(self, part))
         monkeypatch.setattr("tandem.engine.search.passage_ids.monotonic", lambda: float(len(parts)))
         monkeypatch.setattr(IdsAsRead, "tokens", lambda self, rows, until=None: tokens(self, rows, until and 6.0))
-        result = engine.search(QUESTIONS[0], top_k=60, budget_ms=10_000_000, reading=EVERYTHING)
+        result = engine.search(QUESTIONS[0], top_k=60, budget_ms=10_000_000, depth=EVERYTHING)
     assert (result.candidates, result.reranked, result.degraded_code) == (60, 7, "fewer_candidates")
     assert "7 of 60 candidates were reranked in time" in result.degraded
     read = [hit for hit in result.hits if hit.rerank_score is not None]

@@ -78,7 +78,7 @@ def test_a_resident_search_is_the_same(collection: Path, engine: Engine):
     with Engine.open(collection, device="cpu", **settings) as resident:
         for question in QUESTIONS:
             mine = resident.search(question, budget_ms=None).hits
-            other = engine.search(question, budget_ms=None, reading=EVERYTHING).hits
+            other = engine.search(question, budget_ms=None, depth=EVERYTHING).hits
             for name in ("score", "recall_score", "rerank_score", "lexical_score"):
                 values = [[getattr(hit, name) for hit in hits] for hits in (mine, other)]
                 np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-4)

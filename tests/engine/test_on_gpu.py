@@ -101,7 +101,7 @@ def test_resident_searches_give_the_hits_of_the_cpu(collection: Path, staged: En
         assert engine.choices["pipeline"].startswith("resident")
         for question in QUESTIONS * 2:
             ours = engine.search(question, budget_ms=None)
-            theirs = staged.search(question, budget_ms=None, top_k=20, reading=EVERYTHING)
+            theirs = staged.search(question, budget_ms=None, top_k=20, depth=EVERYTHING)
             bound = theirs.hits[9].score - LOGIT_ATOL * 2
             near = {hit.id for hit in theirs.hits if hit.score >= bound}
             assert {hit.id for hit in ours.hits} <= near

@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tandem.engine.scoring.effort import ENOUGH, EVERYTHING, Reading, reading_of
+from tandem.engine.scoring.effort import ENOUGH, EVERYTHING, RerankDepth, depth_of
 from tandem.engine.scoring.fit import COUNTS, LITTLE, Domain, enough_of, mean_ndcg
 
 
 def test_each_effort_reads_more_than_the_one_before():
-    counts = [reading_of(effort).of(100) for effort in ("quick", "balanced", "thorough")]
+    counts = [depth_of(effort).of(100) for effort in ("quick", "balanced", "thorough")]
     assert counts == sorted(set(counts))
     assert counts[-1] == 100
-    assert reading_of("balanced").of(7) == 7
-    assert Reading(None, None, 0) == EVERYTHING
+    assert depth_of("balanced").of(7) == 7
+    assert RerankDepth(None, None, 0) == EVERYTHING
 
 
 def test_what_was_fitted_is_what_a_balanced_search_reads_and_changes_no_other():
-    assert reading_of("balanced").reranked == ENOUGH
-    assert reading_of("balanced", 60).reranked == 60
-    assert [reading_of(effort, 60) for effort in ("quick", "thorough")] == [
-        reading_of(effort) for effort in ("quick", "thorough")
+    assert depth_of("balanced").reranked == ENOUGH
+    assert depth_of("balanced", 60).reranked == 60
+    assert [depth_of(effort, 60) for effort in ("quick", "thorough")] == [
+        depth_of(effort) for effort in ("quick", "thorough")
     ]
 
 

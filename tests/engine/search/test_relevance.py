@@ -13,7 +13,7 @@ import pytest
 from tandem.engine import Engine, InputError
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import FittedWeights, write_fusion
-from tandem.engine.scoring.effort import EVERYTHING, REREAD, Reading
+from tandem.engine.scoring.effort import EVERYTHING, REREAD, RerankDepth
 from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.scoring.scale import ExpectedLogit, Relevance, Scale
 
@@ -45,8 +45,8 @@ def engine(collection: Path) -> Iterator[Engine]:
 
 
 READ = [
-    {}, {"effort": "quick"}, {"reading": Reading(5)}, {"reading": Reading(finalists=8), "top_k": 5},
-    {"reading": Reading(finalists=8, reread=4)}, {"reading": Reading(12, 4), "top_k": 3}, {"rerank": False},
+    {}, {"effort": "quick"}, {"depth": RerankDepth(5)}, {"depth": RerankDepth(finalists=8), "top_k": 5},
+    {"depth": RerankDepth(finalists=8, reread=4)}, {"depth": RerankDepth(12, 4), "top_k": 3}, {"rerank": False},
 ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_scores_fall_whatever_was_read(engine: Engine, query: str, asked: dict[s
 @pytest.mark.parametrize("fits", [0, 1, 3, 9])
 def test_scores_fall_when_time_runs_out(engine: Engine, monkeypatch: pytest.MonkeyPatch, fits: int):
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: min(fits, len(lengths)))
-    found = engine.search(QUESTIONS[0], top_k=20, candidates=30, reading=Reading(finalists=8), budget_ms=60_000)
+    found = engine.search(QUESTIONS[0], top_k=20, candidates=30, depth=RerankDepth(finalists=8), budget_ms=60_000)
     assert found.degraded_code is not None
     scores = [hit.score for hit in found.hits]
     assert scores == sorted(scores, reverse=True)
@@ -72,9 +72,9 @@ def test_scores_fall_when_time_runs_out(engine: Engine, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("asked", "fits", "kinds"),
     [
-        (dict(top_k=40, candidates=40, reading=Reading(30)), [30], {"whole", "unread"}),
+        (dict(top_k=40, candidates=40, depth=RerankDepth(30)), [30], {"whole", "unread"}),
         # What fits all layers: of all candidates, and then of the finalists.
-        (dict(top_k=12, candidates=30, reading=Reading(finalists=12)), [3, 8], {"exit"}),
+        (dict(top_k=12, candidates=30, depth=RerankDepth(finalists=12)), [3, 8], {"exit"}),
     ],
 )
 def test_each_score_is_the_logit_that_was_read_or_is_expected_with_the_evidence(
@@ -113,7 +113,7 @@ def test_a_balanced_search_reads_as_many_as_were_found_to_be_enough(engine: Engi
 
 
 def test_min_relevance_drops_what_is_below_before_hits_are_counted(engine: Engine):
-    asked = dict(candidates=40, reading=EVERYTHING, budget_ms=None)
+    asked = dict(candidates=40, depth=EVERYTHING, budget_ms=None)
     every = engine.search(QUESTIONS[0], top_k=40, **asked).hits
     least = every[12].relevance
     kept = engine.search(QUESTIONS[0], top_k=40, min_relevance=least, **asked).hits

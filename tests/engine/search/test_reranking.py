@@ -15,7 +15,7 @@ from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.result import SearchResult
 from tandem.engine.scheduling.cost_model import CostModel
-from tandem.engine.scoring.effort import EVERYTHING, Reading
+from tandem.engine.scoring.effort import EVERYTHING, RerankDepth
 from tandem.engine.search.reranking import ReadingPlan, reading_plan
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "thread lock")
@@ -42,9 +42,9 @@ def key(result: SearchResult) -> list[tuple[str, float]]:
 
 def test_finalists_are_the_best_by_the_exit_and_have_the_whole_models_logits(engine: Engine):
     query = QUESTIONS[0]
-    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, reading=EVERYTHING)
+    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, depth=EVERYTHING)
     assert (every.reranked, every.finalists) == (40, 40)
-    result = engine.search(query, top_k=5, candidates=40, reading=Reading(finalists=8), budget_ms=None)
+    result = engine.search(query, top_k=5, candidates=40, depth=RerankDepth(finalists=8), budget_ms=None)
     assert (result.reranked, result.finalists, result.candidates, result.degraded) == (40, 8, 40, None)
 
     texts = [f"{hit.title} {hit.text}" for hit in every.hits]
@@ -62,8 +62,8 @@ def test_without_finalists_or_without_the_exit_all_layers_read_all(collection: P
     with Engine.open(collection, early_exit=False, **OPEN) as plain:
         assert plain.reranker.early is None
         for query in QUESTIONS:
-            every = engine.search(query, reading=EVERYTHING, budget_ms=None)
-            assert key(every) == key(plain.search(query, reading=EVERYTHING, budget_ms=None))
+            every = engine.search(query, depth=EVERYTHING, budget_ms=None)
+            assert key(every) == key(plain.search(query, depth=EVERYTHING, budget_ms=None))
             thorough = plain.search(query, effort="thorough", budget_ms=None)
             assert thorough.finalists == thorough.reranked == thorough.candidates
             assert every.finalists == every.reranked == every.candidates
@@ -72,8 +72,8 @@ def test_without_finalists_or_without_the_exit_all_layers_read_all(collection: P
 
 def test_so_many_are_read_of_those_with_the_best_evidence(engine: Engine):
     query = QUESTIONS[0]
-    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, reading=EVERYTHING)
-    result = engine.search(query, top_k=40, candidates=40, reading=Reading(6), budget_ms=None)
+    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, depth=EVERYTHING)
+    result = engine.search(query, top_k=40, candidates=40, depth=RerankDepth(6), budget_ms=None)
     assert (result.reranked, result.finalists, result.candidates, result.degraded) == (6, 6, 40, None)
     weight = engine.fusion.lexical_weight
     best = sorted(every.hits, key=lambda hit: -(hit.recall_score + weight * hit.lexical_score))[:6]
@@ -90,9 +90,9 @@ def test_so_many_are_read_of_those_with_the_best_evidence(engine: Engine):
 def test_no_more_are_read_than_are_recalled_and_the_exit_is_taken_where_it_saves(engine: Engine):
     query = QUESTIONS[0]
     asked = dict(candidates=30, budget_ms=None)
-    every = key(engine.search(query, reading=EVERYTHING, **asked))
-    assert key(engine.search(query, reading=Reading(200), **asked)) == every
-    result = engine.search(query, top_k=5, candidates=80, reading=Reading(50, 8), budget_ms=None)
+    every = key(engine.search(query, depth=EVERYTHING, **asked))
+    assert key(engine.search(query, depth=RerankDepth(200), **asked)) == every
+    result = engine.search(query, top_k=5, candidates=80, depth=RerankDepth(50, 8), budget_ms=None)
     assert (result.reranked, result.finalists, result.degraded) == (50, 8, None)
 
 
@@ -110,7 +110,7 @@ def test_many_at_once_equal_one_by_one(engine: Engine):
 def test_finalists_without_time_keep_the_exits_order(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     fits = iter([3, 2])  # all layers: of all candidates, then of the finalists
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", fitting(engine, lambda: next(fits)))
-    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, reading=Reading(finalists=6), budget_ms=60_000)
+    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, depth=RerankDepth(finalists=6), budget_ms=60_000)
     assert (result.reranked, result.finalists) == (30, 2)
     assert result.degraded == "budget: 2 of 6 finalists were read by all layers in time"
     assert result.degraded_code == "fewer_finalists"
@@ -129,7 +129,7 @@ def test_a_budget_too_small_for_the_exit_reads_what_fits_with_all_layers(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
-    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, reading=Reading(finalists=6), budget_ms=60_000)
+    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, depth=RerankDepth(finalists=6), budget_ms=60_000)
     assert (result.reranked, result.finalists) == (7, 7)
     assert result.degraded == "budget: 7 of 30 candidates were reranked in time"
     assert result.degraded_code == "fewer_candidates"

@@ -11,7 +11,7 @@ import pytest
 from tandem.engine import Engine
 from tandem.engine.config import SearchSettings
 from tandem.engine.scheduling.cost_model import exit_saves
-from tandem.engine.scoring.effort import EVERYTHING, FINALISTS, Effort, reading_of
+from tandem.engine.scoring.effort import EVERYTHING, FINALISTS, Effort, depth_of
 from tandem.engine.scoring.maxp import window_counts, window_pair
 from tandem.engine.server import ServerSettings, Service
 from tandem.engine.server.metrics import Metrics
@@ -31,9 +31,9 @@ def test_it_answers_as_the_engine_does(long_engine: Engine):
         answers = {effort: asked(effort=effort).json() for effort in EFFORTS}
         usual, wrong, former = asked().json(), asked(effort="some"), asked(rerank_count=10)
     for effort, answer in answers.items():
-        expected, reading = long_engine.search(QUERY, effort=effort, budget_ms=None), reading_of(effort)
-        assert answer["reranked"] == expected.reranked == reading.of(expected.candidates)
-        assert (answer["reread"], answer["degraded"]) == (reading.reread, None)
+        expected, depth = long_engine.search(QUERY, effort=effort, budget_ms=None), depth_of(effort)
+        assert answer["reranked"] == expected.reranked == depth.of(expected.candidates)
+        assert (answer["reread"], answer["degraded"]) == (depth.reread, None)
         assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [
             (hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in expected.hits
         ]
@@ -52,10 +52,10 @@ def test_as_much_is_reserved_as_is_read(long_engine: Engine):
     seconds = []
     for effort in EFFORTS:
         work = service._search_work(facts, QUERY, SearchSettings(effort=effort, budget_ms=None), 0)
-        reading = reading_of(effort)
-        windows = int(np.ceil(reading.reread * facts.passage_windows))
-        count = reading.of(60)
-        begun = FINALISTS if exit_saves(np.full(count, pair), cost, early, reading.finalists) else 0
+        depth = depth_of(effort)
+        windows = int(np.ceil(depth.reread * facts.passage_windows))
+        count = depth.of(60)
+        begun = FINALISTS if exit_saves(np.full(count, pair), cost, early, depth.finalists) else 0
         assert (begun > 0) == (effort == "thorough")
         assert work.tokens == (count + begun) * pair + windows * window_pair(len(QUERY) // 4, 3, most)
         seconds.append(work.seconds)
@@ -64,10 +64,10 @@ def test_as_much_is_reserved_as_is_read(long_engine: Engine):
 
 def test_what_was_fitted_and_what_the_device_reads_at_once_are_reserved(long_engine: Engine):
     facts = Service(ServerSettings(api_keys=(KEY,)), long_engine).facts
-    assert replace(facts, enough=40).reading("balanced") == reading_of("balanced", 40)
+    assert replace(facts, enough=40).depth("balanced") == depth_of("balanced", 40)
     on_device = replace(facts, at_once=True)
-    assert on_device.reading("balanced") == EVERYTHING
-    assert on_device.reading("thorough") == reading_of("thorough")
+    assert on_device.depth("balanced") == EVERYTHING
+    assert on_device.depth("thorough") == depth_of("thorough")
 
 
 def test_too_little_time_for_it_is_counted():
