@@ -348,8 +348,8 @@ def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine
     with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32", recall_weight=3.0) as other:
         other._two_stage._placed = Placed(opened, index, None, {}, index)
         for question in QUESTIONS:
-            asked = {"filters": {"module": "json"}, "budget_ms": None}
-            assert_same_hits(other.search(question, **asked), staged.search(question, **asked))
+            found = (each.search(question, filters={"module": "json"}, budget_ms=None) for each in (other, staged))
+            assert_same_hits(*found)
     assert len(asked) == 1, "one filter, one bitmap on the device"
 
 
