@@ -84,16 +84,16 @@ bench: $(INSTALLED)  ## Measure everything at sizes for two quiet cores, write b
 SETS ?= squad-dev nq-qed-clapnq scifact
 SAMPLE ?= 1000
 MODELS = .bench/models
-# SAMPLE questions with every candidate read, then all of them with 10 read, then with 3 of these again; INT8 beside FP32.
+# SAMPLE questions with every candidate read, then all of them by the quick and by the usual reading; INT8 beside FP32.
 accuracy: $(INSTALLED)  ## How good the answers are, on SETS of ../shared/data: two hours on two quiet cores.
 	$(BIN)/tandem export minilm-l6 --as bi-encoder --out $(MODELS)/minilm-l6
 	$(BIN)/tandem export minilm-l6-reranker --as cross-encoder --out $(MODELS)/minilm-l6-reranker
 	set -e; for set in $(SETS); do \
 	  $(BIN)/tandem index ../shared/data/$$set/corpus.jsonl --out .bench/collections/$$set \
 	    --encoder $(MODELS)/minilm-l6 --reranker $(MODELS)/minilm-l6-reranker; \
-	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --sample $(SAMPLE) --save; \
-	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --rerank-count 10 --save; \
-	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --rerank-count 10 --reread 3 --save; \
+	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --sample $(SAMPLE) --effort thorough --save; \
+	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --effort quick --save; \
+	  $(BIN)/tandem eval .bench/collections/$$set ../shared/data/$$set --save; \
 	done
 	$(BENCH) quality .bench/collections/$(firstword $(SETS)) --questions ../shared/data/$(firstword $(SETS)) --save \
 	  --sample 400 --candidates 10 --candidates 30 --precision int8 --precision fp32 --budget-ms 250 --timed 3 >/dev/null

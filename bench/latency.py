@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Engine
-from ..engine.config import FINALISTS
 from ..engine.models.artifact import Precision
 from ..engine.models.cross_encoder import CrossEncoder
+from ..engine.scoring.effort import EVERYTHING, FINALISTS, RerankDepth
 from . import roofline
 from .document import Document, Row, Table, document, grid, not_here
 from .rivals import RIVALS, Rival
@@ -62,7 +62,7 @@ def latency(
     with setup.running() as (started, absent):
         systems: dict[str, Ours | Theirs] = {ALL_LAYERS: Ours(engine)}
         if reads_twice(engine, candidates):
-            systems[EARLY_EXIT] = Ours(engine, finalists=FINALISTS)
+            systems[EARLY_EXIT] = Ours(engine, RerankDepth(finalists=FINALISTS))
         if plain is not None:
             systems[FP32] = Ours(plain)
         systems.update((rival.name, Theirs(rival, engine)) for rival in started)
@@ -84,16 +84,16 @@ def latency(
 
 
 class Ours:
-    """This engine, without a budget: every candidate is read by all layers, or with an early exit, by its layers."""
+    """This engine, without a budget: every candidate is read by all layers, or first by an early exit's."""
 
-    def __init__(self, engine: Engine, finalists: int | None = None) -> None:
+    def __init__(self, engine: Engine, depth: RerankDepth = EVERYTHING) -> None:
         self._engine = engine
-        self._finalists = finalists
+        self._depth = depth
 
     def answer(self, question: str, rows: npt.NDArray[np.int64]) -> dict[str, float]:
         """Milliseconds a stage; `total` holds what is neither a model nor the index too."""
         result = self._engine.search(
-            question, top_k=min(10, len(rows)), candidates=len(rows), finalists=self._finalists, budget_ms=None
+            question, top_k=min(10, len(rows)), candidates=len(rows), depth=self._depth, budget_ms=None
         )
         timings = result.timings
         return {"recall": timings.encode + timings.recall, "rerank": timings.rerank, "total": timings.total}

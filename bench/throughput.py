@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..engine import Engine
-from ..engine.config import FINALISTS
+from ..engine.scoring.effort import EVERYTHING, FINALISTS, RerankDepth
 from . import roofline
 from .document import Document, Row, Table, document, grid, not_here
 from .latency import ALL_LAYERS, EARLY_EXIT, Theirs, floor
@@ -42,12 +42,14 @@ def throughput(
     engine, asked = setup.engine, setup.asked(sample, candidates)
     many = setup.workload.questions(max(sample, *callers), setup.seed)
     rates = roofline.measure(setup.threads)
-    ways = {ALL_LAYERS: None, **({EARLY_EXIT: FINALISTS} if reads_twice(engine, candidates) else {})}
+    ways = {ALL_LAYERS: EVERYTHING}
+    if reads_twice(engine, candidates):
+        ways[EARLY_EXIT] = RerankDepth(finalists=FINALISTS)
     with setup.running() as (started, absent):
         contestants: dict[str, Callable[[int], Rounds]] = {
-            f"{name}, {count} at once": partial(_ours, engine, many[: max(sample, count)], asked, finalists, count)
+            f"{name}, {count} at once": partial(_ours, engine, many[: max(sample, count)], asked, depth, count)
             for count in callers
-            for name, finalists in ways.items()
+            for name, depth in ways.items()
         }
         for rival in started:
             if "encode" in rival.spec.abilities:
@@ -73,13 +75,13 @@ def throughput(
 
 
 def _ours(
-    engine: Engine, questions: Sequence[str], asked: Asked, finalists: int | None, callers: int, turn: int
+    engine: Engine, questions: Sequence[str], asked: Asked, depth: RerankDepth, callers: int, turn: int
 ) -> Rounds:
     """A round of so many callers, who share the `questions`."""
 
     def ask(question: str) -> float:
         result = engine.search(
-            question, top_k=min(10, asked.candidates), candidates=asked.candidates, finalists=finalists, budget_ms=None
+            question, top_k=min(10, asked.candidates), candidates=asked.candidates, depth=depth, budget_ms=None
         )
         return result.timings.total
 

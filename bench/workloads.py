@@ -24,11 +24,11 @@ from ..engine.build.indexing import index_corpus
 from ..engine.collection import IndexSettings, Progress, read_corpus
 from ..engine.collection.passage_text import written
 from ..engine.collection.report import silent
-from ..engine.config import FINALISTS
 from ..engine.errors import InputError
 from ..engine.models.artifact import WEIGHTS, Artifact
 from ..engine.models.cross_encoder import CrossEncoder
 from ..engine.scheduling.cost_model import exit_saves
+from ..engine.scoring.effort import FINALISTS
 from ..engine.search.passage_ids import PassageIds
 from .stats import Spread, spread
 

@@ -52,5 +52,7 @@ def command(
         f"lexical weight {found.fusion.lexical_weight:g}, {how} on {found.questions} questions; "
         f"nDCG@10 {found.before:.3f} → {found.after:.3f} (recall alone {found.recall:.3f})"
     )
+    if found.fusion.enough is not None:
+        note(f"for a balanced search the {found.fusion.enough} candidates with the best evidence are enough")
     if found.doubt is not None:
         note(found.doubt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.errors import ArtifactError
 from ..engine.result import Hit
 from .cache import cache_folder
 from .console import WIDTH, note, out, progress_bar, waiting
 from .console import show as show_page
+from .demo_models import ENCODER, RERANKER, SUGGESTED, as_folder, demo_models
 from .matching import excerpt
 from .text import one_line
 
@@ -27,8 +26,8 @@ NAME = "demo"
 EXAMPLES = (
     "tandem demo",
     'tandem demo --corpus ~/notes --question "what did we decide about backups"',
+    f"tandem demo --reranker {SUGGESTED}",
 )
-ENCODER, RERANKER = "minilm-l6", "minilm-l6-reranker"
 CORPUS = "python:stdlib,numpy"
 FIRST_RUN = "; this first run takes about four minutes on two cores, the next ones seconds"
 RECALL_BUDGET_MS, RERANK_BUDGET_MS = 20.0, 250.0
@@ -47,6 +46,11 @@ QUESTIONS = (
 def command(
     corpus: str = typer.Option(CORPUS, help="What to index: as in `tandem index`, for example a folder of notes."),
     question: list[str] = typer.Option([], help="Ask this instead of the prepared questions; repeat for several."),
+    reranker: str = typer.Option(
+        RERANKER,
+        help="The cross-encoder: the bundled one, which needs no network; a name of the Hugging Face Hub, such as "
+        f"{SUGGESTED} (`tandem models` lists more); or a folder with a model or an artifact.",
+    ),
     folder: Path | None = typer.Option(
         None, "--folder", "--out", help="Where the models and the collection go (default: ~/.cache/tandem)."
     ),
@@ -63,10 +67,11 @@ def command(
     from ..engine import Engine
 
     folder = folder or cache_folder()
-    known = (folder / "models" / RERANKER).is_dir()
+    known = (folder / "models" / ENCODER).is_dir()
     note(f"models and collection are kept in {folder}" + ("" if known else FIRST_RUN))
-    encoder, reranker = bundled_models(folder)
-    collection = _collection(corpus, folder, encoder, reranker)
+    if reranker == RERANKER:
+        note(f"the reranker is the bundled one; where there is a network, --reranker {SUGGESTED} takes a known one")
+    collection = _collection(corpus, folder, *demo_models(folder, reranker))
     with waiting("opening the collection and its models"):
         opened = Engine.open(collection)
     with opened as engine:
@@ -78,42 +83,12 @@ def command(
 _STAGES = ("tokenize", "encode", "recall", "fetch", "queue", "rerank", "total")
 
 
-def bundled_models(folder: Path) -> tuple[Path, Path]:
-    """The bundled bi-encoder and cross-encoder in `folder`, exported unless they are there.
-
-    An export that was killed leaves a folder that nothing takes for a model, and that goes with the next one. Raises
-    StorageError while another process exports into the same folder.
-    """
-    from ..engine.collection.versions import writer_lock
-
-    models = folder / "models"
-    with writer_lock(models):
-        for left in [*models.glob(".*.partial"), *models.glob(".*.former")]:
-            shutil.rmtree(left)
-        return _model(ENCODER, models, "half a minute"), _model(RERANKER, models, "two minutes")
-
-
-def _model(name: str, models: Path, takes: str) -> Path:
-    """A bundled model in `models`, made anew where what lies there is damaged or of another version of Tandem."""
-    path = models / name
-    with waiting(f"{name}: an export takes {takes} on two cores"):  # PyTorch's import alone takes seconds
-        from ..export import export_model
-        from ..export.bundled import BUNDLED
-        from ..export.bundled_artifacts import exported
-
-        try:
-            return exported(name, path, note)
-        except ArtifactError as error:
-            note(f"{error}; exporting it again")
-            return export_model(name, BUNDLED[name].kind, path, progress=note).path
-
-
 def _collection(corpus: str, folder: Path, encoder: Path, reranker: Path) -> Path:
     from ..engine.build.indexing import index_corpus
 
-    # Not two corpora of one name: `notes` here is another folder than `notes` there.
-    named = str(Path(corpus).expanduser().resolve()) if Path(corpus).expanduser().exists() else corpus
-    path = folder / "collections" / "".join(letter if letter.isalnum() else "-" for letter in named).strip("-")
+    kept = reranker.parent == folder / "models"
+    own = "" if kept and reranker.name == RERANKER else f"-by-{reranker.name if kept else as_folder(str(reranker))}"
+    path = folder / "collections" / (as_folder(corpus) + own)
     note(f"{corpus}: indexing (about a minute for 10,000 passages on two cores; nothing where nothing changed)")
     with progress_bar() as progress:
         report = index_corpus(corpus, path, encoder=encoder, reranker=reranker, progress=progress)

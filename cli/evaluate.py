@@ -28,7 +28,7 @@ EXAMPLES = (
 )
 # Of the options of an engine and of a search, the ones that an evaluation takes.
 _ENGINE = frozenset({"device", "threads", "recall_weight", "lexical_weight"})
-_SEARCH = frozenset({"candidates", "rerank", "rerank_count", "reread"})
+_SEARCH = frozenset({"candidates", "rerank", "effort"})
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 
 
@@ -74,7 +74,7 @@ def command(
     judged = read_judged(beir, split)
     chosen: dict[str, Any] = {
         "candidates": asked.recalled, "budget_ms": asked.budget_ms, "rerank": asked.rerank,
-        "rerank_count": asked.rerank_count, "reread": asked.reread, "sample": sample, "seed": seed,
+        "effort": asked.effort, "sample": sample, "seed": seed,
     }  # fmt: skip
 
     def opened(path: Path | None) -> Engine:
@@ -125,14 +125,15 @@ def _differs(split: str | None, asked: SearchSettings, precision: Wanted) -> lis
         (f"{asked.recalled}-candidates", asked.recalled != CANDIDATES),
         (f"{asked.budget_ms or 0:g}-ms", asked.budget_ms is not None),
         ("recall", not asked.rerank),
-        (f"{asked.rerank_count}-read", asked.rerank_count is not None),
-        (f"{asked.reread}-again", asked.reread is not None),
+        (asked.effort, asked.effort != SearchOptions().effort),
         (precision, precision != "auto"),
     ]
     return [part for part, wanted in parts if wanted]
 
 
 def _show(quality: Quality) -> None:
+    from ..bench.quality.evaluation import said
+
     orders = list(quality.metrics)
     table = Table("", *orders, *(["gain"] if "fused" in orders else []), box=None)
     for metric, base in quality.metrics["recall"].items():
@@ -149,18 +150,20 @@ def _show(quality: Quality) -> None:
         f"{quality.questions} questions, {quality.candidates} candidates, recall weight {quality.recall_weight:.2f}, "
         f"lexical weight {quality.lexical_weight:g}"
     )
+    if "fused" in orders:
+        note(said(quality))
     if quality.degraded:
         note(f"{quality.degraded} searches were degraded by the budget")
 
 
 def _show_comparison(comparison: Comparison) -> None:
-    """One table: recall, then each reranker alone, fused and, where there is one, with its early exit."""
+    """One table: recall, then each reranker alone and fused."""
     rows = comparison.rows
     shown = ("nDCG@10", "accuracy@1", "MRR@10", "recall@100")
     table = Table("reranker", "order", *shown, "p50 ms", box=None)
     for row in rows:
         cells = [f"{row.metrics[metric]:.3f}" if metric in row.metrics else "" for metric in shown]
-        table.add_row(row.reranker or "none", row.order, *cells, "" if row.p50_ms is None else f"{row.p50_ms:.1f}")
+        table.add_row(row.reranker or "none", row.order, *cells, f"{row.p50_ms:.1f}")
     show(table)
     for name, quality in comparison.qualities.items():
         note(

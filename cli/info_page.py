@@ -62,7 +62,7 @@ def artifact_page(artifact: Artifact) -> Group:
             ("order", f"its score + {weights.recall_weight:.2f} × (similarity + {weights.lexical_weight:.2f} × words)")
         )
     if manifest.early is not None:
-        rows.append(("early exit", f"after layer {manifest.early}: a first, cheaper reading of all candidates"))
+        rows.append(("early exit", f"after layer {manifest.early}: a first, cheaper reading where many are read"))
     size = sum(record.size for record in manifest.files.values())
     rows += [
         ("size", f"{human_bytes(size)} in {len(manifest.files)} files"),

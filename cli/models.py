@@ -85,6 +85,7 @@ def _advice(models: list[KnownModel]) -> Text:
     lines += [
         "size: parameters, in millions; tokens: read at most; speed: on a CPU, by the parameters it computes with.",
         f"No download is needed for {bundled}.",
+        "Try a reranker: tandem demo --reranker NAME",
         HONEST,
     ]
     return Text("\n".join(lines))

@@ -23,7 +23,7 @@ SEARCH = """
 ## A search
 
 An argument of `engine.search` and `engine.asearch`, a field of `/v1/search`, a flag of `tandem search`
-(`--rerank-count`). A flag is written `none` where the value is `None`, and filters are given with `--filter`.
+(`--budget-ms`). A flag is written `none` where the value is `None`, and filters are given with `--filter`.
 """
 ENGINE = """
 ## An engine

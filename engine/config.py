@@ -15,13 +15,12 @@ from .collection.filters import Filter, parse
 from .errors import InputError
 from .models.artifact import Precision
 from .models.runtime import RuntimeWish
+from .scoring.effort import Effort
 from .text.prompting import PromptWish
 
 # One request may not ask for more: beyond it a search is a scan, and 2,048 is also FAISS's limit on a GPU.
 MAX_CANDIDATES = 2048
 CANDIDATES = 100
-# Twice the usual top_k.
-FINALISTS = 20
 
 
 class SearchOptions(BaseModel):
@@ -34,24 +33,15 @@ class SearchOptions(BaseModel):
     )  # fmt: skip
     budget_ms: float | None = Field(
         default=250.0, gt=0, allow_inf_nan=False,
-        description="Milliseconds from the question to the answer: as many candidates are reranked as fit; "
-        "none: no limit, all of them",
+        description="Milliseconds from the question to the answer: what fits of the reading that effort asks for is "
+        "done; none: no limit, all of it",
     )  # fmt: skip
     rerank: bool = Field(default=True, description="Rerank with the cross-encoder; off: the order of recall")
-    rerank_count: int | None = Field(
-        default=None, ge=1, le=MAX_CANDIDATES,
-        description="Candidates that the cross-encoder reads: those that recall and the words in common put first; "
-        "none: all",
-    )  # fmt: skip
-    finalists: int | None = Field(
-        default=FINALISTS, ge=1, le=MAX_CANDIDATES,
-        description="Of these, the ones that all layers read where the reranker has an early exit; never fewer than "
-        "top_k and reread; none: all",
-    )  # fmt: skip
-    reread: int | None = Field(
-        default=None, ge=1, le=MAX_CANDIDATES,
-        description="Of these, the best so far, which are read once more, window by window; none: no passage",
-    )  # fmt: skip
+    effort: Effort = Field(
+        default="balanced",
+        description="How many candidates the cross-encoder reads, as far as the budget goes: quick, a few; balanced, "
+        "until more bring no better answers; thorough, all of them",
+    )
     per_document: int | None = Field(
         default=None, ge=1, le=MAX_CANDIDATES,
         description="Most passages of one document among those that are returned; none: any number",
@@ -168,16 +158,6 @@ class SearchSettings(_Settings, SearchOptions):
     def recalled(self) -> int:
         """Candidates that recall is to give."""
         return max(CANDIDATES, self.top_k) if self.candidates is None else self.candidates
-
-    @property
-    def read(self) -> int:
-        """Candidates that the cross-encoder is to read."""
-        return min(self.recalled, self.rerank_count or self.recalled)
-
-    @property
-    def read_whole(self) -> int | None:
-        """`finalists`, but never fewer than `top_k` and `reread`."""
-        return None if self.finalists is None else max(self.finalists, self.top_k, self.reread or 0)
 
     @cached_property
     def wish(self) -> PromptWish:

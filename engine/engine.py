@@ -33,6 +33,7 @@ from .result import Embedded, Reranked, RerankResult, SearchResult
 from .scheduling.batcher import Batcher
 from .scheduling.job import Job
 from .scheduling.request_steps import drive, drive_async, drive_together
+from .scoring.effort import RerankDepth
 from .scoring.fusion import Fusion
 from .search.final_weights import fusion_of
 from .search.model_lookup import encoder_of, reranker_of
@@ -153,16 +154,17 @@ class Engine:
         if self.placed.pipeline is not None:
             self.placed.pipeline.warm_up(SearchSettings().recalled)
 
-    def search(self, query: str, **settings: Any) -> SearchResult:
+    def search(self, query: str, *, depth: RerankDepth | None = None, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
 
         `settings` are those of `SearchSettings`; `config.SearchOptions` says what each is (docs/options.md). Within the
-        budget as many candidates as fit are reranked, in the order of the first stage's evidence; `result.degraded`
-        tells when that was not all that was asked for.
+        budget as many of the candidates that `effort` asks for as fit are reranked, in the order of the first stage's
+        evidence; `result.degraded` tells when that was not all. `depth` says by numbers what is to be read, in place
+        of `effort`: for whoever measures.
 
         Raises InputError, Overloaded, EngineClosed or InferenceError.
         """
-        return drive(self._view.two_stage.search(query, SearchSettings(**settings)))
+        return drive(self._view.two_stage.search(query, SearchSettings(**settings), depth=depth))
 
     async def asearch(
         self, query: str, settings: SearchSettings | None = None, *, client: str = "", **options: Any

@@ -14,9 +14,9 @@ from typing import Any
 from ...engine import Engine, SearchResult
 from ...engine.build.beir import Qrels
 from ...engine.collection.report import Progress
-from ...engine.config import FINALISTS
 from ...engine.models.artifact import Precision
 from ...engine.models.cross_encoder import CrossEncoder
+from ...engine.scoring.effort import FINALISTS, RerankDepth
 from ...engine.scoring.fusion import Fusion
 from ..document import Document, Table, document, grid
 from ..setup import Setup
@@ -119,9 +119,9 @@ def _time_counts(engine: Engine, rows: list[dict[str, Any]], questions: Sequence
     """Fill in the median milliseconds of unlimited searches, where rows are of the engine's own reranker."""
     own = needed_reranker(engine).precision, needed_reranker(engine).tokenizer.max_length
     timed = [row for row in rows if (row.get("precision"), row.get("tokens")) == own]
-    kinds = [(row["candidates"], FINALISTS if row["order"] == EXIT else None) for row in timed]
+    kinds = [(row["candidates"], RerankDepth(finalists=FINALISTS if row["order"] == EXIT else None)) for row in timed]
     taken, _ = in_turns(
-        {kind: partial(_search, engine, questions, kind[0], finalists=kind[1], budget_ms=None) for kind in kinds},
+        {kind: partial(_search, engine, questions, kind[0], depth=kind[1], budget_ms=None) for kind in kinds},
         len(questions), progress=progress, what="times of candidate counts",
     )  # fmt: skip
     for row, kind in zip(timed, kinds, strict=True):

@@ -21,11 +21,10 @@ from ...engine.collection.report import Progress, silent
 from ...engine.errors import InputError
 from ...engine.models.artifact import Artifact
 from ...engine.recall.nearest import Recalled
-from .evaluate import SERVED, Quality, evaluate, sampled
+from .evaluate import Quality, evaluate, sampled
 
-ALONE, FUSED = "rerank", "fused"
-ORDERS = (ALONE, FUSED, SERVED)
-"""The orders of each reranker that are compared; the last where it has an early exit that is taken."""
+ORDERS = ("rerank", "fused")
+"""The orders of each reranker that are compared, which come from the same searches."""
 Open = Callable[[Path], AbstractContextManager[Engine]]
 Found = Callable[[str, SearchResult], None]
 
@@ -37,7 +36,7 @@ class Compared:
     reranker: str | None
     order: str
     metrics: dict[str, float]
-    p50_ms: float | None
+    p50_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,8 @@ class Comparison:
         first = next(iter(self.qualities.values()))
         rows = [Compared(None, "recall", first.metrics["recall"], self.recall_ms)]
         for name, quality in self.qualities.items():
-            # The logits' order comes from the searches that the fused one comes from.
-            times = {**quality.searched_ms, ALONE: quality.searched_ms.get(FUSED)}
-            rows += [
-                Compared(name, order, quality.metrics[order], times.get(order))
-                for order in ORDERS
-                if order in quality.metrics
-            ]
+            taken = quality.latency["total"]["p50"]
+            rows += [Compared(name, order, quality.metrics[order], taken) for order in ORDERS]
         return rows
 
     def to_dict(self) -> dict[str, Any]:

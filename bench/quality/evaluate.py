@@ -1,8 +1,8 @@
 """How good a collection's answers are: recall alone, pure cross-encoder order and fused order, on judged questions.
 
-One search a question gives all four orders over the same candidates: every candidate comes back with its recall rank,
-its logit and its final score. Beside them stands what the vectors alone recall, where words are looked up too. Where
-the reranker has an early exit, a second search gives what is served.
+One search a question, as it is served with an `effort`, gives all four orders over the same candidates: every candidate
+comes back with its recall rank, its logit and its final score. Beside them stands what the vectors alone recall, where
+words are looked up too.
 Metrics are ir-measures' (trec_eval's definitions).
 """
 
@@ -23,13 +23,12 @@ import numpy as np
 from ...engine import Engine, SearchResult
 from ...engine.build.beir import Judged, Qrels
 from ...engine.collection.report import Progress, silent
-from ...engine.config import FINALISTS
 from ...engine.errors import CorpusError, InputError
 from ...engine.platform.durable_io import storage
 from ...engine.recall.nearest import Recalled
 from ...engine.result import Hit
+from ...engine.scoring.effort import Effort
 from ...engine.scoring.fusion import Fusion
-from ..workloads import reads_twice
 
 METRICS = {
     "accuracy@1": ir_measures.Success @ 1,
@@ -43,9 +42,7 @@ METRICS = {
 ORDERS = ("recall", "evidence", "rerank", "fused")
 DENSE = "vectors"
 """Recall by vectors alone, where a collection has words."""
-SERVED = "early exit"
-SERVED_HITS = FINALISTS
-"""As many as all layers read anyway: ten documents may take more than ten passages."""
+READ = ("reranked", "finalists", "reread")
 _SCORES = ("score", "recall_rank", "recall_score", "lexical_score", "rerank_score")
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 Run = dict[str, list[str]]
@@ -56,22 +53,20 @@ Run = dict[str, list[str]]
 class Quality:
     """metrics: order → metric → value in 0…1; latency: stage → {p50, p95, p99} in ms; runs: order → Run.
 
-    The order SERVED is there with an early exit, and without recall@100; then the latency is that of its searches.
-    searched_ms: order → median ms of the searches that gave it, where its own searches did
+    read: means over the questions of what was reranked, read by all layers, and read again, by a result's names
     """
 
     questions: int
     candidates: int
     budget_ms: float | None
-    rerank_count: int | None
-    reread: int | None
+    effort: Effort
+    read: dict[str, float]
     degraded: int
     device: str
     recall_weight: float
     lexical_weight: float
     metrics: dict[str, dict[str, float]]
     latency: dict[str, dict[str, float]]
-    searched_ms: dict[str, float]
     runs: dict[str, Run]
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,8 +83,7 @@ def evaluate(
     candidates: int = 100,
     budget_ms: float | None = None,
     rerank: bool = True,
-    rerank_count: int | None = None,
-    reread: int | None = None,
+    effort: Effort = "balanced",
     sample: int | None = None,
     seed: int = 0,
     found: Callable[[str, SearchResult], None] | None = None,
@@ -105,26 +99,17 @@ def evaluate(
     _check_same_corpus(engine, judged.qrels)
     rerank = rerank and engine.reranker is not None
     questions = sampled(judged, sample, seed)
-    told: dict[str, Any] = {
-        "candidates": candidates, "budget_ms": budget_ms, "rerank_count": rerank_count, "reread": reread
-    }  # fmt: skip
-    settings = {**told, "rerank": rerank}
-    exits = rerank and reads_twice(engine, min(candidates, rerank_count or candidates))
+    told: dict[str, Any] = {"candidates": candidates, "budget_ms": budget_ms, "effort": effort}
+    settings = {**told, "rerank": rerank, "top_k": candidates}
     results: dict[str, SearchResult] = {}
-    served: dict[str, SearchResult] = {}
-
-    def search(question: str, top_k: int) -> SearchResult:
+    for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
         if recalled is None:
-            return engine.search(text, top_k=top_k, **settings)
-        return engine.search_recalled(text, recalled[question], top_k=top_k, **settings)
-
-    for done, question in enumerate(questions, start=1):
-        results[question] = search(question, candidates)
+            results[question] = engine.search(text, **settings)
+        else:
+            results[question] = engine.search_recalled(text, recalled[question], **settings)
         if found is not None:
             found(question, results[question])
-        if exits:
-            served[question] = search(question, min(SERVED_HITS, candidates))
         progress(done, len(questions), "questions")
     qrels = {question: judged.qrels[question] for question in questions}
     orders = _orders(engine.fusion)
@@ -134,22 +119,17 @@ def evaluate(
         texts = {question: judged.queries[question] for question in questions}
         runs[DENSE], shown = by_vectors(engine, texts, candidates), (DENSE, *shown)
     metrics = {order: measure(qrels, runs[order]) for order in shown}
-    if exits:
-        runs[SERVED] = {question: ranked(result, orders["fused"]) for question, result in served.items()}
-        metrics[SERVED] = {name: value for name, value in measure(qrels, runs[SERVED]).items() if name != "recall@100"}
-        shown = (*shown, SERVED)
-    timed = list((served or results).values())
-    searches = (("fused" if rerank else "recall", results), (SERVED, served))
+    timed = list(results.values())
     return Quality(
         **told,
         questions=len(questions),
+        read={name: float(np.mean([getattr(result, name) for result in timed])) for name in READ},
         degraded=sum(result.degraded is not None for result in timed),
         device=engine.device.kind,
         recall_weight=engine.fusion.recall_weight,
         lexical_weight=engine.fusion.lexical_weight,
         metrics=metrics,
         latency=percentiles(timed),
-        searched_ms={order: percentiles([*found.values()])["total"]["p50"] for order, found in searches if found},
         runs={order: runs[order] for order in shown},
     )
 

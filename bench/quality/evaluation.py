@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 
 from ...engine import Engine
-from ...engine.config import FINALISTS
 from ..document import Document, Table, document
 from ..workloads import model_names
-from .evaluate import SERVED, Quality
+from .evaluate import Quality
 
 MEASURES = "how often the wanted passage comes first, or among the first, in each order over the same candidates"
+
+
+def said(quality: Quality) -> str:
+    """How much was read, in words."""
+    read = quality.read
+    return (
+        f"Effort {quality.effort}: the cross-encoder read the {read['reranked']:.1f} candidates with the best "
+        f"evidence, {read['finalists']:.1f} by all layers, {read['reread']:.1f} once more in windows (means)"
+    )
 
 
 def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Document:
@@ -32,16 +40,8 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
     ]
     if quality.budget_ms is not None:
         notes.append(f"A search has {quality.budget_ms:g} ms.")
-    if quality.rerank_count is not None:
-        notes.append(f"The cross-encoder reads the {quality.rerank_count} candidates with the best evidence.")
-    if quality.reread is not None:
-        notes.append(f"The {quality.reread} best by then are read again, window by window.")
-    if SERVED in quality.metrics:
-        limit = "" if quality.budget_ms is None else "; where the time is too short for both, all layers what fits"
-        notes.append(
-            f"{SERVED}: fused, as a search for at most {FINALISTS} hits is served: layer {_exit_layer(engine)} reads "
-            f"every candidate, all layers the {FINALISTS} best by then{limit}."
-        )
+    if "fused" in quality.metrics:
+        notes.append(f"{said(quality)}.")
     if quality.degraded:
         notes.append(f"{quality.degraded} searches were degraded by the budget.")
     return document(
@@ -53,7 +53,3 @@ def evaluation(quality: Quality, engine: Engine, *, name: str, seed: int) -> Doc
         tables=[Table(title, ["order", *columns], rows, notes)],
         **{key: value for key, value in quality.to_dict().items() if key != "questions"},
     )  # fmt: skip
-
-
-def _exit_layer(engine: Engine) -> int | None:
-    return None if engine.reranker is None else engine.reranker.artifact.manifest.early

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ...engine import Engine
 from ...engine.collection.report import Progress
-from ...engine.config import FINALISTS
 from ...engine.models.cross_encoder import CrossEncoder
+from ...engine.scoring.effort import FINALISTS
 from ...engine.scoring.fusion import Fusion, Scored, best_of, rank
 from ...engine.scoring.lexical import lexical_scores
 from ..workloads import needed_passages, needed_reranker

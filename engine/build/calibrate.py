@@ -1,4 +1,4 @@
-"""Fit the weights of the final order, its scale and its relevance to a collection's own judged questions."""
+"""Fit the weights of the final order, its scale, its relevance and how much is read to a collection's own questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..engine import Engine
 from ..errors import CorpusError, InputError
 from ..models.cross_encoder import CrossEncoder
 from ..result import Hit
-from ..scoring.fit import Domain, fit_fusion, mean_ndcg
+from ..scoring.effort import EVERYTHING
+from ..scoring.fit import Domain, enough_of, fit_fusion, mean_ndcg
 from ..scoring.fusion import Fusion
 from ..scoring.scale import ReadQuestions, fit_scale
 from .beir import read_judged
@@ -75,7 +76,9 @@ def calibrate(
     questions = len(read.gains)
     said = f"{questions} judged questions of {beir.name}"
     scale = fit_scale([read.judged(chosen)], chosen.recall_weight)
-    fusion = chosen.model_copy(update={"scale": scale, "fitted_on": before.fitted_on if kept else said})
+    enough = enough_of([read.domain(chosen)], chosen.recall_weight)
+    fitted_on = before.fitted_on if kept else said
+    fusion = chosen.model_copy(update={"scale": scale, "enough": enough, "fitted_on": fitted_on})
     marks = {"encoder": engine.encoder.artifact.fingerprint, "reranker": reranker.artifact.fingerprint}
     write_fusion(engine.collection.path, FittedWeights(**marks, fusion=fusion))
     few = f"{questions} questions are few: with {FEW} or more the relevance can be relied on"
@@ -98,9 +101,12 @@ class _Read:
     def evidence(self, fusion: Fusion) -> list[npt.NDArray[np.float32]]:
         return [fusion.evidence(*scores) for scores in zip(self.recall, self.lexical, strict=True)]
 
+    def domain(self, fusion: Fusion) -> Domain:
+        return Domain(self.logits, self.recall, self.evidence(fusion), self.gains)
+
     def ndcg(self, fusion: Fusion) -> npt.NDArray[np.float64]:
         """float64 [questions]: nDCG@10 of each by the weights of `fusion`."""
-        final = Domain(self.logits, self.recall, self.evidence(fusion), self.gains).fused(fusion.recall_weight)
+        final = self.domain(fusion).fused(fusion.recall_weight)
         each = [mean_ndcg([scores], [gains]) for scores, gains in zip(final, self.gains, strict=True)]
         return np.array(each)
 
@@ -120,7 +126,7 @@ def _read(
     read = _Read([], {} if layer is None else {layer: []}, [], [], [])
     for done, question in enumerate(questions, start=1):
         text = judged.queries[question]
-        hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None).hits
+        hits = engine.search(text, top_k=candidates, candidates=candidates, budget_ms=None, depth=EVERYTHING).hits
         # A pair on which the model failed tells nothing.
         hits = sorted((hit for hit in hits if hit.rerank_score is not None), key=lambda hit: hit.recall_rank)
         read.logits.append(np.array([hit.rerank_score for hit in hits], dtype=np.float32))

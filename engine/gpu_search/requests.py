@@ -28,11 +28,11 @@ class Searches:
         self._search = cache(lambda candidates, kept: GpuSearch(pipeline, candidates, kept, lexicon))
 
     def takes(self, settings: SearchSettings, clock: Clock) -> bool:
-        """Whether a search can be served here in time: every candidate is read once, and none is left out."""
+        """Whether a search can be served here in time: every candidate is read once here, and none is left out or read
+        again, which only the thorough want."""
         if (
             not settings.rerank
-            or settings.read < settings.recalled
-            or settings.reread
+            or settings.effort == "thorough"
             or settings.per_document
             or settings.filter is not None
             or not self._pipeline.takes(settings.recalled)

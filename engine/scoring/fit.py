@@ -17,6 +17,10 @@ LEXICAL_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # candidates lie within 0.1 to 0.5, logits of a trained reranker within 5 to 15, so the best is well inside.
 WEIGHTS = (0.0, *(float(2.0 ** (step / 4)) for step in range(-8, 45)))
 
+COUNTS = (20, 30, 40, 60, 80, 100)
+LITTLE = 0.002
+"""nDCG@10 that nobody sees: a question in two hundred whose answer falls from the first place to the third or so."""
+
 Questions = Sequence[npt.NDArray[np.floating]]
 
 
@@ -35,6 +39,14 @@ class Domain:
     def fused(self, weight: float) -> list[npt.NDArray[np.floating]]:
         """The final scores with the evidence weighted so."""
         return [logit + weight * known for logit, known in zip(self.logits, self.evidence, strict=True)]
+
+    def read_first(self, count: int, weight: float) -> list[npt.NDArray[np.floating]]:
+        """The same with only the `count` candidates with the best evidence read, and the others behind them."""
+        places = [np.argsort(np.argsort(-known, kind="stable"), kind="stable") for known in self.evidence]
+        return [
+            np.where(place < count, score, -np.inf)
+            for place, score in zip(places, self.fused(weight), strict=True)
+        ]  # fmt: skip
 
     def ndcg(self, weight: float) -> float:
         """nDCG@10 with the evidence weighted so."""
@@ -85,6 +97,21 @@ def fit_over(
     where = fitted_on or f"{questions} judged questions of {len(domains)} domain(s)"
     chosen = int(np.flatnonzero(smooth >= smooth.max() - caution)[-1]) if caution else int(np.argmax(smooth))
     return Fusion(recall_weight=WEIGHTS[chosen], lexical_weight=lexical_weight, fitted_on=where)
+
+
+def enough_of(domains: Sequence[Domain], recall_weight: float) -> int | None:
+    """The smallest of COUNTS such that reading so many candidates, those with the best evidence, has the nDCG@10 of
+    reading all of them, within LITTLE in the mean of the domains; what was not read stands behind.
+
+    None where so few candidates were judged that this says nothing of more.
+    """
+
+    def value(count: int) -> float:
+        return float(np.mean([mean_ndcg(domain.read_first(count, recall_weight), domain.gains) for domain in domains]))
+
+    whole = float(np.mean([domain.ndcg(recall_weight) for domain in domains]))
+    found = next((count for count in COUNTS if value(count) >= whole - LITTLE), COUNTS[-1])
+    return found if max(len(gain) for domain in domains for gain in domain.gains) > found else None
 
 
 def mean_ndcg(scores: Questions, gains: Questions, depth: int = DEPTH) -> float:

@@ -31,6 +31,7 @@ class Fusion(BaseModel):
     weight fits both kinds of models. One number for all passages and questions: it changes no order of recall.
 
     `scale` puts what was read by an exit, or not at all, on the scale of these scores, and makes a probability of them.
+    `enough` candidates, those with the best evidence, are all that a balanced search reads (see `fit.enough_of`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +40,7 @@ class Fusion(BaseModel):
     lexical_weight: float = Field(default=LEXICAL_WEIGHT, ge=0.0, allow_inf_nan=False)
     recall_scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     scale: Scale = Scale()
+    enough: int | None = Field(default=None, ge=1)
     fitted_on: str = "not fitted: pure cross-encoder order"
 
     def evidence(self, recall_scores: Scores, lexical_scores: Scores | None) -> Scores:

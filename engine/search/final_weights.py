@@ -34,6 +34,6 @@ def fusion_of(
         )  # fmt: skip
     asked = {"recall_weight": settings.recall_weight, "lexical_weight": settings.lexical_weight}
     given: dict[str, Any] = {name: weight for name, weight in asked.items() if weight is not None}
-    # The scale was fitted for other final scores than those of weights that somebody sets.
-    told = {"fitted_on": "set when the engine was opened", "scale": Scale()} if given else {}
+    # All else was fitted for other final scores than those of weights that somebody sets.
+    told = {"fitted_on": "set when the engine was opened", "scale": Scale(), "enough": None} if given else {}
     return fusion.model_copy(update=given | told | {"recall_scale": collection.manifest.scale})

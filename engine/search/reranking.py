@@ -1,11 +1,15 @@
 """The second stage of a search: which candidates the cross-encoder reads, and with how many of its layers.
 
-Where the artifact has an early exit, its first layers read every candidate, and only the finalists, those with the best
-fused score by then, are read by all layers. Of six layers with an exit after the third and 20 finalists of 100, five
-eighths of the work are left: the exit takes 0.44 of the model's time (its last layer computes little but [CLS]), the
-finalists 0.20. How many finalists it takes, and what an exit after the second layer is worth: bench/LOG.md.
+How many it is to read is the search's `RerankDepth`. What of that fits into the time left is reckoned by the cost
+model, in the order in which reading was measured to help (bench/LOG.md): LEAST_READ candidates, then the best of them
+again, then more candidates.
 
-Where it is asked for, the best of the finalists are read once more (see `rereading`).
+Where the artifact has an early exit and many are to be read, its first layers read all of these, and only the
+finalists, those with the best fused score by then, are read by all layers. Of six layers with an exit after the third
+and 30 finalists of 100, three quarters of the work are left: the exit takes 0.44 of the model's time (its last layer
+computes little but [CLS]), the finalists 0.30.
+
+The best of what all layers read are read once more (see `rereading`).
 """
 
 from __future__ import annotations
@@ -15,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..config import SearchSettings
 from ..models.cross_encoder import CrossEncoder
 from ..result import Degraded, DegradedCode
 from ..scheduling.batcher import Batcher
 from ..scheduling.cost_model import exit_saves
 from ..scheduling.job import Job
+from ..scoring.effort import RerankDepth
 from ..scoring.fusion import Fusion, Places, Scored, Scores, best_of
 from ..text.tokens import TokenBatch
 from .candidates import Candidates
@@ -52,23 +56,23 @@ class Reranking:
         self._batcher = batcher
         self._rereading = Rereading(reranker, fusion, batcher)
 
-    async def score(self, candidates: Candidates, asked: SearchSettings) -> tuple[Scored, Degraded | None]:
-        """Read `asked.read` candidates, or as many as fit into the time left, those with the best evidence first; under
-        the pure cross-encoder order, in the order given. And what of it time left undone.
+    async def score(self, candidates: Candidates, depth: RerankDepth) -> tuple[Scored, Degraded | None]:
+        """Read to the `depth`, or as far as the time goes: the candidates with the best evidence first, under the pure
+        cross-encoder order those that recall put first. And what of it time left undone.
 
         Time for reading some again is put by where LEAST_READ are read besides.
         """
         candidates.clock.mark()
         everyone = np.arange(len(candidates.passages))
         order = np.argsort(-candidates.evidence, kind="stable") if self._fusion.recall_weight else everyone
-        order = order[: asked.read]
+        order = order[: depth.of(len(order))]
         lengths = self._reranker.tokenizer.pair_lengths(candidates.query, candidates.passages)[order]
-        again = asked.reread or 0
+        again = depth.reread
         put_by = self._rereading.seconds(candidates, order, again) if again else 0.0
         if put_by and self._fitting(lengths, candidates, put_by) < min(max(again, LEAST_READ), len(order)):
             put_by = 0.0
         scored = Scored.nothing(len(everyone))
-        plan = reading_plan(lengths, self._reranker, asked.read_whole, self._left(candidates, put_by))
+        plan = reading_plan(lengths, self._reranker, depth.finalists, self._left(candidates, put_by))
         await self._read(candidates, scored, order[: plan.early or plan.whole], plan)
         if again and scored.finalists:
             await self._rereading.read(candidates, scored, again)

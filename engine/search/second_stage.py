@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import SearchSettings
 from ..recall.nearest import Recalled
 from ..result import Degraded
 from ..scheduling.request_steps import Clock
+from ..scoring.effort import RerankDepth
 from ..scoring.fusion import Fusion, Scored, Scores
 from ..scoring.lexical import lexical_scores
 from ..text.tokens import Ids, TokenBatch
@@ -57,9 +57,9 @@ class SecondStage:
         self._fusion = fusion
 
     async def read(
-        self, query: Ids, words: Ids, recalled: Recalled, asked: SearchSettings, clock: Clock, client: str
+        self, query: Ids, words: Ids, recalled: Recalled, depth: RerankDepth, clock: Clock, client: str
     ) -> SecondReading:
-        """Read what recall found, as far as the budget goes.
+        """Read what recall found to this `depth`, as far as the budget goes.
 
         query: ids as the reranker's tokenizer gives them for a pair; words: those of the query alone, without a prompt
         """
@@ -69,10 +69,10 @@ class SecondStage:
         lexical[:known] = lexical_scores(None if recalled.words is None else lexical[:known], windows)
         evidence = self._fusion.evidence(recalled.scores, np.nan_to_num(lexical))
         candidates = Candidates(query, passages, evidence[:known], clock, client)
-        scored, degraded = await self._reranking.score(candidates, asked)
+        scored, degraded = await self._reranking.score(candidates, depth)
         if known == count:
             return SecondReading(scored, lexical, evidence, passages, degraded)
-        said = f"budget: {scored.reranked} of {min(asked.read, count)} candidates were reranked in time"
+        said = f"budget: {scored.reranked} of {depth.of(count)} candidates were reranked in time"
         degraded = Degraded("fewer_candidates", f"{said}, and {known} of {count} were tokenised for that")
         return SecondReading(scored.among(count), lexical, evidence, passages, degraded)
 

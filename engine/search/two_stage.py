@@ -18,6 +18,7 @@ from ..result import Degraded, Hit, SearchResult
 from ..scheduling.batcher import Batcher
 from ..scheduling.job import Job
 from ..scheduling.request_steps import Clock
+from ..scoring.effort import EVERYTHING, RerankDepth, depth_of
 from ..scoring.fusion import Fusion, Ranking, Scores, by_evidence, rank
 from ..text.checking import checked
 from ..text.prompting import search_wishes
@@ -87,10 +88,16 @@ class TwoStage:
         self._stages = lru_cache(RECALLS)(self._recall_stage)
 
     async def search(
-        self, text: str, asked: SearchSettings, client: str = "", recalled: Recalled | None = None
+        self,
+        text: str,
+        asked: SearchSettings,
+        client: str = "",
+        recalled: Recalled | None = None,
+        depth: RerankDepth | None = None,
     ) -> SearchResult:
         """Tokenise, recall, rerank, fetch; on a GPU the middle two in one piece where the search allows it.
 
+        depth: in place of the one that `asked.effort` stands for
         recalled: what `recall` found for the same query and wish: it is not done again, and its time counts
         """
         if asked.min_relevance is not None and (self._second is None or self._fusion.scale.relevance is None):
@@ -98,7 +105,8 @@ class TwoStage:
         clock = Clock(asked.budget_ms, 0.0 if recalled is None else recalled.seconds)
         query = self._tokenize(checked(text, "the query"), asked)
         clock.lap("tokenize")
-        if recalled is None and self._on_gpu is not None and self._on_gpu.takes(asked, clock):
+        at_once = recalled is None and depth in (None, EVERYTHING)
+        if at_once and self._on_gpu is not None and self._on_gpu.takes(asked, clock):
             whole = await self._search_on_gpu(query, asked, clock, client)
             if whole is not None:
                 return whole
@@ -110,7 +118,8 @@ class TwoStage:
         if not asked.rerank or self._second is None:
             second = SecondReading.none(recalled, self._fusion, NO_RERANKER if asked.rerank else None)
         else:
-            second = await self._second.read(query.reranker_ids, query.words, recalled, asked, clock, client)
+            wanted = depth or depth_of(asked.effort, self._fusion.enough)
+            second = await self._second.read(query.reranker_ids, query.words, recalled, wanted, clock, client)
 
         scored = second.scored
         if second.passages is None:

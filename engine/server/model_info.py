@@ -11,6 +11,7 @@ from ..engine import Engine
 from ..models.model import LoadedModel
 from ..recall.planning import Similarity
 from ..scheduling.cost_model import CostModel
+from ..scoring.effort import EVERYTHING, Effort, RerankDepth, depth_of
 from ..scoring.maxp import window_counts
 from ..search.passage_ids import MEASURED, spread_rows
 from ..text.prompting import Prompting
@@ -58,6 +59,14 @@ class Facts:
     threads: int
     passage_tokens: int
     passage_windows: float
+    enough: int | None
+    """Candidates that are enough for a balanced search (see `Fusion`)."""
+    at_once: bool
+    """Whether a search may be one piece of work on the device, which reads every candidate once."""
+
+    def depth(self, effort: Effort) -> RerankDepth:
+        """What searches of this `effort` read."""
+        return EVERYTHING if self.at_once and effort != "thorough" else depth_of(effort, self.enough)
 
     @property
     def models(self) -> list[ModelFacts]:
@@ -96,6 +105,8 @@ def facts_of(engine: Engine) -> Facts:
         threads=engine.device.threads,
         passage_tokens=int(lengths.mean()),
         passage_windows=float(window_counts(lengths, most).mean()),
+        enough=engine.fusion.enough,
+        at_once=engine.placed.pipeline is not None,
     )
 
 

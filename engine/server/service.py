@@ -108,10 +108,11 @@ class Service:
         if facts.reranker is not None and chosen.rerank:
             budget = None if chosen.budget_ms is None else chosen.budget_ms / 1e3
             asked = (len(query) + prompt) // 4
-            lengths = _stored(facts, facts.reranker, min(chosen.read, facts.passages), asked)
+            depth = facts.depth(chosen.effort)
+            lengths = _stored(facts, facts.reranker, depth.of(min(chosen.recalled, facts.passages)), asked)
             early = None if facts.early is None else facts.early.cost
-            windows = _windows(facts, facts.reranker, min(chosen.reread or 0, len(lengths)), asked)
-            work = search_work(lengths, facts.reranker.cost, early, chosen.read_whole, windows, budget)
+            windows = _windows(facts, facts.reranker, min(depth.reread, len(lengths)), asked)
+            work = search_work(lengths, facts.reranker.cost, early, depth.finalists, windows, budget)
         return work
 
     async def rerank(

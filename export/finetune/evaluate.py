@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ...engine.scoring.fit import Domain, Questions, fit_over, mean_ndcg
+from ...engine.scoring.fit import Domain, Questions, enough_of, fit_over, mean_ndcg
 from ...engine.scoring.fusion import Fusion
 from ...engine.scoring.scale import ReadQuestions, calibration_error, final_hits, fit_scale
 from .data import read_source
@@ -137,11 +137,12 @@ def accuracy(scores: Questions, gains: Questions) -> float:
 
 
 def fitted(judged: Mapping[str, JudgedQuestions], exits: Sequence[int], caution: float) -> Fusion:
-    """The weights, the scale and the relevance that serve all domains, each having the same say."""
+    """The weights, the scale, the relevance and how much is read that serve all domains, each having the same say."""
     named = f"validation questions of {', '.join(judged)}"
-    fusion = fit_over([each.last() for each in judged.values()], named, caution=caution)
+    domains = [each.last() for each in judged.values()]
+    fusion = fit_over(domains, named, caution=caution)
     scale = fit_scale([each.judged(exits) for each in judged.values()], fusion.recall_weight)
-    return fusion.model_copy(update={"scale": scale})
+    return fusion.model_copy(update={"scale": scale, "enough": enough_of(domains, fusion.recall_weight)})
 
 
 def left_out(

@@ -15,6 +15,7 @@ from tandem.bench.quality.replay import candidate_lists, read_logits, reranked
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import IndexSettings
+from tandem.engine.scoring.effort import RerankDepth
 
 from .corpus import write_corpus
 
@@ -45,7 +46,7 @@ def test_fewer_candidates_reuse_the_logits_of_more(engine: Engine, count: int):
     assert all(np.array_equal(fewer[name], logits[name][:count]) for name in QUESTIONS)
     run = reranked(recalled, logits, count, engine.fusion)
     for name, question in QUESTIONS.items():
-        result = engine.search(question, top_k=60, candidates=60, rerank_count=count, finalists=None, budget_ms=None)
+        result = engine.search(question, top_k=60, candidates=60, depth=RerankDepth(count), budget_ms=None)
         assert run[name] == list(dict.fromkeys(hit.document for hit in result.hits))
         assert sorted(run[name]) == sorted(recalled[name].documents), "nothing is lost behind the reranked"
 

@@ -1,22 +1,22 @@
-"""An evaluation, and the order that an early exit adds to it."""
+"""An evaluation: its orders are those of what is served."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("ir_measures")
 
-from tandem.bench.quality.evaluate import DENSE, ORDERS, SERVED, evaluate, hits_file
-from tandem.bench.workloads import reads_twice
+from tandem.bench.quality.evaluate import DENSE, ORDERS, evaluate, hits_file
 from tandem.engine import Engine
 from tandem.engine.build.beir import Judged
 from tandem.engine.build.indexing import index_corpus
-from tandem.engine.config import FINALISTS
 from tandem.engine.errors import CorpusError
+from tandem.engine.scoring.effort import ENOUGH, FINALISTS, REREAD, Effort, depth_of
 
 from .corpus import write_corpus
 
@@ -33,44 +33,33 @@ def engine(
         yield opened
 
 
-def test_the_early_exit_is_an_order_of_its_own_where_it_is_taken(engine: Engine):
-    assert reads_twice(engine, 80)
-    quality = evaluate(engine, JUDGED, candidates=80)
-    assert list(quality.metrics) == [DENSE, *ORDERS, SERVED]
-    for ranked in quality.runs[SERVED].values():
-        assert 0 < len(ranked) <= FINALISTS  # documents, of which some have two passages
-
-
-@pytest.mark.parametrize("count", [FINALISTS, FINALISTS + 1])
-def test_it_is_none_where_two_passes_would_take_longer(engine: Engine, count: int):
-    assert not reads_twice(engine, count)
-    quality = evaluate(engine, JUDGED, candidates=count)
-    assert SERVED not in quality.metrics
-    result = engine.search(JUDGED.queries["a"], candidates=count, budget_ms=None)
-    assert (result.reranked, result.finalists) == (count, count)
-
-
-def test_what_is_not_read_follows_in_the_order_of_evidence(engine: Engine):
-    quality = evaluate(engine, JUDGED, candidates=80, rerank_count=5)
+@pytest.mark.parametrize(
+    ("effort", "read"),
+    [("balanced", (ENOUGH, ENOUGH, REREAD)), ("thorough", (80, FINALISTS, REREAD))],  # the latter by the early exit
+)
+def test_it_measures_what_is_served_with_an_effort(engine: Engine, effort: Effort, read: tuple[int, ...]):
+    quality = evaluate(engine, JUDGED, candidates=80, effort=effort)
     assert list(quality.metrics) == [DENSE, *ORDERS]
+    assert (quality.effort, tuple(quality.read.values())) == (effort, read)
     for question in JUDGED.queries:
-        found = engine.search(JUDGED.queries[question], top_k=80, candidates=80, rerank_count=5, budget_ms=None)
-        assert found.reranked == 5
-        assert quality.runs["fused"][question] == list(dict.fromkeys(hit.document for hit in found.hits))
+        found = engine.search(JUDGED.queries[question], candidates=80, effort=effort, budget_ms=None)
+        assert (found.reranked, found.finalists, found.reread) == read
+        hits = list(dict.fromkeys(hit.document for hit in found.hits))
+        assert quality.runs["fused"][question][: len(hits)] == hits
 
 
 def test_logits_of_both_readings_are_on_one_scale(engine: Engine, tmp_path: Path):
-    asked = dict(candidates=80, rerank_count=20, reread=4)
+    asked: dict[str, Any] = dict(candidates=80, effort="quick")
     with hits_file(tmp_path / "hits.jsonl", JUDGED.qrels) as found:
         quality = evaluate(engine, JUDGED, found=found, **asked)
-    assert quality.reread == 4
+    assert quality.read["reread"] == depth_of("quick").reread
     lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
     for question, query in JUDGED.queries.items():
         hits = engine.search(query, top_k=80, budget_ms=None, **asked).hits
         assert [hit["passage"] for hit in lines if hit["query"] == question] == [hit.id for hit in hits]
         read = [hit for hit in hits if hit.rerank_score is not None]
         rest = [hit for hit in hits if hit.rerank_score is None]
-        assert len(read) == 20
+        assert len(read) == depth_of("quick").reranked
         expected = [hit.document for hit in [*sorted(read, key=lambda hit: -hit.rerank_score), *rest]]
         assert quality.runs["rerank"][question] == list(dict.fromkeys(expected))
 

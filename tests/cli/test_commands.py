@@ -12,8 +12,10 @@ import pytest
 
 from tandem.cli import main
 from tandem.engine import Engine
+from tandem.engine.collection import Collection
 from tandem.engine.models.encoder import BiEncoder
 from tandem.engine.platform import cuda_driver
+from tandem.engine.scoring.effort import QUICK, REREAD
 
 CORPUS = [
     {
@@ -280,29 +282,22 @@ def test_what_trains_nothing_takes_no_start(tandem, tmp_path: Path):
     assert "leave --start" in err
 
 
-def test_rerank_count_reads_so_many(tandem, beir: Path, collection: Path, tmp_path: Path):
-    asked = ("--rerank-count", "2", "--json")
-    code, out, err = tandem("eval", collection, beir, *asked, "--save", "--results", tmp_path)
-    assert code == 0, err
-    assert json.loads(out)["rerank_count"] == 2
-    kept = json.loads((tmp_path / f"eval-{beir.name}-2-read.json").read_text())
-    assert any("the 2 candidates with the best evidence" in note for note in kept["tables"][0]["notes"])
-    code, out, err = tandem("search", collection, "how to read a zip file", *asked)
-    assert code == 0, err
-    assert json.loads(out)["reranked"] == 2
-
-
-def test_reread_reads_so_many_again(tandem, beir: Path, collection: Path, tmp_path: Path):
-    asked = ("--rerank-count", "4", "--reread", "2", "--json")
+def test_effort_says_how_much_is_read(tandem, beir: Path, collection: Path, tmp_path: Path):
+    asked = ("--effort", "quick", "--json")
     code, out, err = tandem("eval", collection, beir, *asked, "--budget-ms", "60000", "--save", "--results", tmp_path)
     assert code == 0, err
-    assert json.loads(out)["reread"] == 2
-    kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-4-read-2-again.json").read_text())
-    for said in ("2 best by then are read again", "A search has 60000 ms."):
+    assert (document := json.loads(out))["effort"] == "quick"
+    passages = len(Collection.open(collection))
+    assert document["read"] == {"reranked": min(QUICK, passages), "finalists": min(QUICK, passages), "reread": REREAD}
+    kept = json.loads((tmp_path / f"eval-{beir.name}-60000-ms-quick.json").read_text())
+    for said in ("Effort quick: the cross-encoder read the", "A search has 60000 ms."):
         assert any(said in note for note in kept["tables"][0]["notes"])
     code, out, err = tandem("search", collection, "how to read a zip file", "--budget-ms", "none", *asked)
     assert code == 0, err
-    assert json.loads(out)["reread"] == 2
+    assert (json.loads(out)["reranked"], json.loads(out)["reread"]) == (min(QUICK, passages), REREAD)
+    code, _, err = tandem("search", collection, "how to read a zip file", "--effort", "much")
+    assert code == 2
+    assert "'quick', 'balanced' or 'thorough'" in err
 
 
 def test_eval_writes_every_candidate_with_its_scores(tandem, beir: Path, collection: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.errors import InferenceError
+from tandem.engine.scoring.effort import EVERYTHING
 
 from ..conftest import exported
 from ..prompted import with_manifest
@@ -76,7 +77,8 @@ def test_a_resident_search_is_the_same(collection: Path, engine: Engine):
     settings = {"runtime": "packed", "pipeline": "resident", "warm_up": False, "recall_weight": 3.0}
     with Engine.open(collection, device="cpu", **settings) as resident:
         for question in QUESTIONS:
-            mine, other = (each.search(question, budget_ms=None).hits for each in (resident, engine))
+            mine = resident.search(question, budget_ms=None).hits
+            other = engine.search(question, budget_ms=None, depth=EVERYTHING).hits
             for name in ("score", "recall_score", "rerank_score", "lexical_score"):
                 values = [[getattr(hit, name) for hit in hits] for hits in (mine, other)]
                 np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-4)

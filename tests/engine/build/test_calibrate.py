@@ -12,6 +12,7 @@ import pytest
 from tandem.engine import Engine
 from tandem.engine.build.calibrate import FEW, calibrate
 from tandem.engine.build.indexing import index_corpus
+from tandem.engine.scoring.fit import COUNTS
 from tandem.engine.scoring.fusion import Fusion
 
 OPEN: dict[str, Any] = dict(device="cpu", warm_up=False, reranker_precision="fp32")
@@ -63,6 +64,7 @@ def test_a_clear_gain_is_taken_and_everything_is_fitted(collection: Path, tmp_pa
         assert found.after > found.before
         assert (found.questions, found.doubt) == (FEW, None)
         layer = engine.reranker.artifact.manifest.early
+    assert found.fusion.enough == COUNTS[0], "recall's first is always right"
     scale = found.fusion.scale
     assert [*scale.exits] == [layer]
     assert scale.unread is not None

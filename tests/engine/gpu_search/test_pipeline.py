@@ -34,6 +34,7 @@ from tandem.engine.platform.device import Device  # noqa: E402
 from tandem.engine.platform.device_errors import translated  # noqa: E402
 from tandem.engine.recall.gpu_faiss import GpuFaiss, build  # noqa: E402
 from tandem.engine.recall.gpu_planning import GpuPlan  # noqa: E402
+from tandem.engine.scoring.effort import EVERYTHING, REREAD, RerankDepth  # noqa: E402
 from tandem.engine.scoring.fusion import Fusion  # noqa: E402
 from tandem.engine.search.placement import Placed, pipeline_problem  # noqa: E402
 from tandem.engine.text.tokens import pack  # noqa: E402
@@ -97,7 +98,7 @@ def ranks_by_text(result: SearchResult) -> dict[str, list[int]]:
 def test_hits_are_those_of_the_stages(staged: Engine, resident: Engine, candidates: int, top_k: int):
     for question in QUESTIONS[:3]:
         asked = {"candidates": candidates, "top_k": top_k, "budget_ms": None}
-        ours, theirs = resident.search(question, **asked), staged.search(question, **asked)
+        ours, theirs = resident.search(question, **asked), staged.search(question, depth=EVERYTHING, **asked)
         assert_same_hits(ours, theirs)
         assert (ours.reranked, ours.candidates, ours.degraded) == (theirs.reranked, theirs.candidates, None)
 
@@ -107,9 +108,11 @@ def test_what_does_not_fit_the_pipeline_goes_stage_by_stage(staged: Engine, resi
     for asked in ({"rerank": False}, {"candidates": 300}):
         ours = resident.search("sort", budget_ms=None, **asked)
         assert [hit.id for hit in ours.hits] == [hit.id for hit in staged.search("sort", budget_ms=None, **asked).hits]
-    again = resident.search("sort", budget_ms=None, reread=2)
-    assert again.reread == 2
-    assert_same_hits(again, staged.search("sort", budget_ms=None, reread=2))
+    again = resident.search("sort", budget_ms=None, effort="thorough")
+    assert again.reread == REREAD
+    assert_same_hits(again, staged.search("sort", budget_ms=None, effort="thorough"))
+    few = resident.search("sort", budget_ms=None, depth=RerankDepth(5))
+    assert few.reranked == 5
     hurried = resident.search("sort", budget_ms=0.001)
     assert "budget" in (hurried.degraded or "")
     assert hurried.reranked == 0
@@ -207,7 +210,8 @@ def test_a_search_that_exceeds_every_buffer_goes_stage_by_stage(
     staged: Engine, resident: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(Pipeline, "search", lambda self, queries, candidates, kept: [None] * len(queries))
-    ours, theirs = (engine.search("sort a list", budget_ms=None) for engine in (resident, staged))
+    ours, theirs = (engine.search("sort a list", budget_ms=None, effort="quick") for engine in (resident, staged))
+    assert ours.reread == theirs.reread > 0
     assert_same_hits(ours, theirs)
 
 
@@ -344,8 +348,8 @@ def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine
     with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32", recall_weight=3.0) as other:
         other._two_stage._placed = Placed(opened, index, None, {}, index)
         for question in QUESTIONS:
-            filters = {"module": "json"}
-            assert_same_hits(other.search(question, filters=filters), staged.search(question, filters=filters))
+            found = (each.search(question, filters={"module": "json"}, budget_ms=None) for each in (other, staged))
+            assert_same_hits(*found)
     assert len(asked) == 1, "one filter, one bitmap on the device"
 
 

@@ -20,7 +20,9 @@ def test_a_search_reads_2048_candidates(tmp_path: Path, tiny_bi_encoder: Path, t
     corpus.write_text("".join(json.dumps({"_id": str(row), "text": f"item {row}"}) + "\n" for row in range(PASSAGES)))
     index_corpus(corpus, tmp_path / "c", encoder=tiny_bi_encoder, reranker=tiny_cross_encoder, device="cpu")
     with Engine.open(tmp_path / "c", device="cpu", warm_up=False) as engine:
-        result = engine.search("item 7", top_k=MAX_CANDIDATES, candidates=MAX_CANDIDATES, budget_ms=None)
+        result = engine.search(
+            "item 7", top_k=MAX_CANDIDATES, candidates=MAX_CANDIDATES, effort="thorough", budget_ms=None
+        )
         cosines = engine.collection.index.vectors @ engine.embed(["item 7"])[0]
     assert len(result.hits) == MAX_CANDIDATES
     assert not result.degraded

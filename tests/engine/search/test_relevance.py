@@ -13,6 +13,7 @@ import pytest
 from tandem.engine import Engine, InputError
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import FittedWeights, write_fusion
+from tandem.engine.scoring.effort import EVERYTHING, REREAD, RerankDepth
 from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.scoring.scale import ExpectedLogit, Relevance, Scale
 
@@ -23,7 +24,7 @@ SCALE = Scale(
     exits=dict.fromkeys((1, 2), ExpectedLogit(offset=0.1, logit=0.8, evidence=0.3)),
     relevance=Relevance(offset=-0.5, slope=0.7),
 )
-FUSION = Fusion(recall_weight=1.5, scale=SCALE, fitted_on="a test")
+FUSION = Fusion(recall_weight=1.5, scale=SCALE, enough=33, fitted_on="a test")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def engine(collection: Path) -> Iterator[Engine]:
 
 
 READ = [
-    {}, {"rerank_count": 5}, {"finalists": 8, "top_k": 5}, {"finalists": 8, "top_k": 5, "reread": 4},
-    {"rerank_count": 12, "finalists": 4, "top_k": 3}, {"rerank": False},
+    {}, {"effort": "quick"}, {"depth": RerankDepth(5)}, {"depth": RerankDepth(finalists=8), "top_k": 5},
+    {"depth": RerankDepth(finalists=8, reread=4)}, {"depth": RerankDepth(12, 4), "top_k": 3}, {"rerank": False},
 ]  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_scores_fall_whatever_was_read(engine: Engine, query: str, asked: dict[s
 @pytest.mark.parametrize("fits", [0, 1, 3, 9])
 def test_scores_fall_when_time_runs_out(engine: Engine, monkeypatch: pytest.MonkeyPatch, fits: int):
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: min(fits, len(lengths)))
-    found = engine.search(QUESTIONS[0], top_k=20, candidates=30, finalists=8, budget_ms=60_000)
+    found = engine.search(QUESTIONS[0], top_k=20, candidates=30, depth=RerankDepth(finalists=8), budget_ms=60_000)
     assert found.degraded_code is not None
     scores = [hit.score for hit in found.hits]
     assert scores == sorted(scores, reverse=True)
@@ -71,9 +72,9 @@ def test_scores_fall_when_time_runs_out(engine: Engine, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("asked", "fits", "kinds"),
     [
-        (dict(top_k=40, candidates=40, rerank_count=30), [30], {"whole", "unread"}),
+        (dict(top_k=40, candidates=40, depth=RerankDepth(30)), [30], {"whole", "unread"}),
         # What fits all layers: of all candidates, and then of the finalists.
-        (dict(top_k=12, candidates=30, finalists=12), [3, 8], {"exit"}),
+        (dict(top_k=12, candidates=30, depth=RerankDepth(finalists=12)), [3, 8], {"exit"}),
     ],
 )
 def test_each_score_is_the_logit_that_was_read_or_is_expected_with_the_evidence(
@@ -105,8 +106,14 @@ def test_each_score_is_the_logit_that_was_read_or_is_expected_with_the_evidence(
     assert seen >= kinds
 
 
+def test_a_balanced_search_reads_as_many_as_were_found_to_be_enough(engine: Engine):
+    found = engine.search(QUESTIONS[0], budget_ms=None)
+    assert (found.reranked, found.finalists, found.reread, found.degraded) == (33, 33, REREAD, None)
+    assert engine.search(QUESTIONS[0], effort="thorough", budget_ms=None).reranked == found.candidates
+
+
 def test_min_relevance_drops_what_is_below_before_hits_are_counted(engine: Engine):
-    asked = dict(candidates=40, finalists=None, budget_ms=None)
+    asked = dict(candidates=40, depth=EVERYTHING, budget_ms=None)
     every = engine.search(QUESTIONS[0], top_k=40, **asked).hits
     least = every[12].relevance
     kept = engine.search(QUESTIONS[0], top_k=40, min_relevance=least, **asked).hits
@@ -125,7 +132,7 @@ def test_where_the_relevance_is_not_known_it_is_none_and_asking_for_it_is_refuse
     with pytest.raises(InputError, match=r"setting min_relevance = 1\.5"):
         engine.search(QUESTIONS[0], min_relevance=1.5)
     with Engine.open(collection, recall_weight=3.0, **OPEN) as other:
-        assert other.fusion.scale == Scale(), "it was fitted for other weights"
+        assert (other.fusion.scale, other.fusion.enough) == (Scale(), None), "they were fitted for other weights"
         assert other.search(QUESTIONS[0]).hits[0].relevance is None
         with pytest.raises(InputError, match=r"`tandem calibrate .* BEIR` fits them to judged questions"):
             other.search(QUESTIONS[0], min_relevance=0.5)

@@ -15,6 +15,7 @@ from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.result import SearchResult
 from tandem.engine.scheduling.cost_model import CostModel
+from tandem.engine.scoring.effort import EVERYTHING, RerankDepth
 from tandem.engine.search.reranking import ReadingPlan, reading_plan
 
 QUESTIONS = ("how to sort a list of words", "write bytes to a file", "the time zone of a date", "thread lock")
@@ -41,9 +42,9 @@ def key(result: SearchResult) -> list[tuple[str, float]]:
 
 def test_finalists_are_the_best_by_the_exit_and_have_the_whole_models_logits(engine: Engine):
     query = QUESTIONS[0]
-    every = engine.search(query, top_k=40, candidates=40, budget_ms=None)  # top_k of them are read by all layers
+    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, depth=EVERYTHING)
     assert (every.reranked, every.finalists) == (40, 40)
-    result = engine.search(query, top_k=5, candidates=40, finalists=8, budget_ms=None)
+    result = engine.search(query, top_k=5, candidates=40, depth=RerankDepth(finalists=8), budget_ms=None)
     assert (result.reranked, result.finalists, result.candidates, result.degraded) == (40, 8, 40, None)
 
     texts = [f"{hit.title} {hit.text}" for hit in every.hits]
@@ -61,16 +62,18 @@ def test_without_finalists_or_without_the_exit_all_layers_read_all(collection: P
     with Engine.open(collection, early_exit=False, **OPEN) as plain:
         assert plain.reranker.early is None
         for query in QUESTIONS:
-            every = engine.search(query, finalists=None, budget_ms=None)
-            assert key(every) == key(plain.search(query, budget_ms=None))
+            every = engine.search(query, depth=EVERYTHING, budget_ms=None)
+            assert key(every) == key(plain.search(query, depth=EVERYTHING, budget_ms=None))
+            thorough = plain.search(query, effort="thorough", budget_ms=None)
+            assert thorough.finalists == thorough.reranked == thorough.candidates
             assert every.finalists == every.reranked == every.candidates
         assert "early exit" in plain.choices
 
 
-def test_rerank_count_reads_those_with_the_best_evidence(engine: Engine):
+def test_so_many_are_read_of_those_with_the_best_evidence(engine: Engine):
     query = QUESTIONS[0]
-    every = engine.search(query, top_k=40, candidates=40, budget_ms=None)
-    result = engine.search(query, top_k=40, candidates=40, rerank_count=6, budget_ms=None)
+    every = engine.search(query, top_k=40, candidates=40, budget_ms=None, depth=EVERYTHING)
+    result = engine.search(query, top_k=40, candidates=40, depth=RerankDepth(6), budget_ms=None)
     assert (result.reranked, result.finalists, result.candidates, result.degraded) == (6, 6, 40, None)
     weight = engine.fusion.lexical_weight
     best = sorted(every.hits, key=lambda hit: -(hit.recall_score + weight * hit.lexical_score))[:6]
@@ -84,17 +87,17 @@ def test_rerank_count_reads_those_with_the_best_evidence(engine: Engine):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_rerank_count_is_at_most_what_is_recalled_and_takes_the_exit_where_it_saves(engine: Engine):
+def test_no_more_are_read_than_are_recalled_and_the_exit_is_taken_where_it_saves(engine: Engine):
     query = QUESTIONS[0]
-    # By all layers: with the default 20 finalists an exit at a third of the model costs what it saves, to the last bit.
-    asked = dict(candidates=30, finalists=None, budget_ms=None)
-    assert key(engine.search(query, rerank_count=200, **asked)) == key(engine.search(query, **asked))
-    result = engine.search(query, top_k=5, candidates=80, rerank_count=50, finalists=8, budget_ms=None)
+    asked = dict(candidates=30, budget_ms=None)
+    every = key(engine.search(query, depth=EVERYTHING, **asked))
+    assert key(engine.search(query, depth=RerankDepth(200), **asked)) == every
+    result = engine.search(query, top_k=5, candidates=80, depth=RerankDepth(50, 8), budget_ms=None)
     assert (result.reranked, result.finalists, result.degraded) == (50, 8, None)
 
 
 def test_many_at_once_equal_one_by_one(engine: Engine):
-    asked = dict(candidates=40, finalists=12, budget_ms=None)
+    asked = dict(candidates=80, effort="thorough", budget_ms=None)
     alone = [key(engine.search(question, **asked)) for question in QUESTIONS]
     assert [key(result) for result in engine.search_many(QUESTIONS, **asked)] == alone
 
@@ -107,7 +110,7 @@ def test_many_at_once_equal_one_by_one(engine: Engine):
 def test_finalists_without_time_keep_the_exits_order(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     fits = iter([3, 2])  # all layers: of all candidates, then of the finalists
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", fitting(engine, lambda: next(fits)))
-    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
+    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, depth=RerankDepth(finalists=6), budget_ms=60_000)
     assert (result.reranked, result.finalists) == (30, 2)
     assert result.degraded == "budget: 2 of 6 finalists were read by all layers in time"
     assert result.degraded_code == "fewer_finalists"
@@ -126,7 +129,7 @@ def test_a_budget_too_small_for_the_exit_reads_what_fits_with_all_layers(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(type(engine.reranker.cost), "fitting", lambda self, lengths, seconds: 7)
-    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, finalists=6, budget_ms=60_000)
+    result = engine.search(QUESTIONS[1], top_k=6, candidates=30, depth=RerankDepth(finalists=6), budget_ms=60_000)
     assert (result.reranked, result.finalists) == (7, 7)
     assert result.degraded == "budget: 7 of 30 candidates were reranked in time"
     assert result.degraded_code == "fewer_candidates"

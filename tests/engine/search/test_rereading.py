@@ -13,6 +13,7 @@ from tandem.engine.result import Hit, SearchResult
 from tandem.engine.scheduling.batcher import Batcher
 from tandem.engine.scheduling.cost_model import CostModel
 from tandem.engine.scheduling.job import Job, Served
+from tandem.engine.scoring.effort import EVERYTHING, RerankDepth
 from tandem.engine.scoring.maxp import window_counts
 from tandem.engine.search.rereading import LONGER
 from tandem.engine.text.tokens import pack
@@ -30,8 +31,9 @@ def key(result: SearchResult) -> list[tuple[str, float]]:
 
 
 def test_the_best_are_read_again_window_by_window(engine: Engine):
-    query, asked = QUERY, dict(top_k=40, candidates=40, finalists=None, budget_ms=None)
-    once, twice = engine.search(query, **asked), engine.search(query, reread=5, **asked)
+    query, asked = QUERY, dict(top_k=40, candidates=40, budget_ms=None)
+    once = engine.search(query, depth=EVERYTHING, **asked)
+    twice = engine.search(query, depth=RerankDepth(reread=5), **asked)
     assert (once.reread, twice.reread, twice.reranked, twice.degraded) == (0, 5, 40, None)
     assert_moved(engine, twice, once, 5)
     moved = {hit.id: hit.rerank_score for hit in twice.hits}
@@ -61,15 +63,13 @@ def best_window(engine: Engine, query: str, hit: Hit) -> float:
 
 
 def test_all_layers_read_what_is_read_again(engine: Engine):
-    result = engine.search(QUERY, candidates=40, rerank_count=4, reread=9, budget_ms=None)
-    assert (result.reranked, result.finalists, result.reread) == (4, 4, 4)
-    result = engine.search(QUERY, top_k=3, candidates=40, finalists=6, reread=9, budget_ms=None)
-    assert (result.reranked, result.finalists, result.reread) == (40, 9, 9)
-    assert engine.search(QUERY, rerank=False, reread=9).reread == 0
+    result = engine.search(QUERY, candidates=40, depth=RerankDepth(4, reread=9), budget_ms=None)
+    assert (result.reranked, result.finalists, result.reread, result.degraded) == (4, 4, 4, None)
+    assert engine.search(QUERY, rerank=False, depth=RerankDepth(reread=9)).reread == 0
 
 
 def test_many_at_once_equal_one_by_one(engine: Engine):
-    queries, asked = [QUERY, "write bytes to a file", "thread lock"], dict(rerank_count=10, reread=3, budget_ms=None)
+    queries, asked = [QUERY, "write bytes to a file", "thread lock"], dict(effort="quick", budget_ms=None)
     alone = [key(engine.search(query, **asked)) for query in queries]
     assert [key(result) for result in engine.search_many(queries, **asked)] == alone
 
@@ -84,7 +84,7 @@ def test_passages_of_one_window_are_not_read_twice(engine: Engine, monkeypatch: 
     short = [name for name, length in lengths.items() if length <= 64]
     monkeypatch.setattr(Batcher, "run", forbid_more(3))  # the filter, recall, and all layers
     result = engine.search(
-        QUERY, top_k=5, candidates=60, reread=5, finalists=None, budget_ms=None, filters={"short": True}
+        QUERY, top_k=5, candidates=60, depth=RerankDepth(reread=5), budget_ms=None, filters={"short": True}
     )
     assert {hit.id for hit in result.hits} <= set(short)
     assert result.reread == 5
@@ -110,8 +110,9 @@ def windows_of(engine: Engine, hit: Hit) -> int:
 
 def test_time_for_the_windows_is_put_by(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.ones(len(lengths)))  # seconds a pair: of 59.9
-    asked = dict(top_k=3, candidates=60, finalists=None, budget_ms=60_000)
-    once, twice = engine.search(QUERY, **asked), engine.search(QUERY, reread=6, **asked)
+    asked = dict(top_k=3, candidates=60, budget_ms=60_000)
+    once = engine.search(QUERY, depth=EVERYTHING, **asked)
+    twice = engine.search(QUERY, depth=RerankDepth(reread=6), **asked)
     lengths = engine.collection.tokens(np.arange(60)).lengths
     put_by = LONGER * 6 * window_counts(lengths, 128).mean()
     assert once.reranked == 59
@@ -123,24 +124,24 @@ def test_time_for_the_windows_is_put_by(engine: Engine, monkeypatch: pytest.Monk
 
 def test_it_is_not_put_by_where_too_few_would_be_read(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.full(len(lengths), 4.0))  # 14 fit into 59.9
-    result = engine.search(QUERY, top_k=3, candidates=60, finalists=None, reread=6, budget_ms=60_000)
+    result = engine.search(QUERY, top_k=3, candidates=60, depth=RerankDepth(reread=6), budget_ms=60_000)
     assert result.reranked == 14
 
 
 def test_the_first_that_fit_are_read_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    asked = dict(top_k=20, candidates=20, finalists=None)
-    once = engine.search(QUERY, budget_ms=None, **asked)
+    asked = dict(top_k=20, candidates=20)
+    once = engine.search(QUERY, depth=EVERYTHING, budget_ms=None, **asked)
     pair = len(engine.reranker.tokenizer.encode(QUERY)) + 64 + 3
     monkeypatch.setattr(CostModel, "each", lambda self, lengths: np.where(lengths == pair, 10.0, 0.0))  # of 59.9
-    result = engine.search(QUERY, reread=6, budget_ms=60_000, **asked)
+    result = engine.search(QUERY, depth=RerankDepth(reread=6), budget_ms=60_000, **asked)
     fits = int((np.cumsum([windows_of(engine, hit) for hit in once.hits]) <= 5).sum())
     assert 0 < fits < 6
     check_first(engine, result, fits, once)
 
 
 def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    asked = dict(top_k=20, candidates=20, finalists=None, budget_ms=None)
-    once = engine.search(QUERY, **asked)
+    asked = dict(top_k=20, candidates=20, budget_ms=None)
+    once = engine.search(QUERY, depth=EVERYTHING, **asked)
     served, run = iter([20, 5]), Batcher.run  # all layers, then the windows; recall is submitted
 
     async def cut(self: Batcher, job: Job) -> Served:
@@ -149,7 +150,7 @@ def test_a_passage_that_is_cut_is_not_read_again(engine: Engine, monkeypatch: py
         return Served(done.results[:last] + [None] * len(done.results[last:]), done.queued, done.running)
 
     monkeypatch.setattr(Batcher, "run", cut)
-    result = engine.search(QUERY, reread=6, **asked)
+    result = engine.search(QUERY, depth=RerankDepth(reread=6), **asked)
     fits = int((np.cumsum([windows_of(engine, hit) for hit in once.hits]) <= 5).sum())
     check_first(engine, result, fits, once)
 

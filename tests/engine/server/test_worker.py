@@ -24,6 +24,7 @@ from tandem.engine import CollectionError, Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.build.retokenize import retokenize
 from tandem.engine.collection import read_pointer
+from tandem.engine.scoring.effort import QUICK, REREAD
 from tandem.engine.server import ServerSettings, Service, create_app
 from tandem.engine.server.app import create_admin
 from tandem.engine.server.backend import Local
@@ -170,16 +171,11 @@ def test_the_worker_answers_what_the_engine_answers(front: Front, collection: Pa
             (hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in expected.hits
         ]
         assert (found["version"], found["reranked"]) == (engine.collection.version, expected.reranked)
-        few = {"query": "the ladder", "top_k": 2, "finalists": 3, "budget_ms": None}
-        found = front.client.post("/v1/search", json=few).json()
-        assert (found["reranked"], found["finalists"]) == (40, 3)
-        expected = engine.search("the ladder", top_k=2, finalists=3, budget_ms=None)
+        quick = {"query": "the ladder", "effort": "quick", "budget_ms": None}
+        found = front.client.post("/v1/search", json=quick).json()
+        assert (found["reranked"], found["reread"], found["degraded"]) == (QUICK, REREAD, None)
+        expected = engine.search("the ladder", effort="quick", budget_ms=None)
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected.hits]
-        few = {"query": "the ladder", "rerank_count": 3, "budget_ms": None}
-        found = front.client.post("/v1/search", json=few).json()
-        assert (found["reranked"], found["reread"], found["degraded"]) == (3, 0, None)
-        found = front.client.post("/v1/search", json=few | {"reread": 2}).json()
-        assert (found["reranked"], found["reread"], found["degraded"]) == (3, 2, None)
         vectors = front.client.post("/embed", json={"inputs": ["a", "b"]}).json()
         assert vectors == pytest.approx(engine.embed(["a", "b"]), abs=1e-6)
     tokens = front.client.post("/tokenize", json={"inputs": "the ladder"}).json()[0]
