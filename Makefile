@@ -43,10 +43,10 @@ micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-autosave
 
 MINUTES ?= 30
-soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 operations with faults and mutated streams.
+soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 operations with faults, mutated streams, 5,000 changes of a collection.
 	TANDEM_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/engine/server/test_soak.py
 	TANDEM_OPERATIONS=5000 TANDEM_STREAMS=5000 $(BIN)/python -m pytest -s tests/engine/server/test_operations.py \
-		tests/engine/server/test_streams.py
+		tests/engine/server/test_streams.py tests/engine/collection/test_living.py
 
 CLIENTS ?= .clients
 # An environment over .venv, whose packages it sees: 130 MB that nothing else here needs.

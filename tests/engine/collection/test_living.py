@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterable
@@ -186,11 +187,15 @@ def living(index: World, tmp_path: Path, tokenizer: Tokenizer) -> Living:
     return made
 
 
+OPERATIONS = int(os.environ.get("TANDEM_OPERATIONS", "48"))
+"""Over all seeds; `make soak` asks for more."""
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_it_answers_as_one_built_at_once(living: Living, seed: int) -> None:
     living.random.seed(seed)
     steps = ["add", "add", "add_again", "delete", "delete_found", "merge", "merge_whole", "index_again"]
-    for step in range(12):
+    for step in range(OPERATIONS // 4):
         getattr(living, living.random.choice(steps))()
         if step % 3 == 2:
             living.check()
