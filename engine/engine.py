@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -77,7 +78,8 @@ class Engine:
         self.device = device
         self._settings = settings
         self._refreshing = Lock()
-        self._batcher = Batcher(settings.queue_tokens, self._warm_up if settings.warm_up else lambda: None)
+        warm_up = partial(self._warm_up, placed) if settings.warm_up else lambda: None
+        self._batcher = Batcher(settings.queue_tokens, warm_up)
         self._view = View.of(collection, encoder, reranker, device.kind, fusion, placed, passages, words, self._batcher)
         # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
         self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
@@ -148,11 +150,11 @@ class Engine:
             words = words_of(opened, problem)
             return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion, passages, words)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, placed: Placed) -> None:
         for model in filter(None, (self.encoder, self.reranker)):
             model.warm_up()
-        if self.placed.pipeline is not None:
-            self.placed.pipeline.warm_up(SearchSettings().recalled)
+        if placed.pipeline is not None:
+            placed.pipeline.warm_up(SearchSettings().recalled)
 
     def search(self, query: str, *, depth: RerankDepth | None = None, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.

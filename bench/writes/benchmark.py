@@ -25,7 +25,7 @@ from ..setup import Setup
 from ..stats import spread
 from ..turns import Unavailable
 from ..workloads import model_names, read_texts
-from .stores import RIVALS, Floats, Store, Tandem
+from .stores import RIVALS, Floats, LiveStore, Tandem
 
 MEASURES = "milliseconds until an added document is durable and found, documents a second, and searches meanwhile"
 K = 10
@@ -55,7 +55,7 @@ class Documents:
     vectors: Floats
 
     def part(self, start: int, stop: int) -> tuple[list[str], list[str], Floats]:
-        """Some of them, as `Store.add` takes them."""
+        """Some of them, as `LiveStore.add` takes them."""
         return self.names[start:stop], self.texts[start:stop], self.vectors[start:stop]
 
 
@@ -102,10 +102,10 @@ def _new(setup: Setup, count: int) -> Documents:
     return Documents([f"new {number}" for number in range(count)], texts, vectors)
 
 
-def _openers(setup: Setup, folder: Path) -> dict[str, Callable[[], Store]]:
+def _openers(setup: Setup, folder: Path) -> dict[str, Callable[[], LiveStore]]:
     collection = setup.engine.collection
 
-    def ours() -> Store:
+    def ours() -> LiveStore:
         shutil.copytree(collection.path, folder / "tandem")
         return Tandem(setup.engine, folder / "tandem")
 
@@ -115,7 +115,7 @@ def _openers(setup: Setup, folder: Path) -> dict[str, Callable[[], Store]]:
     return {"tandem": ours, **theirs}
 
 
-def _measure(store: Store, new: Documents, queries: Floats, singles: int, size: int) -> Measured:
+def _measure(store: LiveStore, new: Documents, queries: Floats, singles: int, size: int) -> Measured:
     measured = Measured()
     for turn in range(QUIET):
         measured.before.append(_ms(partial(store.search, queries[turn % len(queries)], K)))
@@ -137,7 +137,7 @@ def _measure(store: Store, new: Documents, queries: Floats, singles: int, size: 
     return measured
 
 
-def _ask(store: Store, queries: Floats, ms: list[float], stop: threading.Event) -> None:
+def _ask(store: LiveStore, queries: Floats, ms: list[float], stop: threading.Event) -> None:
     """Somebody who searches all the time, with a pause as long as a search."""
     turn = 0
     while not stop.is_set():

@@ -24,7 +24,7 @@ from ..turns import Unavailable
 Floats = npt.NDArray[np.float32]
 
 
-class Store(Protocol):
+class LiveStore(Protocol):
     """What is measured: durable and found when a call returns."""
 
     def add(self, names: Sequence[str], texts: Sequence[str], vectors: Floats) -> None: ...
@@ -128,7 +128,7 @@ class Qdrant:
             self._client.close()
 
 
-RIVALS: dict[str, Callable[[Path, Sequence[str], Sequence[str], Floats], Store]] = {
+RIVALS: dict[str, Callable[[Path, Sequence[str], Sequence[str], Floats], LiveStore]] = {
     "lancedb": LanceDb, "qdrant local": Qdrant
 }  # fmt: skip
 

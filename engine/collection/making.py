@@ -24,21 +24,11 @@ from .manifest import IndexSettings, SegmentRecord
 from .passage_text import PassageText
 from .prepare import Preparer
 from .ragged import Ragged
-from .report import Progress, silent
+from .report import Made, Progress, silent
 from .shards import BuildJob, Finished
 
 CHUNKED = re.compile(r".*#\d+", re.DOTALL)
 """Ids that a chunk of another document may have too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A segment that was made. resumed: passages that were encoded before; seconds: what the encoder took."""
-
-    record: SegmentRecord
-    dimension: int
-    resumed: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

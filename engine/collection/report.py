@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .corpus import Corpus
-from .manifest import CollectionManifest
-
-if TYPE_CHECKING:
-    from .making import Made
+from .manifest import CollectionManifest, SegmentRecord
 
 
 class Progress(Protocol):
@@ -22,6 +19,16 @@ class Progress(Protocol):
 
 def silent(done: int, total: int | None, what: str) -> None:
     """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A segment that was made. resumed: passages that were encoded before; seconds: what the encoder took."""
+
+    record: SegmentRecord
+    dimension: int
+    resumed: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

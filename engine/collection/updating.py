@@ -21,9 +21,10 @@ from .collection import Collection
 from .corpus import Corpus
 from .document import Document, content_hash
 from .filters import Filter
-from .making import Made, SegmentMaker
+from .making import SegmentMaker
 from .manifest import digest, numbered
 from .merge_policy import due
+from .report import Made
 from .shards import BuildJob
 
 WAIT = 30.0

@@ -58,7 +58,7 @@ def test_indexing_again_says_what_changed(tandem, tmp_path: Path, tiny_bi_encode
     (notes / "shed.md").write_text("The piano is in the shed.")
     code, out, _ = tandem(*index)
     assert code == 0
-    assert "1 documents kept, 2 gone, 2 passages new" in " ".join(out.split())
+    assert "1 documents kept, 2 passages new, 2 documents gone" in " ".join(out.split())
     assert found(tandem, tmp_path / "c") == {"attic.md", "barn.md", "shed.md"}
 
 

@@ -16,6 +16,7 @@ from tandem.engine import Engine, SearchResult
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse
 from tandem.engine.collection.metadata_index import FACETS, MetadataIndex
+from tandem.engine.collection.metadata_values import MetadataValues
 from tandem.engine.collection.ragged import Ragged, encode_strings
 from tandem.engine.errors import CollectionError, InputError
 from tandem.engine.recall import Index, Plan, RowMask, build, exact
@@ -241,7 +242,7 @@ def test_a_filter_against_the_query_finds_what_is_far_away(index: Index, monkeyp
 @settings(max_examples=200, deadline=None)
 @given(rows=st.lists(METADATA, max_size=6), field=st.sampled_from(FIELDS), condition=CONDITIONS)
 def test_what_is_called_unanswerable_holds_of_no_passage(rows: list[dict], field: str, condition: object):
-    facets = facets_of(rows)
+    facets = MetadataValues([facets_of(rows)])
     for leaf in parse({field: condition}).leaves():
         if facets.unanswerable(leaf):
             assert not facets(leaf).any()
@@ -256,14 +257,15 @@ def test_the_fields_are_those_that_have_a_value(rows: list[dict]):
             for value in values_of(row, field):
                 kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
                 kinds.setdefault(field, set()).add(kind)
-    assert {field: set(of) for field, of in facets_of(rows).fields.items()} == kinds
+    assert {field: set(of) for field, of in MetadataValues([facets_of(rows)]).fields.items()} == kinds
 
 
 def test_a_collection_without_metadata_says_that_there_is_none():
     (leaf,) = parse({"year": 2020}).leaves()
-    assert facets_of([{}]).unanswerable(leaf) == "no passage has the field 'year'; there is no metadata at all"
+    nothing = MetadataValues([facets_of([{}])])
+    assert nothing.unanswerable(leaf) == "no passage has the field 'year'; there is no metadata at all"
     (leaf,) = parse({"year": {"$in": []}}).leaves()
-    assert facets_of([{}]).unanswerable(leaf) == ""
+    assert nothing.unanswerable(leaf) == ""
 
 
 @pytest.fixture(scope="module")
@@ -281,14 +283,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, tiny
 
 
 def test_the_engine_finds_only_what_a_filter_leaves(engine: Engine):
-    everything = engine.search("where is the piano", top_k=120, candidates=120, budget_ms=None)
+    asked = {"top_k": 120, "candidates": 120, "budget_ms": None, "effort": "thorough"}
+    everything = engine.search("where is the piano", **asked)
     assert len(everything.hits) == 120
     for document in ({"room": "piano"}, {"year": {"$gte": 2008}}, {"$not": {"room": {"$in": ["piano", "mirror"]}}}):
         expected = [hit.id for hit in everything.hits if holds(hit.metadata, document)]
-        found = engine.search("where is the piano", top_k=120, candidates=120, budget_ms=None, filters=document)
+        found = engine.search("where is the piano", filters=document, **asked)
         assert [hit.id for hit in found.hits] == expected
         assert found.candidates == found.reranked == len(expected) > 0
-    none = engine.search("where is the piano", filters={"room": "cellar"})
+    none = engine.search("where is the piano", budget_ms=None, filters={"room": "cellar"})
     assert (none.hits, none.candidates, none.reranked, none.degraded) == ([], 0, 0, None)
     assert len(engine.search("where is the piano", filters={}).hits) == 10
     assert [result.warnings for result in (everything, found, none)] == [[], [], []]

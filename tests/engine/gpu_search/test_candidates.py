@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from tandem.engine.gpu_search.buffers import Parts  # noqa: E402
 from tandem.engine.gpu_search.candidates import DeviceCandidates, united  # noqa: E402
+from tandem.engine.recall import Index, Part, SegmentedIndex  # noqa: E402
 from tandem.engine.recall.nearest import Neighbours  # noqa: E402
 from tandem.engine.scoring.fusion import Fusion  # noqa: E402
 from tandem.engine.search.union import unite  # noqa: E402
@@ -35,6 +36,7 @@ def test_the_candidates_are_those_of_the_host():
         rows[place, :count] = random.permutation(40)[:count]
         shares[place, :count] = -np.sort(-random.random(count))
     scores = asked @ vectors.T
+    index = SegmentedIndex([Part(Index(vectors))], 6)
     near = np.argsort(-scores, axis=1, kind="stable")[:, :8]
     cosines = np.take_along_axis(scores, near, axis=1)
     of_listed = np.take_along_axis(scores, rows.clip(min=0), axis=1)
@@ -46,7 +48,7 @@ def test_the_candidates_are_those_of_the_host():
     for place in range(30):
         listed = rows[place] >= 0
         neighbours = Neighbours(near[place], cosines[place], asked[place], 0.0, 0.0)
-        expected = unite(neighbours, (rows[place][listed], shares[place][listed]), vectors, FUSION, 8)
+        expected = unite(neighbours, (rows[place][listed], shares[place][listed]), index, FUSION, 8)
         assert found.rows[place].tolist() == expected.rows.tolist()
         np.testing.assert_allclose(found.cosines[place], expected.scores, atol=1e-5)
         np.testing.assert_array_equal(found.words[place], expected.words)

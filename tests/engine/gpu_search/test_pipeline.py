@@ -346,7 +346,7 @@ def test_our_scan_on_the_device_honours_filters(collection: Path, staged: Engine
     under = index.under
     index.under = lambda allowed: asked.append(allowed) or under(allowed)  # type: ignore[method-assign, func-returns-value]
     with Engine.open(collection, device="cpu", warm_up=False, reranker_precision="fp32", recall_weight=3.0) as other:
-        other._two_stage._placed = Placed(opened, index, None, {}, index)
+        other._view.two_stage._placed = Placed(opened, index, None, {}, index)
         for question in QUESTIONS:
             found = (each.search(question, filters={"module": "json"}, budget_ms=None) for each in (other, staged))
             assert_same_hits(*found)

@@ -34,7 +34,7 @@ def test_vectors_tokens_and_weights_are_counted_to_the_byte(parts):
     collection, _, reranker = parts
     items = {item.what: item.nbytes for item in plan(*parts, available=None).items}
     assert items["vectors (scan)"] == 2 * collection.index.vectors.size
-    files = collection.manifest.files
+    files = collection.manifest.segments[0].files
     stored = sum(files[name].size for name in ("tokens.npy", "tokens.offsets.npy"))
     assert 0 <= stored - items["the token store"] <= 256  # the two headers
     assert items["the reranker's weights"] == reranker.artifact.manifest.files["model.safetensors"].size // 2
@@ -138,10 +138,8 @@ def large(collection: Collection) -> Any:
 
     class Large:
         manifest = collection.manifest.model_copy(update={"dimension": 384})
-        token_arrays = staticmethod(collection.token_arrays)
-
-        def __len__(self) -> int:
-            return 50_000_000
+        token_parts = staticmethod(collection.token_parts)
+        segments, live, rows = collection.segments, None, 50_000_000
 
     return Large()
 

@@ -174,9 +174,8 @@ def test_without_a_sample_the_same_share_of_the_passages_is_read(
     asked: list[int] = []
     monkeypatch.setattr(GpuFaiss, "open", lambda folder, vectors, plan, probes: asked.append(probes))
     built = IndexPlan(kind=kind, reason="a test", lists=lists, probes=6 if lists else 0)  # type: ignore[arg-type]
-    collection: Any = SimpleNamespace(
-        manifest=SimpleNamespace(index=built), folder=tmp_path, index=SimpleNamespace(vectors=None)
-    )
+    segment = SimpleNamespace(record=SimpleNamespace(index=built), folder=tmp_path, index=SimpleNamespace(vectors=None))
+    collection: Any = SimpleNamespace(segments=(segment,))
     placement._finder(collection, INVERTED.model_copy(update={"lists": planned}))
     assert asked == [probes]
 
@@ -211,7 +210,7 @@ def test_free_memory_is_asked_of_pytorch_where_it_reaches_the_card(monkeypatch: 
 @pytest.mark.parametrize("name", ["sample.npy", "truth.npy"])
 def test_the_sample_belongs_to_the_collections_files(parts: Parts, tmp_path: Path, name: str):
     """It is hashed as the others are, and a damaged or missing one is found as theirs would be."""
-    assert {"sample.npy", "truth.npy"} <= set(parts.collection.manifest.files)
+    assert {"sample.npy", "truth.npy"} <= set(parts.collection.manifest.segments[0].files)
     copy = tmp_path / "c"
     for file in parts.collection.path.rglob("*"):
         target = copy / file.relative_to(parts.collection.path)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.engine.recall import Index, Part, SegmentedIndex
 from tandem.engine.recall.nearest import Neighbours
 from tandem.engine.scoring.fusion import Fusion
 from tandem.engine.search.union import shares_of, unite, words_of
@@ -28,7 +29,7 @@ def test_the_candidates_are_the_best_of_both_by_evidence(seed: int, count: int, 
     near = near_of(vectors, query, count)
     rows, shares = random.permutation(20)[:listed], -np.sort(-random.random(listed, np.float32))
     fusion = Fusion(lexical_weight=weight, recall_scale=2.0)
-    found = unite(near, (rows, shares), vectors, fusion, count)
+    found = unite(near, (rows, shares), SegmentedIndex([Part(Index(vectors))], 4), fusion, count)
     both = np.union1d(near.rows, rows)
     words = {row: share for row, share in zip(rows.tolist(), shares, strict=True)}
     evidence = {row: vectors[row] @ query / 2.0 + weight * words.get(row, 0.0) for row in both.tolist()}
@@ -42,7 +43,7 @@ def test_the_candidates_are_the_best_of_both_by_evidence(seed: int, count: int, 
 
 def test_without_words_the_order_is_that_of_the_vectors():
     vectors, query = np.eye(3, dtype=np.float32), np.float32([0.1, 0.9, 0.5])
-    found = unite(near_of(vectors, query, 2), None, vectors, Fusion(), 2)
+    found = unite(near_of(vectors, query, 2), None, SegmentedIndex([Part(Index(vectors))], 3), Fusion(), 2)
     assert (found.rows.tolist(), found.words) == ([1, 2], None)
     assert (found.encode_seconds, found.search_seconds) == (0.001, 0.002)
 
