@@ -12,6 +12,7 @@ from .console import complain
 
 SECTIONS = (
     ("First", ("demo", "models", "export", "index", "search")),
+    ("Change a collection", ("add", "delete", "merge")),
     ("Over HTTP", ("serve",)),
     ("How good, and what is there", ("eval", "calibrate", "verify", "info")),
     ("Further", ("retokenize", "finetune", "bench")),

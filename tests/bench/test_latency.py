@@ -15,6 +15,7 @@ from tandem.bench.stats import spread
 from tandem.bench.workloads import needed_reranker
 from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
+from tandem.engine.scoring.effort import FINALISTS
 
 from .corpus import write_corpus
 
@@ -70,7 +71,7 @@ def test_the_floor_of_a_search_with_an_exit_is_its_own(engine: Engine):
     assert least["rerank"]["fp32"] == pytest.approx(whole.sum() / 2 / 1e9 * 1e3, rel=0.01)
     assert reranker.early is not None
     begun = roofline.model_flops(reranker.early.artifact.manifest.size, np.concatenate(lengths), first_token=True)
-    assert least[EARLY_EXIT]["fp32"] == pytest.approx((begun.sum() / 2 + 20 * whole.mean()) / 1e6, rel=0.01)
+    assert least[EARLY_EXIT]["fp32"] == pytest.approx((begun.sum() / 2 + FINALISTS * whole.mean()) / 1e6, rel=0.01)
 
 
 def test_numpys_rate_is_none_of_fewer_threads_than_cores(monkeypatch: pytest.MonkeyPatch):

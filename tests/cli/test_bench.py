@@ -116,7 +116,7 @@ def test_what_was_measured_stays_when_the_rest_is_interrupted(
     assert code == 130
     (path,) = tmp_path.glob("*.json")
     document = json.loads(path.read_text())
-    assert list(document["sizes"]["300"]) == ["tandem", "faiss flat"]
+    assert list(document["sizes"]["300"]) == ["tandem", "tandem, segments", "faiss flat"]
     assert document["command"].startswith("tandem bench recall")
 
 

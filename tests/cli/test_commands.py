@@ -431,13 +431,17 @@ def test_interrupted_indexing_keeps_what_was_finished(
         return encode(self, batch)
 
     monkeypatch.setattr(BiEncoder, "encode", interrupted)
-    code, _, err = tandem(*arguments, "--shard-size", 20)
+    monkeypatch.setattr("tandem.engine.collection.encoding.STEP", 10)
+    monkeypatch.setattr("tandem.engine.collection.encoding.KEEP_SECONDS", 0.0)
+    code, _, err = tandem(*arguments)
     assert code == 130
     assert "interrupted" in err
     assert "Traceback" not in err
-    code, out, err = tandem(*arguments, "--shard-size", 20)
+    calls.append(0)
+    code, out, err = tandem(*arguments)
     assert code == 0, err
-    assert json.loads(out)["resumed"] >= 20
+    report = json.loads(out)
+    assert sum(calls) < report["encoded"] + 10, "the first step was kept"
 
 
 @pytest.mark.parametrize(
