@@ -45,7 +45,7 @@ def _check_names(folder: Path, manifest: CollectionManifest) -> None:
     own = {segment.name for segment in manifest.segments if segment.name}
     for segment in manifest.segments:
         for name in (*segment.files, *filter(None, [segment.name])):
-            if Path(name).name != name:
+            if Path(name).name != name or name == "..":
                 raise CollectionError(f"{folder / MANIFEST} names {name!r}, which lies outside the version's folder")
         _check_entries(folder / segment.name, {MANIFEST, *own, *segment.files} if not segment.name else segment.files)
     if FIRST not in {segment.name for segment in manifest.segments}:

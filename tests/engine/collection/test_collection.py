@@ -154,6 +154,9 @@ def rewrite(root: Path, change: Callable[[dict], None]) -> None:
         (lambda manifest: manifest.update(dimension=8), "dimension"),
         (lambda manifest: manifest.update(token_dtype="uint32"), "uint32"),
         (lambda manifest: manifest["segments"][0]["files"].update({"../x": {"sha256": "", "size": 0}}), "outside"),
+        (lambda manifest: manifest["segments"][0].update(name=".."), "outside"),
+        (lambda manifest: manifest["segments"][0].update(deleted=1), "deleted.npy cannot be read"),
+        (lambda manifest: manifest.update(segments=[]), "is not among the files"),
     ],
 )
 def test_a_manifest_that_does_not_fit(root: Path, change: Callable[[dict], None], said: str) -> None:
