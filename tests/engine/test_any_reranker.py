@@ -140,11 +140,11 @@ def test_a_collection_is_tokenised_anew_without_anything_else(
     assert (report.passages, report.unchanged, report.version) == (60, False, after.version)
     assert (60, 60, "tokenising") in steps
     assert after.manifest.parent == before.version
-    assert {name for name in after.manifest.files if not (after.folder / name).samefile(before.folder / name)} == (
-        TOKEN_FILES
-    )
+    (then,), (now,) = before.segments, after.segments
+    changed = {name for name in now.record.files if not (now.folder / name).samefile(then.folder / name)}
+    assert changed == TOKEN_FILES
     for name in TOKEN_FILES:
-        assert (after.folder / name).read_bytes() == (indexed.folder / name).read_bytes()
+        assert (now.folder / name).read_bytes() == (indexed.segments[0].folder / name).read_bytes()
     with Engine.open(there, **OPENED) as engine:
         assert isinstance(engine.passages, StoredIds)
         assert engine.reranker.artifact.path.samefile(other_cross_encoder)
@@ -177,11 +177,11 @@ def test_indexing_as_before_gives_the_ids_back_and_encodes_nothing(
     index: Index, tiny_cross_encoder: Path, other_cross_encoder: Path
 ):
     there = index("and-back", tiny_cross_encoder)
-    vectors = (Collection.open(there).folder / "vectors.npy").stat().st_ino
+    vectors = (Collection.open(there).segments[0].folder / "vectors.npy").stat().st_ino
     expected = found(there)
     retokenize(there, other_cross_encoder)
     index("and-back", tiny_cross_encoder)
-    assert (Collection.open(there).folder / "vectors.npy").stat().st_ino == vectors
+    assert (Collection.open(there).segments[0].folder / "vectors.npy").stat().st_ino == vectors
     assert found(there) == expected
 
 

@@ -43,7 +43,7 @@ def engine(collection: Path) -> Iterator[Engine]:
 def test_vectors_keep_their_lengths_and_the_manifest_says_how_long(engine: Engine):
     lengths = np.linalg.norm(engine.collection.index.vectors, axis=1)
     assert abs(lengths.mean() - 1) > 0.5
-    plan = engine.collection.manifest.index
+    plan = engine.collection.manifest.largest
     assert plan.similarity == "dot"
     assert plan.longest == pytest.approx(float(lengths.max()))
     assert plan.scale == pytest.approx(float((lengths.astype(np.float64) ** 2).mean()))
@@ -64,7 +64,7 @@ def test_recall_counts_a_dot_product_like_a_cosine_beside_words(engine: Engine, 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_final_order_counts_a_dot_product_like_a_cosine(engine: Engine, question: str):
     fusion = engine.fusion
-    assert fusion.recall_scale == engine.collection.manifest.index.scale
+    assert fusion.recall_scale == engine.collection.manifest.scale
     hits = engine.search(question, budget_ms=None).hits
     for hit in hits:
         evidence = hit.recall_score / fusion.recall_scale + fusion.lexical_weight * hit.lexical_score
