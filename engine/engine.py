@@ -244,7 +244,7 @@ class Engine:
     def _show(self, opened: Collection) -> str:
         """Search `opened` from now on, unless what is searched is newer: changes may come out of order."""
         with self._refreshing:
-            if numbered(opened.version) > numbered(self.collection.version):
+            if int(numbered(opened.version)) > int(numbered(self.collection.version)):
                 self._view = self._viewed(opened)
             return self.collection.version
 

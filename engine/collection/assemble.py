@@ -111,16 +111,17 @@ def next_version(current: CollectionManifest | None, key: str) -> str:
 def check(folder: Path, before: Collection | None = None) -> Collection:
     """Open a version as a reader would and let some passages find themselves; raises CollectionError.
 
-    before: the version that it was made of, open
+    before: the version that it was made of, open. What both share was checked when it was new, and an index is for one
+    thread at a time: an engine may be searching it.
     """
     version = open_version(folder, before=before)
-    live = np.arange(version.rows) if version.live is None else version.live.rows
-    rows = live[np.linspace(0, len(live) - 1, min(CHECKED, len(live))).astype(np.int64)]
-    for row in rows.tolist():
-        vector = version.index.vector(row)
-        scores, _ = version.index.search(vector[None], 1)
-        own = float(vector @ vector)
-        if scores[0, 0] < own - 1e-3 * max(1.0, own):
+    shared = [] if before is None else [segment.index for segment in before.segments]
+    for index in (segment.index for segment in version.segments if segment.index not in shared):
+        rows = np.linspace(0, len(index) - 1, min(CHECKED, len(index))).astype(np.int64)
+        vectors = index.vectors[rows]
+        scores, _ = index.search(vectors, 1)
+        own = (vectors * vectors).sum(axis=1)
+        if (scores[:, 0] < own - 1e-3 * np.maximum(1.0, own)).any():
             raise CollectionError(f"{folder} does not find its own passages; index again, and report this as a fault")
     return version
 

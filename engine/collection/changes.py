@@ -15,16 +15,13 @@ import numpy.typing as npt
 
 from ..platform.durable_io import storage, sync_folder
 from ..platform.npy import ArrayWriter
-from ..recall import RowMask
 from ..recall.exact import Rows
 from .assemble import file_records
 from .collection import Collection
 from .document import Document, content_hash
 from .manifest import DELETED, SegmentRecord, numbered
 from .report import silent
-
-FIRST_CHUNK = 1
-"""Number of a document's first chunk; that of a whole document is below it."""
+from .segment import Segment
 
 
 class Change:
@@ -39,12 +36,10 @@ class Change:
         self.dropped = 0
         """Passages that were dropped."""
 
-    def drop(self, rows: Rows) -> int:
-        """Drop the passages `rows`; returns how many of them were still there."""
-        count = int(np.count_nonzero(self._kept[rows]))
+    def drop(self, rows: Rows) -> None:
+        """Drop the passages `rows`."""
+        self.dropped += int(np.count_nonzero(self._kept[rows]))
         self._kept[rows] = False
-        self.dropped += count
-        return count
 
     def has(self, row: int) -> bool:
         """Whether a passage is still there."""
@@ -58,36 +53,24 @@ class Change:
     @property
     def documents(self) -> int:
         """Documents that are still there."""
-        if self.before is None:
-            return 0
-        starts = self.before.index.starts
-        return sum(
-            int(np.count_nonzero((segment.places[:, 0] <= FIRST_CHUNK) & self._kept[start : start + len(segment)]))
-            for segment, start in zip(self.before.segments, starts, strict=True)
-        )
+        return sum(int(np.count_nonzero(segment.begins & kept)) for segment, kept in self._parts())
 
     def link(self, folder: Path) -> tuple[SegmentRecord, ...]:
         """The segments that have passages left as sub-folders of the new version's `folder`; all is on the disk then.
 
         A segment of a version of format 2, which is the version's own folder, is called by the version's number.
         """
-        if self.before is None:
-            return ()
-        own = numbered(self.before.version)
+        own = numbered(None if self.before is None else self.before.version)
         return tuple(
-            link_segment(self.before.segments[number].folder, folder / (record.name or own), record, kept)
-            for number, record, kept in self.segments()
+            link_segment(segment.folder, folder / (segment.record.name or own), segment.record, kept)
+            for segment, kept in self._parts()
+            if kept.any()
         )
 
-    def segments(self) -> Iterator[tuple[int, SegmentRecord, npt.NDArray[np.bool_]]]:
-        """Each segment that has passages left: its number, what it was, and which of its passages are left."""
-        if self.before is None:
-            return
-        starts = self.before.index.starts
-        for number, (segment, start) in enumerate(zip(self.before.segments, starts, strict=True)):
-            kept = self._kept[start : start + len(segment)]
-            if kept.any():
-                yield number, segment.record, kept
+    def _parts(self) -> Iterator[tuple[Segment, npt.NDArray[np.bool_]]]:
+        """Each segment, and which of its passages are left."""
+        for segment, start in () if self.before is None else self.before.spans:
+            yield segment, self._kept[start : start + len(segment)]
 
 
 class KnownDocuments:
@@ -100,8 +83,8 @@ class KnownDocuments:
         self._told = False
         self.removed = 0
         """Documents that were dropped, once `left` was asked."""
-        for segment, start in () if before is None else zip(before.segments, before.index.starts, strict=True):
-            self._rows |= {found: start + row for found, row in _documents(segment.contents, segment.live)}
+        for segment, start in () if before is None else before.spans:
+            self._rows |= {found: start + row for found, row in _documents(segment)}
 
     def fresh(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Those of a corpus that the version has not."""
@@ -127,31 +110,20 @@ class KnownDocuments:
         before = self.change.before
         if before is None or self._told:
             return self.change
-        for segment, start in zip(before.segments, before.index.starts, strict=True):
-            first = _first_rows(segment.places[:, 0])
+        for segment, start in before.spans:
+            first = np.flatnonzero(segment.begins)
             seen = np.array([start + row in self._seen for row in first.tolist()], dtype=np.bool_)
-            live = np.ones(len(segment), np.bool_) if segment.live is None else segment.live.mask
-            self.removed += int(np.count_nonzero(~seen & live[first]))
+            self.removed += int(np.count_nonzero(~seen & segment.live_mask[first]))
             self.change.drop(start + np.flatnonzero(np.repeat(~seen, np.diff([*first, len(segment)]))))
         self._told = True
         return self.change
 
 
-def _documents(contents: npt.NDArray[np.uint8] | None, live: RowMask | None) -> Iterator[tuple[bytes, int]]:
-    """The hash of each document that is not deleted, with its first row."""
-    if contents is None:
-        return
-    allowed = None if live is None else live.mask
-    before = b""
-    for row, found in enumerate(map(bytes, np.ascontiguousarray(contents))):
-        if found != before and (allowed is None or allowed[row]):
-            yield found, row
-        before = found
-
-
-def _first_rows(chunks: npt.NDArray[np.int64]) -> Rows:
-    """The first row of each document, of which a segment holds its chunk numbers."""
-    return np.flatnonzero(chunks <= FIRST_CHUNK)
+def _documents(segment: Segment) -> Iterator[tuple[bytes, int]]:
+    """The hash of each document that is not deleted, with its first row; nothing of a segment without hashes."""
+    if segment.contents is not None:
+        for row in np.flatnonzero(segment.begins & segment.live_mask).tolist():
+            yield segment.contents[row].tobytes(), row
 
 
 def link_segment(

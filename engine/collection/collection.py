@@ -120,6 +120,11 @@ class Collection:
         return self.index.count
 
     @property
+    def spans(self) -> list[tuple[Segment, int]]:
+        """Each segment with the row at which it begins."""
+        return list(zip(self.segments, self.index.starts, strict=True))
+
+    @property
     def rows(self) -> int:
         """Rows, those of deleted passages too: each row is below it."""
         return len(self.index)
@@ -221,20 +226,20 @@ class Collection:
     def row_of(self, identity: str) -> int:
         """The row of a passage's id, by binary search; raises InputError when there is none."""
         wanted = identity.encode("utf-8", "surrogatepass")
-        for segment, start in zip(reversed(self.segments), reversed(self.index.starts), strict=True):
+        for segment, start in reversed(self.spans):
             if (row := segment.find(wanted)) is not None:
                 return start + row
         raise InputError(f"no passage of {self.path} has the id {identity!r}")
 
     def document_rows(self, document: str) -> Rows:
         """int64, rising: the rows of a document's passages; empty where there is no such document."""
-        for segment, start in zip(self.segments, self.index.starts, strict=True):
+        for segment, start in self.spans:
             if len(rows := segment.document_rows(document)):
                 return rows + start
         return np.empty(0, dtype=np.int64)
 
     def content(self, row: int) -> bytes | None:
-        """The hash of the passage's document (see `prepare.content_hash`); None where it is older than they."""
+        """The hash of the passage's document (see `document.content_hash`); None where it is older than they."""
         number = int(self._owners(np.array([row]))[0])
         contents = self.segments[number].contents
         return None if contents is None else contents[row - self.index.starts[number]].tobytes()
@@ -242,11 +247,7 @@ class Collection:
     def _all_live(self) -> RowMask | None:
         if all(segment.live is None for segment in self.segments):
             return None
-        masks = [
-            np.ones(len(segment), dtype=np.bool_) if segment.live is None else segment.live.mask
-            for segment in self.segments
-        ]
-        return RowMask(np.concatenate(masks))
+        return RowMask(np.concatenate([segment.live_mask for segment in self.segments]))
 
     def _words(self) -> LexicalIndex | None:
         language = self.manifest.language

@@ -141,7 +141,7 @@ def check_ids(folder: Path, change: Change) -> None:
         name = ids[row].tobytes().decode()
         if not CHUNKED.fullmatch(name):
             continue
-        for segment, start in zip(before.segments, before.index.starts, strict=True):
+        for segment, start in before.spans:
             found = segment.find(name.encode())
             if found is not None and change.has(start + found):
                 raise CorpusError(assemble.SAME_ID.format(name=name))

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..platform.durable_io import rename, storage, sync_folder
 from ..platform.npy import Array, open_array
 from ..recall.exact import Floats
 from ..recall.neighbour_sample import QUERIES
 from . import assemble, versions
-from .changes import FIRST_CHUNK, link_segment, mark
+from .changes import link_segment, mark
 from .collection import Collection
 from .document import HASH
 from .lexical_files import write_words
@@ -133,14 +132,14 @@ def _write(
     if manifest.language is not None:
         write_words(folder, manifest.language, manifest.token_dtype, progress)
     sync_folder(folder)
-    documents = sum(int(np.count_nonzero(_live(source) & (source.places[:, 0] <= FIRST_CHUNK))) for source in sources)
+    documents = sum(int(np.count_nonzero(source.live_mask & source.begins)) for source in sources)
     files = assemble.file_records(sorted(folder.iterdir()), progress)
     return SegmentRecord(name=folder.name, documents=documents, passages=total, index=plan, files=files)
 
 
 def _parts(source: Segment) -> Iterator[dict[str, Array]]:
     """What is live in a segment, as `assemble.arrays` takes it."""
-    contents, live = source.contents, np.flatnonzero(_live(source))
+    contents, live = source.contents, np.flatnonzero(source.live_mask)
     for start in range(0, len(live), ROWS):
         rows = live[start : start + ROWS]
         part: dict[str, Array] = {"places": source.places[rows], "vectors": source.index.vectors[rows]}
@@ -160,13 +159,9 @@ def _sample(sources: Sequence[Segment]) -> Floats:
         queries = np.concatenate([open_array(path, np.float32, 2) for path in kept])
         return queries[:: max(1, len(queries) // assemble.SAMPLE_QUERIES)][: assemble.SAMPLE_QUERIES]
     largest = max(sources, key=len)
-    rows = np.flatnonzero(_live(largest))
+    rows = np.flatnonzero(largest.live_mask)
     spread = rows[np.linspace(0, len(rows) - 1, min(assemble.SAMPLE_QUERIES, len(rows)), dtype=np.int64)]
     return np.array(largest.index.vectors[spread])
-
-
-def _live(source: Segment) -> npt.NDArray[np.bool_]:
-    return np.ones(len(source), np.bool_) if source.live is None else source.live.mask
 
 
 def _publish(root: Path, merged: Path, record: SegmentRecord | None, sources: Sequence[Segment]) -> None:
@@ -175,9 +170,12 @@ def _publish(root: Path, merged: Path, record: SegmentRecord | None, sources: Se
     names = [source.record.name for source in sources]
     now = {segment.record.name: segment for segment in opened.segments}
     manifest = opened.manifest
-    if not all(name in now and now[name].is_same(now[name].record, manifest.token_dtype) for name in names):
-        return  # indexed anew meanwhile: what was merged is of no use
-    kept = np.concatenate([_live(now[source.record.name])[_live(source)] for source in sources])
+    if not all(
+        source.record.name in now and source.is_same(now[source.record.name].record, manifest.token_dtype)
+        for source in sources
+    ):
+        return  # indexed or tokenised anew meanwhile: what was merged is of no use
+    kept = np.concatenate([now[source.record.name].live_mask[source.live_mask] for source in sources])
     name = assemble.next_version(manifest, digest("merge", manifest.version))
     folder = BuildJob(root / versions.STAGING, manifest.version, digest("merge", names)).assembly()
     segments: list[SegmentRecord] = []

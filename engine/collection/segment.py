@@ -23,6 +23,8 @@ PLACES = "places.npy"
 ORDER = "ids.order.npy"
 CONTENTS = "contents.npy"
 """A hash of each passage's document, by which indexing again knows what has not changed (see `changes`)."""
+FIRST_CHUNK = 1
+"""Number of a document's first chunk; that of a whole document is below it."""
 
 
 class Segment:
@@ -68,6 +70,17 @@ class Segment:
     def is_live(self, row: int) -> bool:
         """Whether a passage is not deleted."""
         return self.live is None or bool(self.live.holds(np.array([row]))[0])
+
+    @property
+    def live_mask(self) -> npt.NDArray[np.bool_]:
+        """bool [n]: the passages that are not deleted."""
+        return np.ones(len(self), dtype=np.bool_) if self.live is None else self.live.mask
+
+    @property
+    def begins(self) -> npt.NDArray[np.bool_]:
+        """bool [n]: the passages with which a document begins, deleted ones too."""
+        begins: npt.NDArray[np.bool_] = self.places[:, 0] <= FIRST_CHUNK
+        return begins
 
     @cached_property
     def contents(self) -> npt.NDArray[np.uint8] | None:

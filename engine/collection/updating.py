@@ -72,14 +72,13 @@ class Updated:
 class _Adding:
     """Documents that are to be added, told apart by what the collection has of them."""
 
-    before: Collection
     change: Change
     counts: dict[str, int] = field(default_factory=lambda: {"added": 0, "replaced": 0, "unchanged": 0})
 
-    def fresh(self, documents: Iterable[Document]) -> Iterator[Document]:
+    def fresh(self, before: Collection, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
-            rows = self.before.document_rows(document.id)
-            if len(rows) and self.before.content(int(rows[0])) == content_hash(document):
+            rows = before.document_rows(document.id)
+            if len(rows) and before.content(int(rows[0])) == content_hash(document):
                 self.counts["unchanged"] += 1
                 continue
             self.counts["replaced" if len(rows) else "added"] += 1
@@ -102,12 +101,13 @@ def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> tuple[Update
         opened = Collection.open(root, before=before)
         if opened.manifest.kind != before.manifest.kind:
             raise CollectionError(f"{root} has other models or settings now than when it was opened: open it anew")
-        adding = _Adding(opened, Change(opened))
+        adding = _Adding(Change(opened))
         key = digest("add", corpus.source.fingerprint)
         job = BuildJob(root / versions.STAGING, opened.version, key)
         folder = job.assembly()
         name = assemble.next_version(opened.manifest, key)
-        made = maker.make(job, adding.fresh(corpus), folder / numbered(name), lambda: adding.change, corpus.source.size)
+        fresh = adding.fresh(opened, corpus)
+        made = maker.make(job, fresh, folder / numbered(name), lambda: adding.change, corpus.source.size)
         opened = _publish(root, job, folder, name, adding.change, made)
     return _told(opened, started, **adding.counts), opened
 

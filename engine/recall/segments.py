@@ -127,12 +127,6 @@ class SegmentedIndex:
         empty = np.empty((0, self.dimension), dtype=np.float32)
         return np.concatenate([empty, *(part.index.vectors for part in self.parts)])
 
-    def vector(self, row: int) -> Floats:
-        """float32 [d]: that of one row."""
-        number = int(np.searchsorted(self.starts, row, side="right")) - 1
-        vector: Floats = self.parts[number].index.vectors[row - self.starts[number]]
-        return vector
-
     def products(self, query: Floats, rows: Rows) -> Floats:
         """float32 [m]: the exact inner product of `query` (float32 [d]) with each of the `rows` (int64 [m])."""
         scores = np.empty(len(rows), dtype=np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tandem.engine.collection import Collection, Document, IndexSettings, checking
+from tandem.engine.collection import Collection, Document, IndexSettings, ModelRecord, checking, merging
 from tandem.engine.collection.corpus import of_documents
 from tandem.engine.collection.filters import parse
 from tandem.engine.collection.making import SegmentMaker
@@ -25,10 +25,13 @@ from tandem.engine.collection.merge_policy import MANY, due
 from tandem.engine.collection.merging import merge
 from tandem.engine.collection.passage_text import PassageText
 from tandem.engine.collection.prepare import Preparer
+from tandem.engine.collection.report import silent
+from tandem.engine.collection.republish import republish
 from tandem.engine.collection.updating import add, delete
+from tandem.engine.collection.versions import read_current, writer_lock
 from tandem.engine.errors import CorpusError, InputError, StorageError
 from tandem.engine.platform.durable_io import sha256
-from tandem.engine.recall import IndexPlan
+from tandem.engine.recall import Index, IndexPlan
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.engine.text.tokens import TokenBatch
 
@@ -375,6 +378,45 @@ def test_a_version_of_one_folder_is_read_and_goes_on(living: Living) -> None:
     living.index(living.write(root.with_name("corpus.jsonl")), root)
     living.index(root.with_name("corpus.jsonl"), root.with_name("once"))
     assert state(root) == state(root.with_name("once"))
+
+
+def test_a_merge_is_of_no_use_when_its_segments_are_tokenised_anew_meanwhile(
+    living: Living, other_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segments keep their names, and what was merged has the ids of the tokenizer before."""
+    living.add()
+    write = merging._write
+
+    def tokenised_meanwhile(*arguments: Any) -> Any:
+        made = write(*arguments)
+        with writer_lock(living.root):
+            current = read_current(living.root)
+            if current.models.reranker.name != "other":
+                record = ModelRecord(name="other", fingerprint="o" * 64, path="../other")
+                models = current.models.model_copy(update={"reranker": record})
+                republish(living.root, current, models, PassageText(other_tokenizer, titled=True), "english", silent)
+        return made
+
+    monkeypatch.setattr(merging, "_write", tokenised_meanwhile)
+    merge(living.root, whole=True)
+    found = Collection.open(living.root)
+    assert len(found.segments) == 1
+    titles, texts = found.titles(range(found.rows)), found.texts(range(found.rows))
+    expected = PassageText(other_tokenizer, titled=True).encode(titles, texts)
+    assert found.tokens(range(found.rows)).ids.tolist() == expected.ids.tolist()
+
+
+def test_a_change_searches_no_index_that_an_engine_may_be_searching(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Collection.open(living.root)
+    searched: list[Index] = []
+    search = Index.search
+    monkeypatch.setattr(Index, "search", lambda self, *asked: searched.append(self) or search(self, *asked))
+    _, after = add(before, of_documents([Document("new", "", "the key")]), living.maker)
+    delete(living.root, ["new"], before=after)
+    assert searched == [after.segments[-1].index]
+    assert after.segments[0].index is before.segments[0].index
 
 
 class Crash(BaseException):
