@@ -43,7 +43,7 @@ async def _merge(collection: Path) -> None:
     try:
         if code := await process.wait():
             log.error("a merge failed; the segments stay as they are", extra={"status": code})
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise

@@ -84,6 +84,7 @@ class Front:
             self._ready.set()
             await asyncio.gather(*serving)
         finally:
+            await self.service.merges.close()
             await self.host.close()
             for bound in sockets:
                 bound.close()
