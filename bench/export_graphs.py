@@ -2,8 +2,8 @@
 
 The rivals are made here from the artifact's own weights: sentence-transformers' model in PyTorch, PyTorch's export as
 it comes, and ONNX Runtime's dynamic INT8 of that with its defaults, which is what a user without Tandem would run. All
-graphs run on the same session settings, in turns; ours take one sequence a run, as they are served. The floor is the
-matrix products at the measured rate of the precision.
+graphs run on the same session settings, in turns; ours as they are served, a sequence a run and several of them at
+once, each on a core of its own. The floor is the matrix products at the measured rate of the precision.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ import numpy as np
 from ..engine.collection.report import Progress, silent
 from ..engine.errors import ExportError
 from ..engine.models.artifact import Artifact, Precision
+from ..engine.models.external_data import locations
+from ..engine.models.runtime import Choice, Runtime, open_runtime
 from ..engine.models.runtime.onnx import cpu_session
-from ..engine.platform.device import choose
+from ..engine.platform.device import Device, choose
+from ..engine.text.tokens import TokenBatch, pack
 from . import roofline
 from .document import Document, Row, Table, document, grid, not_here
 from .stats import shown, significant, spread
@@ -48,9 +51,8 @@ def exporting(
     artifact = Artifact.open(path)
     device = choose("cpu", threads)
     rates = roofline.measure(device.threads)
-    graphs: dict[str, Path] = {
-        f"tandem {name}": artifact.graph(name) for name in artifact.manifest.variants if name != "fp16"
-    }
+    ours: list[Precision] = [name for name in artifact.manifest.variants if name != "fp16"]
+    graphs: dict[str, Path] = {}
     absent: dict[str, str] = {}
     theirs: Callable[[dict[str, Any]], Any] | None = None
     if "fp16" in artifact.manifest.variants:
@@ -58,11 +60,10 @@ def exporting(
     with tempfile.TemporaryDirectory(prefix="tandem-export-") as name:
         if rivals:
             try:
-                plain, theirs = _plain(artifact, Path(name), device.threads)
-                graphs.update(plain)
+                graphs, theirs = _plain(artifact, Path(name), device.threads)
             except (ImportError, ExportError) as error:
                 absent["rivals"] = f"{error}; the exporter is in tandem[export]"
-        measured = _time(artifact, graphs, theirs, device.threads, repeats, seed, progress)
+        measured = _time(artifact, ours, graphs, theirs, device, repeats, seed, progress)
     least: dict[str, dict[str, float | None]] = {
         _shape(shape): {precision: _floor(artifact, shape, rates, precision) for precision in ("fp32", "int8")}
         for shape in _fitting(artifact)
@@ -92,42 +93,52 @@ def _plain(artifact: Artifact, folder: Path, threads: int) -> tuple[dict[str, Pa
 
 
 def _time(
-    artifact: Artifact, graphs: dict[str, Path], theirs: Callable[[dict[str, Any]], Any] | None, threads: int,
-    repeats: int, seed: int, progress: Progress,
+    artifact: Artifact, ours: Sequence[Precision], graphs: dict[str, Path],
+    theirs: Callable[[dict[str, Any]], Any] | None, device: Device, repeats: int, seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     numbers = np.random.default_rng(seed)
     feeds = {_shape(shape): _feeds(artifact, shape, numbers) for shape in _fitting(artifact)}
+    batches = {shape: pack(list(given["input_ids"].astype(np.int32))) for shape, given in feeds.items()}
     contestants: dict[str, Callable[[int], dict[str, float]]] = {}
-    loaded = {}
+    loaded, megabytes = {}, {}
+    for precision in ours:
+        name, start = f"tandem {precision}", time.perf_counter()
+        choice = Choice("onnx", precision, "a benchmark")
+        alone = open_runtime(choice, artifact, device, "operators")
+        loaded[name] = time.perf_counter() - start
+        contestants[name] = partial(_run_served, alone, open_runtime(choice, artifact, device, "sequences"), batches)
+        file, kept = artifact.manifest.variants[precision].file, artifact.manifest.files
+        megabytes[name] = sum(record.size for part, record in kept.items() if part.startswith(file)) / 1e6
     for name, path in graphs.items():
         start = time.perf_counter()
-        contestants[name] = partial(_run_shapes, cpu_session(path, threads), feeds)
+        contestants[name] = partial(_run_shapes, cpu_session(path, device.threads), feeds)
         loaded[name] = time.perf_counter() - start
+        files = [path, *(path.parent / where for where in locations(path))]
+        megabytes[name] = sum(part.stat().st_size for part in files) / 1e6
     if theirs is not None:
         contestants[THEIRS] = partial(_forward_shapes, theirs, feeds)
     taken, _ = in_turns(contestants, repeats, seed=seed, progress=progress)
     return {
         name: {
-            "megabytes": round(graphs[name].stat().st_size / 1e6, 1) if name in graphs else None,
+            "megabytes": round(megabytes[name], 1) if name in megabytes else None,
             "load_seconds": round(loaded[name], 3) if name in loaded else None,
             "ms": {shape: spread([one[shape] for one in taken[name]]) for shape in feeds},
         } for name in contestants
     }  # fmt: skip
 
 
+def _run_served(alone: Runtime, together: Runtime, batches: dict[str, TokenBatch], turn: int) -> dict[str, float]:
+    """Shape → milliseconds: one sequence with all threads, several with a thread each."""
+    return {
+        shape: ms_of(partial((alone if len(batch) == 1 else together).run, batch)) for shape, batch in batches.items()
+    }
+
+
 def _run_shapes(session: Any, feeds: dict[str, dict[str, Any]], turn: int) -> dict[str, float]:
-    """Shape → milliseconds: all its sequences in a run, or where the graph has no mask one after the other."""
+    """Shape → milliseconds: all its sequences in a run."""
     names = [entry.name for entry in session.get_inputs()]
-    alone = "attention_mask" not in names
-
-    def run(given: dict[str, Any]) -> None:
-        if not alone:
-            session.run(None, {name: given[name] for name in names})
-            return
-        for row in range(len(given["input_ids"])):
-            session.run(None, {name: given[name][[row]] for name in names})
-
-    return {shape: ms_of(partial(run, given)) for shape, given in feeds.items()}
+    wanted = {shape: {name: given[name] for name in names} for shape, given in feeds.items()}
+    return {shape: ms_of(partial(session.run, None, given)) for shape, given in wanted.items()}
 
 
 def _forward_shapes(

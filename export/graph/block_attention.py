@@ -1,63 +1,42 @@
 """Attention within a window, in blocks: memory and time in proportion to a text's length.
 
 Each block of queries is as long as the window reaches to a side, so that all it reads lies in its own block of keys and
-the two beside it (Beltagy et al. 2020, "Longformer", read windows so).
+the two beside it (Beltagy et al. 2020, "Longformer", read windows so). The blocks are the batch of one attention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .attention_node import Attention
-from .builder import Builder
+from .builder import CONTRIB, Builder
 
 NAME = "BlockAttention"
-"""What the lowered graph's operators are counted as: they are several."""
+"""What the operator is counted as, and its name ends with."""
 
 
-def in_blocks(attention: Attention, query: str, key: str, value: str, build: Builder) -> str:
-    """[batch, length, heads · width], each block of queries with its own keys and those of the blocks beside it."""
-    size, heads, width = _block(attention), attention.heads, attention.width
-    length = build.node("Shape", [query], start=2, end=3)
-    one = build.constant([1])
-    blocks = build.node("Div", [build.node("Add", [length, build.constant([size - 1])]), build.constant([size])])
-    missing = build.node("Sub", [build.node("Mul", [blocks, build.constant([size])]), length])
-    axis = build.constant([2])
-    into = build.node(
-        "Concat", [build.constant([0]), build.constant([heads]), blocks, build.constant([size, width])], axis=0
+def in_blocks(attention: Attention, flat: Sequence[str], build: Builder, shared: dict[str, str]) -> str:
+    """[1, length, heads · width], each block of queries with its own keys and those of the blocks beside it.
+
+    flat: queries, keys and values, each [1, length, heads · width], of a sequence that runs alone; shared: what layers
+    of the same window share, by name
+    """
+    parts = [f"blocks {attention.window} {what}" for what in ("own", "around", "bias", "end")]
+    if parts[0] not in shared:
+        shared.update(zip(parts, _places(attention, build), strict=True))
+    own, around, bias, end = (shared[part] for part in parts)
+    rows = [
+        build.node("Squeeze", [build.node("Gather", [name, places], axis=1), build.constant([0])])
+        for name, places in zip(flat, (own, around, around), strict=True)
+    ]
+    read = build.node(
+        "MultiHeadAttention", [*rows, "", "", bias], domain=CONTRIB, num_heads=attention.heads, scale=attention.scale
     )
-    scaled = build.node("Mul", [query, build.constant(attention.scale, np.float32)])
-    padded = build.node("Pad", [scaled, build.node("Concat", [build.constant([0]), missing], axis=0), "", axis])
-    queries = build.node("Reshape", [padded, into])
-    around = build.node(
-        "Concat", [build.constant([size]), build.node("Add", [missing, build.constant([size])])], axis=0
-    )
-    wider = build.node(
-        "Concat",
-        [build.constant([0]), build.constant([heads]), build.node("Add", [blocks, build.constant([2])]),
-         build.constant([size, width])],
-        axis=0,
-    )  # fmt: skip
-
-    def beside(name: str) -> str:
-        whole = build.node("Reshape", [build.node("Pad", [name, around, "", axis]), wider])
-        shifted = [
-            build.node(
-                "Slice", [whole, build.constant([step]), build.node("Add", [blocks, build.constant([step])]), axis]
-            )
-            for step in range(3)
-        ]
-        return build.node("Concat", shifted, axis=3)
-
-    keys = build.node("Transpose", [beside(key)], perm=[0, 1, 2, 4, 3])
-    scores = build.node("Add", [build.node("MatMul", [queries, keys]), _block_bias(attention, length, blocks, build)])
-    weights = build.node("Softmax", [scores], axis=-1)
     build.nodes[-1].name = f"{attention.node.name}/{NAME}"
-    read = build.node("MatMul", [weights, beside(value)])
-    rows = build.node("Concat", [build.constant([0]), build.constant([heads]), build.constant([-1, width])], axis=0)
-    joined = build.node("Slice", [build.node("Reshape", [read, rows]), build.constant([0]), length, axis, one])
-    across = build.node("Transpose", [joined], perm=[0, 2, 1, 3])
-    return build.node("Reshape", [across, build.constant([0, 0, heads * width])])
+    whole = build.node("Reshape", [read, build.constant([1, -1, attention.heads * attention.width])])
+    return build.node("Slice", [whole, build.constant([0]), end, build.constant([1])])
 
 
 def _block(attention: Attention) -> int:
@@ -65,19 +44,29 @@ def _block(attention: Attention) -> int:
     return max(1, attention.window - 1)
 
 
-def _block_bias(attention: Attention, length: str, blocks: str, build: Builder) -> str:
-    """float32 [blocks, size, 3 · size]: 0 where a query of a block reads a key, and the lowest number elsewhere."""
+def _places(attention: Attention, build: Builder) -> tuple[str, str, str, str]:
+    """What each block holds: int64 [blocks, size] the tokens of its queries and [blocks, 3 · size] of its keys, within
+    the text; float32 [blocks, 1, size, 3 · size] 0 where a query reads a key, and the lowest number elsewhere; and the
+    text's length, int64 [1].
+    """
     size = _block(attention)
-    rows, columns = np.arange(size)[:, None] + size, np.arange(3 * size)
-    near = build.constant(np.abs(rows - columns)[None] < attention.window, np.bool_)
-    zero, step = build.constant(0), build.constant(1)
-    starts = build.node(
-        "Mul", [build.node("Range", [zero, build.node("Squeeze", [blocks]), step]), build.constant(size)]
-    )
-    starts = build.node("Unsqueeze", [starts, build.constant([1, 2])])
-    places = build.node("Add", [starts, build.constant((columns - size)[None, None])])
-    real = build.node(
-        "And", [build.node("GreaterOrEqual", [places, build.constant(0)]), build.node("Less", [places, length])]
-    )
+    end = build.node("Shape", ["input_ids"], start=1, end=2)
+    rounded = build.node("Add", [end, build.constant([size - 1])])
+    blocks = build.node("Squeeze", [build.node("Div", [rounded, build.constant([size])])])
+    numbers = build.node("Range", [build.constant(0), blocks, build.constant(1)])
+    starts = build.node("Mul", [numbers, build.constant(size)])
+    starts = build.node("Unsqueeze", [starts, build.constant([1])])
+    last = build.node("Squeeze", [build.node("Sub", [end, build.constant([1])])])
+
+    def within(places: str) -> str:
+        return build.node("Clip", [places, build.constant(0), last])
+
+    own = build.node("Add", [starts, build.constant(np.arange(size)[None])])
+    around = build.node("Add", [starts, build.constant(np.arange(-size, 2 * size)[None])])
+    inside = build.node("Equal", [around, within(around)])
+    rows, columns = np.arange(size)[:, None], np.arange(-size, 2 * size)
+    near = build.constant(np.abs(rows - columns)[None, None] < attention.window, np.bool_)
+    read = build.node("And", [near, build.node("Unsqueeze", [inside, build.constant([1, 2])])])
     lowest = build.constant(np.finfo(np.float32).min, np.float32)
-    return build.node("Where", [build.node("And", [near, real]), build.constant(0.0, np.float32), lowest])
+    bias = build.node("Where", [read, build.constant(0.0, np.float32), lowest])
+    return within(own), within(around), bias, end

@@ -23,6 +23,8 @@ from .block_attention import NAME as BLOCKS
 from .block_attention import in_blocks
 from .builder import CONTRIB, Builder, Wiring, attributes, drop_unused
 from .rms_norm import join_rms_norms
+from .rotary import NAME as ROTARY
+from .rotary import join_rotations
 from .row_starts import row_starts
 from .traced_attention import DOMAIN, OPERATOR
 
@@ -30,6 +32,7 @@ Target = Literal["cpu", "gpu"]
 COUNTED = frozenset(
     {
         "MultiHeadAttention", "GroupQueryAttention", "LayerNormalization", "SimplifiedLayerNormalization", "Gelu",
+        ROTARY,
     }
 )  # fmt: skip
 # Which of MultiHeadAttention's inputs is a bias added to the scores.
@@ -40,6 +43,8 @@ def lower(model: onnx.ModelProto, target: Target) -> None:
     """Write the attention of a traced graph for `target`, in place."""
     if not any(entry.domain == CONTRIB for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    if target == "cpu":
+        join_rotations(model)
     wiring = Wiring(model)
     shared: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
@@ -51,7 +56,7 @@ def lower(model: onnx.ModelProto, target: Target) -> None:
         if target == "gpu":
             _on_gpu(attention, wiring, build, shared)
         else:
-            _on_cpu(attention, wiring, build)
+            _on_cpu(attention, wiring, build, shared)
         nodes.extend(build.nodes)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -74,14 +79,14 @@ def counts(model: onnx.ModelProto, more: frozenset[str] = frozenset()) -> dict[s
 
 
 def _is_of_blocks(node: onnx.NodeProto) -> bool:
-    return bool(node.op_type == "Softmax" and f"/{BLOCKS}" in node.name)
+    return bool(node.op_type == "MultiHeadAttention" and node.name.endswith(f"/{BLOCKS}"))
 
 
 def _in_full(node: onnx.NodeProto) -> bool:
     """Whether a node is of an attention that holds all scores: its own products, or a bias that is added to them."""
     if node.op_type == "MultiHeadAttention":
-        return bool(len(node.input) > BIAS and node.input[BIAS])
-    return bool(node.op_type == "Softmax" and not _is_of_blocks(node))
+        return bool(len(node.input) > BIAS and node.input[BIAS]) and not _is_of_blocks(node)
+    return bool(node.op_type == "Softmax")
 
 
 def keep_norms_apart(model: onnx.ModelProto) -> None:
@@ -99,12 +104,11 @@ def keep_norms_apart(model: onnx.ModelProto) -> None:
                 before.op_type = "Sum"
 
 
-def _on_cpu(attention: Attention, wiring: Wiring, build: Builder) -> None:
+def _on_cpu(attention: Attention, wiring: Wiring, build: Builder, shared: dict[str, str]) -> None:
     query, key, value, *bias = attention.node.input
     if attention.window and not attention.causal:
-        context = in_blocks(
-            attention, query, _repeated(attention, key, build), _repeated(attention, value, build), build
-        )
+        flat = [_flat(query, wiring, build), *(_all_heads(attention, name, wiring, build) for name in (key, value))]
+        context = in_blocks(attention, flat, build, shared)
     elif attention.causal:
         flat = [_flat(name, wiring, build) for name in (query, key, value)]
         context = _grouped(attention, flat, build)
@@ -132,10 +136,7 @@ def _heads(
 ) -> str:
     """[batch, length, heads · width] by MultiHeadAttention."""
     query, key, value = inputs
-    flat = [
-        _flat(query, wiring, build),
-        *(_flat(_repeated(attention, name, build), wiring, build) for name in (key, value)),
-    ]
+    flat = [_flat(query, wiring, build), *(_all_heads(attention, name, wiring, build) for name in (key, value))]
     extra = {"unidirectional": 1} if attention.causal else {}
     return build.node(
         "MultiHeadAttention", [*flat, "", mask, bias], domain=CONTRIB, num_heads=attention.heads,
@@ -170,12 +171,13 @@ def _window_bias(attention: Attention, build: Builder) -> str:
     return build.node("Unsqueeze", [bias, build.constant([0, 1])])
 
 
-def _repeated(attention: Attention, name: str, build: Builder) -> str:
-    """Keys or values with a head for each of the queries'."""
-    if attention.heads == attention.key_heads:
-        return name
-    each = attention.heads // attention.key_heads
-    return build.node("Gather", [name, build.constant(np.repeat(np.arange(attention.key_heads), each))], axis=1)
+def _all_heads(attention: Attention, name: str, wiring: Wiring, build: Builder) -> str:
+    """Keys or values [batch, length, heads · width], with a head for each of the queries'."""
+    if attention.heads != attention.key_heads:
+        each = attention.heads // attention.key_heads
+        repeated = build.constant(np.repeat(np.arange(attention.key_heads), each))
+        name = build.node("Gather", [name, repeated], axis=1)
+    return _flat(name, wiring, build)
 
 
 def _flat(name: str, wiring: Wiring, build: Builder) -> str:

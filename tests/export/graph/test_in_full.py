@@ -21,7 +21,7 @@ def graph(kind: str, *inputs: str, name: str = "a") -> ModelProto:
         (graph("MultiHeadAttention", "q", "k", "v", "", "", "bias"), 1),
         (graph("GroupQueryAttention", "q", "k", "v"), 0),
         (graph("Softmax", "scores"), 1),
-        (graph("Softmax", "scores", name=f"layer.3/{BLOCKS}"), 0),
+        (graph("MultiHeadAttention", "q", "k", "v", "", "", "bias", name=f"layer.3/{BLOCKS}"), 0),
     ],
 )
 def test_a_bias_and_products_of_its_own_hold_all_scores(model: ModelProto, in_full: int):
