@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -20,14 +17,13 @@ from .collection.filters import parse
 from .collection.making import maker_for
 from .collection.manifest import numbered
 from .collection.merging import Merged, merge
-from .collection.passage_text import PassageText
 from .collection.updating import Updated, add, delete
 from .config import EngineSettings, SearchSettings
-from .errors import CollectionError, InputError
+from .errors import CollectionError, EngineClosed, InputError
 from .models.cross_encoder import CrossEncoder
 from .models.encoder import BiEncoder
 from .models.model import LoadedModel
-from .platform.device import Device, choose
+from .platform.device import Device
 from .recall import LexicalIndex
 from .recall.nearest import Recalled
 from .result import Embedded, Reranked, RerankResult, SearchResult
@@ -36,11 +32,10 @@ from .scheduling.job import Job
 from .scheduling.request_steps import drive, drive_async, drive_together
 from .scoring.effort import RerankDepth
 from .scoring.fusion import Fusion
-from .search.final_weights import fusion_of
 from .search.model_lookup import encoder_of, reranker_of
-from .search.passage_ids import PassageIds, passage_ids, tell, unstored
-from .search.placement import Placed, place, plan_memory
-from .search.union import words_of
+from .search.model_pool import ModelPool
+from .search.passage_ids import PassageIds
+from .search.placement import Placed
 from .search.view import View
 from .text.prompting import PromptWish
 from .text.tokens import TokenBatch, Truncate
@@ -54,60 +49,60 @@ WINDOW = 32
 class Engine:
     """Both models and a collection, open on one device. Thread-safe; close it, or use it in a `with` block."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        encoder: BiEncoder,
-        reranker: CrossEncoder | None,
-        device: Device,
-        settings: EngineSettings,
-        placed: Placed,
-        fusion: Fusion,
-        passages: PassageIds | None,
-        words: tuple[LexicalIndex | None, str] = (None, "not looked up"),
-    ) -> None:
-        """Takes parts that fit together; `Engine.open` finds and checks them.
-
-        `placed`: where recall and the pipeline are; `fusion`: the weights of the final order; `passages`: what the
-        reranker reads, None without one; `words`: the index that recall looks them up in, None for recall by vectors
-        alone, and why.
-        With `settings.warm_up` everything runs once before this returns, on the thread that will run it.
-        """
-        self.encoder = encoder
-        self.reranker = reranker
-        self.device = device
+    def __init__(self, view: View, pool: ModelPool, settings: EngineSettings) -> None:
+        """Searches a `view` with models of `pool`, which this holds until it is closed; `Engine.open` makes them."""
+        self.pool = pool
         self._settings = settings
         self._refreshing = Lock()
-        warm_up = partial(self._warm_up, placed) if settings.warm_up else lambda: None
-        self._batcher = Batcher(settings.queue_tokens, warm_up)
-        self._view = View.of(collection, encoder, reranker, device.kind, fusion, placed, passages, words, self._batcher)
-        # Where awaited requests tokenise, join pairs and fetch: not on the event loop, and no more at once than cores.
-        self._steps = ThreadPoolExecutor(max(2, device.threads), thread_name_prefix="tandem-step")
+        self._closed = False
+        self._shown = view
+        pool.hold(view.nbytes)
+
+    @property
+    def device(self) -> Device:
+        """Where the models run."""
+        return self.pool.device
+
+    @property
+    def _view(self) -> View:
+        if self._closed:
+            raise EngineClosed("the engine is closed; open it again to search")
+        return self._shown
+
+    @property
+    def encoder(self) -> BiEncoder:
+        """The bi-encoder."""
+        return self._shown.encoder
+
+    @property
+    def reranker(self) -> CrossEncoder | None:
+        """The cross-encoder; None: there is none."""
+        return self._shown.reranker
 
     @property
     def collection(self) -> Collection:
         """The version that is searched."""
-        return self._view.collection
+        return self._shown.collection
 
     @property
     def fusion(self) -> Fusion:
         """The weights of the final order."""
-        return self._view.fusion
+        return self._shown.fusion
 
     @property
     def placed(self) -> Placed:
         """Where recall and the pipeline are."""
-        return self._view.placed
+        return self._shown.placed
 
     @property
     def passages(self) -> PassageIds | None:
         """What the reranker reads of the passages; None without one."""
-        return self._view.passages
+        return self._shown.passages
 
     @property
     def words(self) -> LexicalIndex | None:
         """The index that recall looks words up in; None: recall is by vectors alone."""
-        return self._view.words
+        return self._shown.words
 
     @classmethod
     def open(
@@ -117,6 +112,7 @@ class Engine:
         encoder: str | Path | None = None,
         reranker: str | Path | None = None,
         version: Pointer | None = None,
+        pool: ModelPool | None = None,
         **settings: Any,
     ) -> Engine:
         """Open a collection with its models.
@@ -127,34 +123,25 @@ class Engine:
         is another than the collection's current one; `settings` are those of `EngineSettings` (device, threads,
         precisions, recall_weight, …).
 
-        Raises CollectionError, ArtifactError, DeviceError or InputError.
-        """
-        chosen = EngineSettings(**settings)
-        device = choose(chosen.device, chosen.threads)
-        opened = Collection.open(collection, version=version, threads=device.threads)
-        first, second = encoder_of(opened, encoder), reranker_of(opened, reranker)
-        text = None if second is None else PassageText.of(second, opened.manifest.settings)
-        problem = None if second is None or text is None else unstored(opened, text, second)
-        memory = plan_memory(opened, first, second, device, chosen, stored=problem is None)
-        with nullcontext() if memory is None else memory.advising():
-            bi_encoder = BiEncoder(first, device, chosen.encoder_precision, runtime=chosen.runtime)
-            cross_encoder, passages = None, None
-            if second is not None and text is not None:
-                cross_encoder = CrossEncoder(
-                    second, device, chosen.reranker_precision, runtime=chosen.runtime, early_exit=chosen.early_exit
-                )
-                passages = passage_ids(opened, text, problem)
-                tell(opened, passages, second)
-            fusion = fusion_of(opened, bi_encoder, cross_encoder, chosen)
-            placed = place(opened, bi_encoder, cross_encoder, device, chosen, memory, fusion, unstored=problem)
-            words = words_of(opened, problem)
-            return cls(opened, bi_encoder, cross_encoder, device, chosen, placed, fusion, passages, words)
+        `pool` is another engine's: both share the device and its thread, and every model that they have in common. The
+        settings are that engine's then, but for those that are given; device, threads and queue_tokens are the same.
 
-    def _warm_up(self, placed: Placed) -> None:
-        for model in filter(None, (self.encoder, self.reranker)):
-            model.warm_up()
-        if placed.pipeline is not None:
-            placed.pipeline.warm_up(SearchSettings().recalled)
+        With `warm_up` the models that were not loaded yet run once before this returns, on the thread that will run
+        them. Raises CollectionError, ArtifactError, DeviceError or InputError.
+        """
+        if pool is None:
+            chosen = EngineSettings(**settings)
+            pool = ModelPool(chosen)
+        else:
+            chosen = EngineSettings(**{**pool.settings.model_dump(), **settings})
+            pool.check(chosen)
+        pool.hold()
+        try:
+            opened = Collection.open(collection, version=version, threads=pool.device.threads)
+            view = View.open(opened, encoder_of(opened, encoder), reranker_of(opened, reranker), pool, chosen)
+            return cls(view, pool, chosen)
+        finally:
+            pool.release()
 
     def search(self, query: str, *, depth: RerankDepth | None = None, **settings: Any) -> SearchResult:
         """The passages that answer `query`, best first.
@@ -178,7 +165,7 @@ class Engine:
         if settings is not None and options:
             raise InputError(f"settings were given, and {', '.join(options)} besides; put them into the settings")
         asked = SearchSettings(**options) if settings is None else settings
-        return await drive_async(self._view.two_stage.search(query, asked, client), self._steps)
+        return await drive_async(self._view.two_stage.search(query, asked, client), self.pool.steps)
 
     def recall(self, query: str, **settings: Any) -> Recalled:
         """The first stage of `search` alone: rows and their recall scores, for `search_recalled`."""
@@ -245,32 +232,26 @@ class Engine:
         """Search `opened` from now on, unless what is searched is newer: changes may come out of order."""
         with self._refreshing:
             if int(numbered(opened.version)) > int(numbered(self.collection.version)):
-                self._view = self._viewed(opened)
+                before, self._shown = self._shown, self._viewed(opened)
+                self.pool.hold(self._shown.nbytes)
+                self.pool.release(before.nbytes)
             return self.collection.version
 
     def _viewed(self, opened: Collection) -> View:
         indexed = opened.manifest.models.encoder
         if indexed.fingerprint != self.encoder.artifact.fingerprint:
             raise CollectionError(f"{opened.path} was indexed with another bi-encoder, {indexed.name}: open it anew")
-        reranker, settings = self.reranker, self._settings
+        reranker = None if self.reranker is None else self.reranker.artifact
         before, now = self.collection.manifest.models.reranker, opened.manifest.models.reranker
-        own = reranker is None or (before is not None and reranker.artifact.fingerprint == before.fingerprint)
+        own = reranker is None or (before is not None and reranker.fingerprint == before.fingerprint)
         if own and now is not None and (before is None or now.fingerprint != before.fingerprint):
             raise CollectionError(f"{opened.path} has another reranker now, {now.name}: open it anew")
-        artifact = None if reranker is None else reranker.artifact
-        text = None if artifact is None else PassageText.of(artifact, opened.manifest.settings)
-        problem = None if artifact is None or text is None else unstored(opened, text, artifact)
-        memory = plan_memory(opened, self.encoder.artifact, artifact, self.device, settings, stored=problem is None)
-        passages = None if text is None else passage_ids(opened, text, problem)
-        fusion = fusion_of(opened, self.encoder, reranker, settings)
-        placed = place(opened, self.encoder, reranker, self.device, settings, memory, fusion, unstored=problem)
-        words = words_of(opened, problem)
-        return View.of(opened, self.encoder, reranker, self.device.kind, fusion, placed, passages, words, self._batcher)
+        return View.open(opened, self.encoder.artifact, reranker, self.pool, self._settings)
 
     def _encode(self, batch: TokenBatch) -> npt.NDArray[np.float32]:
         """float32 [n, d] of passages' ids without special tokens, on the device thread."""
         job = Job(self.encoder, self.encoder.tokenizer.single(batch), client=WRITER)
-        return np.stack(drive(self._batcher.run(job)).results)
+        return np.stack(drive(self.batcher.run(job)).results)
 
     def embed(
         self,
@@ -302,7 +283,8 @@ class Engine:
         Raises InputError, also for a text longer than the model reads when `truncate` is never.
         """
         wish = PromptWish(prompt_name, prompt, instruction)
-        return await drive_async(self._view.models.embed(texts, wish, truncate=truncate, client=client), self._steps)
+        request = self._view.models.embed(texts, wish, truncate=truncate, client=client)
+        return await drive_async(request, self.pool.steps)
 
     def rerank(
         self,
@@ -350,7 +332,7 @@ class Engine:
             query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms,
             wish=PromptWish(prompt_name, prompt, instruction), client=client,
         )  # fmt: skip
-        return await drive_async(request, self._steps)
+        return await drive_async(request, self.pool.steps)
 
     @property
     def models(self) -> list[LoadedModel]:
@@ -371,19 +353,21 @@ class Engine:
             },
             **({} if self.reranker is None else {"early exit": self.reranker.exit_reason}),
             **({} if self.passages is None else {"token ids": self.passages.reason}),
-            "words": self._view.why_words,
+            "words": self._shown.why_words,
             **self.placed.reasons,
         }
 
     @property
     def batcher(self) -> Batcher:
         """The device thread and its queues, for gauges."""
-        return self._batcher
+        return self.pool.batcher
 
     def close(self) -> None:
-        """Stop the device thread; requests that wait get EngineClosed."""
-        self._batcher.close()
-        self._steps.shutdown(cancel_futures=True)
+        """Take no more requests. The last engine of a pool stops the device thread; what waits gets EngineClosed."""
+        with self._refreshing:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self.pool.release(self._shown.nbytes)
 
     def __enter__(self) -> Engine:
         return self

@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from ..errors import DeviceError, EngineClosed, Overloaded, TandemError
 from .dedup import Duplicates
@@ -23,17 +25,14 @@ log = logging.getLogger(__name__)
 UNSERVED = "the engine was closed before this request was served"
 # A machine that others use too takes twice the predicted time in some runs.
 PATIENCE = 2.0
+T = TypeVar("T")
 
 
 class Batcher:
     """The device thread and its two queues. `submit` from any thread; `close` ends it and fails what waits."""
 
-    def __init__(self, queue_tokens: int, prepare: Callable[[], None] = lambda: None) -> None:
-        """`queue_tokens`: tokens that may wait before `submit` refuses.
-
-        `prepare` is run on the device thread before anything is served, and what it raises is raised here: ONNX
-        Runtime keeps captured graphs for the thread that captured them.
-        """
+    def __init__(self, queue_tokens: int) -> None:
+        """`queue_tokens`: tokens that may wait before `submit` refuses."""
         self._limit = queue_tokens
         self._waiting_tokens = 0
         self._urgent = FairQueue()
@@ -47,21 +46,22 @@ class Batcher:
         self.on_batch: Callable[[int, int], None] | None = None
         """Told sequences and tokens of each micro-batch after it ran, on the device thread."""
         self._due: float | None = None
-        prepared: Future[None] = Future()
-        # In a list that is emptied: a thread keeps its arguments, and with them whoever `prepare` is a method of.
-        self._thread = threading.Thread(
-            target=self._serve, args=([prepare], prepared), name="tandem-device", daemon=True
-        )
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._thread = threading.Thread(target=self._serve, name="tandem-device", daemon=True)
         self._thread.start()
-        try:
-            prepared.result()
-        except BaseException as error:  # an interrupted caller has no batcher to close
-            with self._condition:
-                self._closed = True
-                self._condition.notify()
-            if isinstance(error, Exception):
-                self._thread.join()
-            raise
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What `function` returns or raises, run on the device thread between two micro-batches, before any other.
+
+        Raises EngineClosed when the batcher is closed first; a DeviceError ends it, as it does in a micro-batch.
+        """
+        future: Future[T] = Future()
+        with self._condition:
+            if self._closed:
+                raise self._refusal
+            self._calls.append((function, future))
+            self._condition.notify()
+        return future.result()
 
     def submit(self, job: Job) -> Future[Served]:
         """Queue a job; its future gives Served. Raises Overloaded, EngineClosed, or DeviceError once a GPU broke.
@@ -126,13 +126,7 @@ class Batcher:
             self._condition.notify()
         self._thread.join()
 
-    def _serve(self, first: list[Callable[[], None]], prepared: Future[None]) -> None:
-        try:
-            first.pop()()
-        except BaseException as error:  # of whoever made this batcher, and raised there
-            prepared.set_exception(error)
-            return
-        prepared.set_result(None)
+    def _serve(self) -> None:
         try:
             self._serve_until_closed()
         except DeviceError as error:
@@ -145,7 +139,10 @@ class Batcher:
             raise
 
     def _serve_until_closed(self) -> None:
-        while shares := self._next():
+        while (shares := self._next()) is not None:
+            self._run_calls()
+            if not shares:
+                continue
             self._due = time.monotonic() + PATIENCE * longest_seconds(shares)
             sequences, tokens = run_isolated(shares, self._interrupts(shares))
             self._due = None
@@ -153,20 +150,38 @@ class Batcher:
                 self.on_batch(sequences, tokens)
         self._fail_all(EngineClosed(UNSERVED))
 
+    def _run_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+                if isinstance(error, DeviceError):
+                    raise
+
     def _fail_all(self, error: Exception) -> None:
         with self._condition:
             self._closed = True
             for job in [*self._urgent, *self._normal]:
                 job.fail(error)
+            for _, future in self._calls:
+                future.set_exception(error)
+            self._calls.clear()
 
-    def _next(self) -> list[Share]:
-        """Answer what is done, wait for work, form the next micro-batch; empty when the batcher was closed."""
+    def _next(self) -> list[Share] | None:
+        """Answer what is done, wait for work, form the next micro-batch; empty where a call waits, None when the
+        batcher was closed."""
         with self._condition:
             while True:
                 for queue in (self._urgent, self._normal):
                     self._compare(queue)
                     self._drop_done(queue)
                 if self._closed:
+                    return None
+                if self._calls:
                     return []
                 queue = self._urgent or self._normal
                 if queue:

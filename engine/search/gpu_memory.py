@@ -113,24 +113,25 @@ def plan(
     available: int | None,
     capacity: int | None = None,
     stored: bool = True,
+    loaded: frozenset[str] = frozenset(),
     kernels: bool = True,
     faiss: bool = True,
 ) -> MemoryPlan:
     """The plan for a collection with its models. `stored`: the collection's token ids are this reranker's, so that they
-    may lie there too. `kernels`, `faiss`: what can run recall there (see `plan_gpu`). FAISS's indexes there hold one
-    segment of which nothing is deleted.
+    may lie there too. `loaded`: fingerprints of the models that are on the device already, and take nothing more.
+    `kernels`, `faiss`: what can run recall there (see `plan_gpu`). FAISS's indexes there hold one segment of which
+    nothing is deleted.
 
     The vectors take the form that is best for `capacity` (None: that is `available`), whoever has a part of it at the
     moment: a new version that opens beside the one being served takes the same form, or is refused.
     """
     capacity = available if capacity is None else capacity
-    items = [
-        Item("the CUDA context", CONTEXT, ""),
-        Item("CUDA graphs", GRAPHS, ""),
-        *_model("encoder", encoder),
-    ]
-    if reranker is not None:
-        items += _model("reranker", reranker)
+    items = [Item("CUDA graphs", GRAPHS, "")]
+    if not loaded:
+        items.insert(0, Item("the CUDA context", CONTEXT, ""))
+    for what, model in (("encoder", encoder), ("reranker", reranker)):
+        if model is not None and model.artifact.fingerprint not in loaded:
+            items += _model(what, model)
     if reranker is not None and stored:
         stored_bytes = sum(part.data.nbytes + part.offsets.nbytes for part in collection.token_parts())
         items.append(Item("the token store", stored_bytes, "index again with smaller --chunk-tokens"))

@@ -69,14 +69,21 @@ def plan_memory(
     settings: EngineSettings,
     *,
     stored: bool = True,
+    loaded: frozenset[str] = frozenset(),
+    taken: int = 0,
 ) -> MemoryPlan | None:
     """The memory plan, checked; None on a CPU. `stored`: whether the collection's token ids are this reranker's.
+
+    loaded: fingerprints of the models that are on the device already; taken: bytes that other engines of this process
+            planned, where `gpu_memory_gib` says how much all of them may have
 
     Raises DeviceError when the engine does not fit beside what is there, and what `runtime.choose` raises.
     """
     if device.kind == "cpu":
         return None
     available, capacity = available_memory(device, settings.gpu_memory_gib)
+    if settings.gpu_memory_gib is not None and available is not None:
+        available = max(0, available - taken)
 
     def chosen(artifact: Artifact, precision: PrecisionWish) -> Chosen:
         return Chosen(artifact, choose(settings.runtime, artifact, device, precision, ()))
@@ -88,6 +95,7 @@ def plan_memory(
         available=available,
         capacity=capacity,
         stored=stored,
+        loaded=loaded,
         kernels=cuda_driver.torch_problem() is None,
         faiss=cuda_driver.faiss_problem() is None,
     )

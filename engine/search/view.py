@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ..collection import Collection
+from ..collection.passage_text import PassageText
+from ..config import EngineSettings, SearchSettings
+from ..models.artifact import Artifact
 from ..models.cross_encoder import CrossEncoder
 from ..models.encoder import BiEncoder
 from ..recall import LexicalIndex
-from ..scheduling.batcher import Batcher
 from ..scoring.fusion import Fusion
+from .final_weights import fusion_of
 from .model_api import ModelApi
-from .passage_ids import PassageIds
-from .placement import Placed
+from .model_pool import ModelPool
+from .passage_ids import PassageIds, passage_ids, tell, unstored
+from .placement import Placed, place, plan_memory
 from .two_stage import TwoStage
+from .union import words_of
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What of an engine depends on the version: replaced as a whole when there is a newer one.
 
-    words, why_words: the index of words that recall uses, and why, in words
+    fusion: the weights of the final order; placed: where recall and the pipeline are; passages: what the reranker
+    reads, None without one; words, why_words: the index that recall looks words up in, None for recall by vectors
+    alone, and why, in words; nbytes: of the device's memory, by the plan
     """
 
     collection: Collection
+    encoder: BiEncoder
+    reranker: CrossEncoder | None
     fusion: Fusion
     placed: Placed
     passages: PassageIds | None
@@ -31,21 +41,48 @@ class View:
     why_words: str
     two_stage: TwoStage
     models: ModelApi
+    nbytes: int
 
     @classmethod
-    def of(
+    def open(
         cls,
         collection: Collection,
-        encoder: BiEncoder,
-        reranker: CrossEncoder | None,
-        device: str,
-        fusion: Fusion,
-        placed: Placed,
-        passages: PassageIds | None,
-        words: tuple[LexicalIndex | None, str],
-        batcher: Batcher,
+        encoder: Artifact,
+        reranker: Artifact | None,
+        pool: ModelPool,
+        settings: EngineSettings,
     ) -> View:
-        """Of parts that fit together."""
-        two_stage = TwoStage(encoder, reranker, device, fusion, placed, passages, batcher, words[0])
-        models = ModelApi(collection, encoder, reranker, passages, batcher)
-        return cls(collection, fusion, placed, passages, *words, two_stage, models)
+        """A version with its models, which are loaded where `pool` has not got them.
+
+        Raises ArtifactError, CollectionError, DeviceError, InputError or OutOfMemory.
+        """
+        text = None if reranker is None else PassageText.of(reranker, collection.manifest.settings)
+        problem = None if reranker is None or text is None else unstored(collection, text, reranker)
+        device, batcher = pool.device, pool.batcher
+        memory = plan_memory(
+            collection, encoder, reranker, device, settings, stored=problem is None, loaded=pool.loaded(),
+            taken=pool.taken,
+        )  # fmt: skip
+        with nullcontext() if memory is None else memory.advising():
+            first = pool.encoder(encoder, settings)
+            second, passages = None, None
+            if reranker is not None and text is not None:
+                second = pool.reranker(reranker, settings)
+                passages = passage_ids(collection, text, problem)
+                tell(collection, passages, reranker)
+            fusion = fusion_of(collection, first, second, settings)
+            placed = place(collection, first, second, device, settings, memory, fusion, unstored=problem)
+            _warm_up(placed, pool, settings)
+        words, why = words_of(collection, problem)
+        two_stage = TwoStage(first, second, device.kind, fusion, placed, passages, batcher, words)
+        models = ModelApi(collection, first, second, passages, batcher)
+        nbytes = 0 if memory is None else memory.total
+        return cls(collection, first, second, fusion, placed, passages, words, why, two_stage, models, nbytes)
+
+
+def _warm_up(placed: Placed, pool: ModelPool, settings: EngineSettings) -> None:
+    """A resident pipeline runs once, on the thread that will run it."""
+    pipeline = placed.pipeline
+    if settings.warm_up and pipeline is not None:
+        recalled = SearchSettings().recalled
+        pool.batcher.call(lambda: pipeline.warm_up(recalled))

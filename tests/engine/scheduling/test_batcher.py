@@ -587,25 +587,49 @@ def test_however_often_it_is_interrupted_everybody_gets_their_own_answers(
             batcher.close()
 
 
-def test_what_is_prepared_runs_first_and_on_the_device_thread():
-    seen: list[str] = []
-    batcher = Batcher(queue_tokens=100, prepare=lambda: seen.append(threading.current_thread().name))
+def test_a_call_runs_on_the_device_thread_and_returns_what_it_does():
+    batcher = Batcher(queue_tokens=100)
     try:
-        assert seen == ["tandem-device"]
+        assert batcher.call(lambda: threading.current_thread().name) == "tandem-device"
         assert batcher.submit(Job(Echo(), pack([[1, 2]]))).result(timeout=5).results
     finally:
         batcher.close()
+    with pytest.raises(EngineClosed):
+        batcher.call(lambda: None)
 
 
-def test_whoever_prepared_is_not_kept():
+def test_a_call_comes_before_jobs_that_wait():
+    gate = threading.Event()
+    batcher, model = Batcher(queue_tokens=100_000), Echo(tokens=2, gate=gate)
+    seen: list[str] = []
+    try:
+        running, waiting = (batcher.submit(Job(model, pack([[first, 2]]))) for first in (1, 3))
+        waiting.add_done_callback(lambda _: seen.append("job"))
+        while batcher._due is None:  # until the first one runs, and holds the thread
+            time.sleep(0.001)
+        called = threading.Thread(target=batcher.call, args=(lambda: seen.append("call"),))
+        called.start()
+        while not batcher._calls:
+            time.sleep(0.001)
+        gate.set()
+        called.join(10)
+        running.result(10), waiting.result(10)
+        assert seen == ["call", "job"]
+    finally:
+        gate.set()
+        batcher.close()
+
+
+def test_whoever_was_called_is_not_kept():
     class Owner:
         def prepare(self) -> None:
             pass
 
     owner = Owner()
     kept = weakref.ref(owner)
-    batcher = Batcher(queue_tokens=100, prepare=owner.prepare)
+    batcher = Batcher(queue_tokens=100)
     try:
+        batcher.call(owner.prepare)
         del owner
         gc.collect()
         assert kept() is None
@@ -613,11 +637,28 @@ def test_whoever_prepared_is_not_kept():
         batcher.close()
 
 
-def test_what_preparing_raises_is_raised_where_the_batcher_is_made():
+def test_what_a_call_raises_is_raised_where_it_was_made():
     def prepare() -> None:
         raise OutOfMemory("no room for the graphs")
 
-    before = threading.active_count()
-    with pytest.raises(OutOfMemory, match="no room"):
-        Batcher(queue_tokens=100, prepare=prepare)
-    assert threading.active_count() == before
+    batcher = Batcher(queue_tokens=100)
+    try:
+        with pytest.raises(OutOfMemory, match="no room"):
+            batcher.call(prepare)
+        assert batcher.submit(Job(Echo(), pack([[1, 2]]))).result(timeout=5).results, "the thread goes on"
+    finally:
+        batcher.close()
+
+
+def test_a_call_that_finds_the_device_broken_ends_the_thread():
+    def prepare() -> None:
+        raise DeviceError("the card is gone")
+
+    batcher = Batcher(queue_tokens=100)
+    try:
+        with pytest.raises(DeviceError, match="gone"):
+            batcher.call(prepare)
+        with pytest.raises(DeviceError, match="gone"):
+            batcher.submit(Job(Echo(), pack([[1, 2]]))).result(timeout=5)
+    finally:
+        batcher.close()
