@@ -15,6 +15,7 @@ from .options import ENCODER, RERANKER, with_options
 NAME = "serve"
 EXAMPLES = (
     "tandem serve collection",
+    "tandem serve notes manuals=/data/manuals/collection",
     "tandem serve collection --host 0.0.0.0 --port 80 --api-key-file keys.txt",
 )
 
@@ -22,7 +23,12 @@ EXAMPLES = (
 @with_options(EngineOptions, panel="Engine")
 def command(
     given: dict[str, Any],
-    collection: Path = typer.Argument(help="The folder that `tandem index` made."),
+    collections: list[str] = typer.Argument(
+        None,
+        metavar="[COLLECTION]...",
+        help="Folders that `tandem index` made, each served under its folder's name, "
+        "or as NAME=FOLDER; the first answers who names none.",
+    ),
     config: Path | None = typer.Option(None, help="A TOML file with any setting of the server."),
     host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1; others need a key)."),
     port: int | None = typer.Option(None, help="Port (default: 8080)."),
@@ -34,10 +40,13 @@ def command(
         None, "--supervise/--no-supervise", help="Run the engine in a worker process that is replaced when it dies."
     ),
     timeout_ms: float | None = typer.Option(None, help="Longest that a request may take (default: 30000)."),
+    collections_folder: Path | None = typer.Option(
+        None, help="A folder whose collections are all served, and in which /admin/collections makes and drops them."
+    ),
     encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: Path | None = typer.Option(None, help=RERANKER),
 ) -> None:
-    """Serve a collection over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.
+    """Serve collections over HTTP: search, and the dialects of TEI, Cohere, Jina, OpenAI, vLLM, NIM and Weaviate.
 
     Every setting can stand in the TOML file or in a variable TANDEM_NAME too; a flag wins, then the variable.
     """
@@ -49,9 +58,27 @@ def command(
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
         config, given, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise, encoder=encoder, reranker=reranker,
+        supervise=supervise, collections_folder=collections_folder, encoder=encoder, reranker=reranker,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():
         logging.getLogger(__name__).warning("a variable sets nothing", extra={"variable": name})
-    serve(collection, settings)
+    named = _by_name(collections or [])
+    if not named and settings.collections_folder is None:
+        raise InputError("name a collection to serve, or a folder of them with --collections-folder")
+    serve(named, settings)
+
+
+def _by_name(given: list[str]) -> dict[str, Path]:
+    """The folders by the names that they are served under; raises InputError where two have one name."""
+    found: dict[str, Path] = {}
+    for each in given:
+        name, named, folder = each.partition("=")
+        path = Path(folder) if named and not Path(each).exists() else Path(each)
+        name = name if path == Path(folder) and named else path.resolve().name
+        if not name or "/" in name:
+            raise InputError(f"{each}: a collection needs a name without a slash; write NAME=FOLDER")
+        if name in found:
+            raise InputError(f"two collections are called {name}; give one another name: NAME={path}")
+        found[name] = path
+    return found

@@ -24,7 +24,8 @@ from pathlib import Path
 from tandem.engine.server import ServerSettings, logs
 from tandem.engine.server.run import serve
 logs.set_up(30)
-serve(Path(sys.argv[1]), ServerSettings(**json.loads(sys.argv[2])))
+path = Path(sys.argv[1])
+serve({path.resolve().name: path}, ServerSettings(**json.loads(sys.argv[2])))
 """
 HOST = "127.0.0.1"
 ENDING_SECONDS = 60.0

@@ -31,7 +31,6 @@ from .prepare import STORES
 from .report import Progress, silent
 from .segment import Segment
 from .shards import BuildJob
-from .updating import WAIT
 
 MERGING = "merging"
 """The folder in which a merged segment is made."""
@@ -94,7 +93,7 @@ def _tidy(root: Path) -> None:
     """Remove what a merge left that was interrupted."""
     with storage(root):
         shutil.rmtree(root / MERGING, ignore_errors=True)
-    with versions.writer_lock(root, WAIT):
+    with versions.writer_lock(root, versions.WAIT):
         if (current := versions.read_current(root)) is not None:
             versions.tidy(root, current)
 
@@ -113,7 +112,7 @@ def _merge(root: Path, opened: Collection, span: slice, threads: int | None, pro
         folder.mkdir()
     beside = len(opened) - sum(source.record.live for source in sources)
     record = _write(folder, sources, beside, opened.manifest, threads, progress)
-    with versions.writer_lock(root, WAIT):
+    with versions.writer_lock(root, versions.WAIT):
         _publish(root, folder, record, sources)
 
 

@@ -27,9 +27,6 @@ from .merge_policy import due
 from .report import Made
 from .shards import BuildJob
 
-WAIT = 30.0
-"""Seconds that a change waits for another writer."""
-
 
 @dataclass(slots=True)
 class Updated:
@@ -97,7 +94,7 @@ def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> tuple[Update
     models or settings.
     """
     root, started = before.path, time.perf_counter()
-    with versions.writer_lock(root, WAIT):
+    with versions.writer_lock(root, versions.WAIT):
         opened = Collection.open(root, before=before)
         if opened.manifest.kind != before.manifest.kind:
             raise CollectionError(f"{root} has other models or settings now than when it was opened: open it anew")
@@ -122,7 +119,7 @@ def delete(
     Raises CollectionError or StorageError; then nothing was deleted.
     """
     started = time.perf_counter()
-    with versions.writer_lock(root, WAIT):
+    with versions.writer_lock(root, versions.WAIT):
         opened = Collection.open(root, before=before)
         change, missing = Change(opened), 0
         for identity in dict.fromkeys(ids):

@@ -31,6 +31,8 @@ VERSIONS = "versions"
 STAGING = "staging"
 LOCK = "writer.lock"
 T = TypeVar("T")
+WAIT = 30.0
+"""Seconds that a change waits for another writer."""
 LOOK_AGAIN = 0.01
 """Seconds between looks at a lock that somebody has."""
 RUBBISH = "removed-"

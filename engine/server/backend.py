@@ -1,13 +1,13 @@
-"""Where calls are answered: an engine in this process, or one in a worker process (`worker_client`)."""
+"""Where calls are answered: engines in this process, or in a worker process (`worker_client`)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
-from ..engine import Engine
-from .model_info import Facts, Load, facts_of
+from .engines import Engines, Wanted
+from .model_info import Facts, Load
 from .rpc_calls import Call
 
 Answer = TypeVar("Answer")
@@ -23,9 +23,10 @@ class WorkerFault(Exception):
 
 
 class Backend(Protocol):
-    """An open engine, wherever it is."""
+    """Open engines, wherever they are."""
 
-    facts: Facts
+    facts: dict[str, Facts]
+    """What is open, by name."""
     ended: asyncio.Event
     """Set when it can answer no more."""
     reason: str
@@ -34,32 +35,44 @@ class Backend(Protocol):
     @property
     def load(self) -> Load: ...
 
-    async def run(self, call: Call[Answer]) -> Answer: ...
+    async def run(self, call: Call[Answer], name: str) -> Answer:
+        """The answer of the engine of that name."""
+        ...
 
     async def close(self) -> None: ...
 
 
 class Local:
-    """An engine in this process: for embedding the server, and for tests. Nothing guards it against a crash."""
+    """Engines in this process: for embedding the server, and for tests. Nothing guards them against a crash."""
 
-    def __init__(self, engine: Engine, on_batch: OnBatch | None = None) -> None:
-        self.engine = engine
-        self.facts = facts_of(engine)
+    def __init__(self, engines: Engines, facts: dict[str, Facts], on_batch: OnBatch | None = None) -> None:
+        self.facts = facts
         self.ended = asyncio.Event()
         self.reason = ""
-        engine.batcher.on_batch = on_batch
+        self.engines = engines
+        engines.pool.batcher.on_batch = on_batch
+
+    @classmethod
+    def open(cls, collections: Sequence[Wanted], settings: dict[str, Any], on_batch: OnBatch | None = None) -> Local:
+        """Open collections with the settings of `Engine.open`; raises what that raises."""
+        engines = Engines(settings)
+        try:
+            return cls(engines, engines.open_all(collections), on_batch)
+        except BaseException:
+            engines.close_all()
+            raise
 
     @property
     def load(self) -> Load:
-        batcher = self.engine.batcher
+        batcher = self.engines.pool.batcher
         return Load(batcher.waiting_jobs, batcher.waiting_tokens)
 
-    async def run(self, call: Call[Answer]) -> Answer:
+    async def run(self, call: Call[Answer], name: str) -> Answer:
         """Raises what the engine raises; cancelling it drops what waits."""
-        return await call.run(self.engine)
+        return await call.run_of(self.engines, name)
 
     async def close(self) -> None:
-        """Close the engine."""
+        """Close the engines."""
         self.reason = "it was closed"
         self.ended.set()
-        await asyncio.to_thread(self.engine.close)
+        await asyncio.to_thread(self.engines.close_all)

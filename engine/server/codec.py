@@ -1,7 +1,8 @@
 """Frames between the HTTP process and its worker, over a socket pair: JSON and, behind it, bytes. No pickle anywhere.
 
 8 bytes     lengths of both parts, uint32 little-endian
-JSON        {"id": 7, "call": "SearchCall", "arguments": {…}}   {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
+JSON        {"id": 7, "call": "SearchCall", "collection": "notes", "arguments": {…}}
+            {"id": 7, "answer": {…}}   {"id": 7, "error": […]}
             {"cancel": 7}   {"beat": {…}}
 bytes       vectors: float32, row by row; a search's answer, as the client gets it
 """
@@ -39,9 +40,9 @@ def frame(document: Document, blob: bytes = b"") -> bytes:
     return b"".join((_LENGTHS.pack(len(data), len(blob)), data, blob))
 
 
-def call_frame(number: int, call: Call[Any]) -> bytes:
-    """A call as a frame."""
-    return frame({"id": number, "call": type(call).__name__, "arguments": call})
+def call_frame(number: int, call: Call[Any], name: str) -> bytes:
+    """A call of the engine of that name, as a frame."""
+    return frame({"id": number, "call": type(call).__name__, "collection": name, "arguments": call})
 
 
 def call_of(document: Document) -> Call[Any]:

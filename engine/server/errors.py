@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,8 +45,8 @@ _OPENAI: dict[Kind, tuple[str, str]] = {
 # Which paths speak which dialect; all others speak our own. "flat" is for Jina, Cohere and Infinity.
 _DIALECTS: dict[Dialect, re.Pattern[str]] = {
     "tei": re.compile(r"/(invocations|embed|predict|rerank|tokenize|decode|similarity|info|health|ping)?"),
-    "flat": re.compile(r"/(v[12]|infinity)/(rerank|embed)"),
-    "openai": re.compile(r"(/v1|/infinity)?/(embeddings|score|models(/.+)?)"),
+    "flat": re.compile(r"/(v[12]|infinity)/(rerank|embed)|/v1/collections/[^/]+/rerank"),
+    "openai": re.compile(r"(/v1|/infinity)?/(embeddings|score|models(/.+)?)|/v1/collections/[^/]+/embeddings"),
     "nim": re.compile(r"/v1/(ranking|retrieval/.+/reranking)"),
 }
 
@@ -111,12 +112,14 @@ def dialect_of(path: str) -> Dialect:
     return next((dialect for dialect, paths in _DIALECTS.items() if paths.fullmatch(path)), "tandem")
 
 
-def failure_of(error: Exception, hide: str = "") -> Failure:
-    """An engine's error as a failure; `hide` is the collection's path, which is nobody's business outside."""
+def failure_of(error: Exception, hide: Iterable[str] = ()) -> Failure:
+    """An engine's error as a failure; `hide` are the collections' paths, which are nobody's business outside."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, InputError | CorpusError):
-        message = str(error).replace(hide, "the collection") if hide else str(error)
+        message = str(error)
+        for path in sorted(hide, key=len, reverse=True):
+            message = message.replace(path, "the collection")
         return Failure("validation", message)
     if isinstance(error, Overloaded):
         return Failure("overloaded", "the queue is full; try again later", retry_after=1)

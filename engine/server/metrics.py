@@ -17,6 +17,7 @@ _TEI_COUNTED = {
     "/embed", "/predict", "/rerank", "/similarity", "/invocations", "/embeddings", "/score", "/infinity/rerank",
     "/infinity/embeddings", "/v1/embed", "/v1/embeddings", "/v1/ranking", "/v1/rerank", "/v1/score", "/v1/search",
     "/v1/retrieval/{model:path}/reranking", "/v2/embed", "/v2/rerank",
+    *(f"/v1/collections/{{collection}}/{what}" for what in ("embeddings", "rerank", "search")),
 }  # fmt: skip
 # TEI's words for our kinds of failure; the others keep their own.
 _TEI_ERRORS = {"empty": "validation", "model": "inference", "internal": "inference", "unavailable": "unhealthy"}
@@ -44,8 +45,9 @@ class Metrics:
         self.restarts = Counter("tandem_worker_restarts", "Workers that ended unasked", registry=registry)
         self.swaps = Counter("tandem_swaps", "New versions of the collection", ("outcome",), registry=registry)
         self.version = Gauge(
-            "tandem_collection_info", "1 for the version that is served", ("version",), registry=registry
+            "tandem_collection_info", "1 for the version that is served", ("collection", "version"), registry=registry
         )
+        self._served: dict[str, str] = {}
         self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
         self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
         self._tei(registry)
@@ -73,9 +75,16 @@ class Metrics:
 
     def serving(self, facts: Facts) -> None:
         """A version, on a device, takes requests from now on."""
-        for gauge, value in ((self.device, facts.device), (self.version, facts.version)):
-            gauge.clear()
-            gauge.labels(value).set(1)
+        self.device.clear()
+        self.device.labels(facts.device).set(1)
+        self.gone(facts.name)
+        self._served[facts.name] = facts.version
+        self.version.labels(facts.name, facts.version).set(1)
+
+    def gone(self, name: str) -> None:
+        """A collection is served no more."""
+        if (version := self._served.pop(name, None)) is not None:
+            self.version.remove(name, version)
 
     def degrade(self, code: DegradedCode | None) -> None:
         """An answer that is not all that was asked for, or late."""

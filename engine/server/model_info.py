@@ -82,14 +82,14 @@ class Load:
     tokens: int = 0
 
 
-def facts_of(engine: Engine) -> Facts:
-    """What an open engine serves."""
+def facts_of(name: str, engine: Engine) -> Facts:
+    """What an open engine serves under a name."""
     collection, manifest = engine.collection, engine.collection.manifest
     rows = spread_rows(collection.rows, MEASURED)
     lengths = engine.passages.tokens(rows).lengths if engine.passages is not None and len(rows) else np.zeros(1, int)
     most = 0 if engine.reranker is None else engine.reranker.tokenizer.max_length
     return Facts(
-        name=collection.path.resolve().name,
+        name=name,
         path=str(collection.path),
         version=manifest.version,
         passages=len(collection),

@@ -58,4 +58,4 @@ class PoisonRequests:
             self._strikes.pop(self._key(call), None)
 
     def _key(self, call: Call[Any]) -> bytes:
-        return hashlib.blake2b(codec.call_frame(0, replace(call, client="")), key=self._secret).digest()
+        return hashlib.blake2b(codec.call_frame(0, replace(call, client=""), ""), key=self._secret).digest()

@@ -42,7 +42,7 @@ class CollectionRow(Answer):
 
 
 class Collections(Answer):
-    """One for now."""
+    """Those that are served, the first one first: it answers whoever names none."""
 
     collections: list[CollectionRow]
 

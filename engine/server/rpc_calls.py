@@ -9,19 +9,21 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import orjson
 from pydantic import TypeAdapter
 
-from ..collection import Document, Updated
+from ..collection import Document, Pointer, Updated
 from ..config import SearchSettings
 from ..engine import Engine
 from ..result import Embedded, RerankResult, Timings
 from ..text.prompting import NO_WISH, PromptWish
 from ..text.tokens import Truncate
-from .model_info import Facts, facts_of
+from .engines import Engines, Wanted
+from .model_info import Facts
 from .search_response import SearchResponse, found
 
 Answer = TypeVar("Answer", covariant=True)
@@ -37,6 +39,10 @@ class Call(Generic[Answer]):
     async def run(self, engine: Engine) -> Answer:
         """Do it."""
         raise NotImplementedError
+
+    async def run_of(self, engines: Engines, name: str) -> Answer:
+        """Do it with the engine of that name; raises CollectionError when there is none."""
+        return await self.run(engines[name])
 
     def pack(self, answer: Any) -> tuple[Any, bytes]:
         """An answer as a frame holds it: what orjson writes, and bytes behind it."""
@@ -165,9 +171,31 @@ class Refresh(Call[Facts]):
 
     answer: ClassVar[Any] = Facts
 
-    async def run(self, engine: Engine) -> Facts:
-        await asyncio.to_thread(engine.refresh)
-        return facts_of(engine)
+    async def run_of(self, engines: Engines, name: str) -> Facts:
+        await asyncio.to_thread(engines[name].refresh)
+        return engines.facts(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Call[Facts]):
+    """Open the collection in the folder `path` beside the others, under the name that the call goes to."""
+
+    path: str
+    version: Pointer | None = None
+    answer: ClassVar[Any] = Facts
+
+    async def run_of(self, engines: Engines, name: str) -> Facts:
+        return await asyncio.to_thread(engines.open, Wanted(name, Path(self.path), self.version))
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Call[None]):
+    """Close the engine that the call goes to; the others go on."""
+
+    answer: ClassVar[Any] = None
+
+    async def run_of(self, engines: Engines, name: str) -> None:
+        await asyncio.to_thread(engines.close, name)
 
 
 @dataclass(frozen=True, slots=True)

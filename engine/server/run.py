@@ -6,16 +6,18 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
-from ..collection import Pointer
-from ..engine import Engine
+from ..collection.versions import CURRENT
+from ..errors import InputError
 from . import telemetry
 from .app import create_admin, create_app
 from .backend import Backend, Local
+from .engines import Wanted
 from .fd_limit import make_room
 from .listener import Listener, bind
 from .metrics import Metrics
@@ -27,19 +29,25 @@ from .worker_client import Remote
 log = logging.getLogger(__name__)
 
 
-def serve(collection: Path, settings: ServerSettings) -> None:
-    """Serve a collection until SIGTERM or SIGINT; raises TandemError when it cannot be opened or the port is taken."""
-    uvloop.run(Serving(collection, settings).run())
+def serve(collections: Mapping[str, Path], settings: ServerSettings) -> None:
+    """Serve collections by name until SIGTERM or SIGINT, and those in `settings.collections_folder`.
+
+    Raises TandemError when one that is named cannot be opened, or the port is taken.
+    """
+    uvloop.run(Serving(collections, settings).run())
 
 
 class Serving:
     """One run of the server."""
 
-    def __init__(self, collection: Path, settings: ServerSettings) -> None:
-        self._collection = collection
+    def __init__(self, collections: Mapping[str, Path], settings: ServerSettings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        host = Host(collection, self._open, self._metrics, close_after=settings.timeout_ms / 1e3)
+        found = {} if settings.collections_folder is None else found_in(settings.collections_folder)
+        host = Host(
+            {**found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
+            needed=collections,
+        )  # fmt: skip
         self.service = Service(settings, host=host)
         self._listeners: list[Listener] = []
         self._going: asyncio.Task[None] | None = None
@@ -72,13 +80,14 @@ class Serving:
                 opening.cancel()
                 await asyncio.wait({opening})
                 return
-            facts = opening.result()
+            opened = opening.result()
             gc.collect()
             gc.freeze()  # what stays for good is not looked through again: 50 ms each time
-            log.info("ready", extra={
-                "device": facts.device, "reason": facts.reason, "passages": facts.passages,
-                "version": facts.version, "supervised": settings.supervise,
-            })  # fmt: skip
+            for facts in opened.values():
+                log.info("ready", extra={
+                    "collection": facts.name, "device": facts.device, "reason": facts.reason,
+                    "passages": facts.passages, "version": facts.version, "supervised": settings.supervise,
+                })  # fmt: skip
             if settings.swap_poll_ms:
                 watching = asyncio.create_task(host.watch_pointer(settings.swap_poll_ms / 1e3))
             await asyncio.gather(*listening)
@@ -92,13 +101,12 @@ class Serving:
             await host.close()
         log.info("stopped")
 
-    async def _open(self, version: Pointer | None) -> Backend:
-        """A backend for a version: in a worker process, or (unsupervised) in this one."""
+    async def _open(self, collections: Sequence[Wanted]) -> Backend:
+        """A backend for collections: in a worker process, or (unsupervised) in this one."""
         settings = self._settings
         if settings.supervise:
-            return await Remote.start(self._collection, version, settings, self._metrics.batch)
-        opening = partial(Engine.open, self._collection, version=version, **settings.engine_settings())
-        return Local(await asyncio.to_thread(opening), self._metrics.batch)
+            return await Remote.start(collections, settings, self._metrics.batch)
+        return await asyncio.to_thread(Local.open, collections, settings.engine_settings(), self._metrics.batch)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,3 +143,10 @@ class Serving:
             service.abort()
         for listener in self._listeners:
             listener.stop()
+
+
+def found_in(folder: Path) -> dict[str, Path]:
+    """The collections in a folder by their names. Raises InputError when it is no folder."""
+    if not folder.is_dir():
+        raise InputError(f"collections_folder {folder} is no folder; make it first")
+    return {path.name: path for path in sorted(folder.iterdir()) if (path / CURRENT).is_file()}

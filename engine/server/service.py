@@ -23,6 +23,7 @@ from ..text.tokens import Truncate
 from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
+from .engines import Engines
 from .errors import Failure
 from .in_flight import InFlight
 from .merges import Merges
@@ -45,7 +46,7 @@ class Service:
         """Serves what `host` opens, or an `engine` that is open; without either it lives and is not ready."""
         self.settings = settings
         self.metrics = Metrics() if host is None else host.metrics
-        self.host = host or Host(None, None, self.metrics, close_after=settings.timeout_ms / 1e3)
+        self.host = host or Host({}, None, self.metrics, close_after=settings.timeout_ms / 1e3)
         self.admission = Admission(settings.queue_tokens, settings.max_concurrent_requests)
         self.in_flight: set[InFlight] = set()
         self.merges = Merges()
@@ -53,7 +54,9 @@ class Service:
         self.closing = False
         self._gauges()
         if engine is not None:
-            self.host.adopt(Local(engine, self.metrics.batch))
+            engines, name = Engines({}, engine.pool), engine.collection.path.resolve().name
+            engines.adopt(name, engine)
+            self.host.adopt(Local(engines, {name: engines.facts(name)}, self.metrics.batch))
 
     @property
     def is_ready(self) -> bool:
@@ -61,21 +64,32 @@ class Service:
         return self.host.current is not None and not self.draining
 
     @contextmanager
-    def lease(self) -> Iterator[Lease]:
-        """Hold what is served for one request, so that all of it sees one version.
+    def lease(self, name: str | None = None) -> Iterator[Lease]:
+        """Hold a collection (None: the first one) for one request, so that all of it sees one version.
 
-        Raises Failure `unavailable` while there is nothing or when the server goes down.
+        Raises Failure `unavailable` while there is nothing or when the server goes down, `not_found` for another name.
         """
         if self.closing:
             raise Failure("unavailable", "the server is going down; try another one", retry_after=5, close=True)
-        with self.host.lease() as lease:
+        with self.host.lease(name) as lease:
             yield lease
 
-    @property
-    def facts(self) -> Facts:
-        """What is served now; raises as `lease` does."""
-        with self.lease() as lease:
+    def facts(self, name: str | None = None) -> Facts:
+        """What is served now under a name (None: the first one); raises as `lease` does."""
+        with self.lease(name) as lease:
             return lease.facts
+
+    @property
+    def device(self) -> str | None:
+        """What computes; None while nothing is served."""
+        current = self.host.current
+        return None if current is None else next((facts.device for facts in current.facts.values()), None)
+
+    def all_facts(self) -> list[Facts]:
+        """What is served now, the first collection first; raises Failure `unavailable` while nothing can be."""
+        if (current := self.host.current) is None:
+            raise self.host.absent()
+        return [current.facts[name] for name in self.host.names if name in current.facts]
 
     def abort(self) -> None:
         """End every request in flight with 503."""
@@ -202,7 +216,7 @@ class Service:
 
     async def _changed(self, lease: Lease, call: Call[Updated], remaining: float) -> Updated:
         report = await lease.run(call, remaining)
-        await self.host.moved()
+        await self.host.moved(lease.name)
         if report.merge_due:
             self.merges.begin(Path(lease.facts.path))
         return report

@@ -90,6 +90,10 @@ class ServerSettings(EngineOptions, BaseSettings):
     trace_endpoint: str | None = None
     """An OTLP collector's URL for spans (http://127.0.0.1:4318/v1/traces); needs OpenTelemetry's SDK and exporter."""
 
+    collections_folder: Path | None = None
+    """A folder whose collections are all served, and in which /admin/collections makes and drops them; "none": there
+    is none, and the collections that the server was started with are all."""
+
     encoder: Path | None = None
     reranker: Path | None = None
 

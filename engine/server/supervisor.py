@@ -1,4 +1,4 @@
-"""Which backend answers: opened once, replaced when it ends, swapped when the collection has a new version.
+"""Which backend answers: opened once, replaced when it ends, swapped when a collection has a new version.
 
 A request holds a lease: a backend that was replaced stays open until the last lease on it is returned. Each call sees
 one version from its beginning to its end.
@@ -13,27 +13,28 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..collection import Pointer, read_pointer
 from ..config import SearchSettings
-from ..errors import TandemError
+from ..errors import CollectionError, TandemError
 from ..platform.device_wide import release_unused
 from .aside import aside
 from .backend import Backend, WorkerFault, WorkerLost
+from .engines import Wanted
 from .errors import Failure
 from .logs import where
 from .metrics import Metrics
 from .model_info import Facts, Load
 from .poison_requests import PoisonRequests
-from .rpc_calls import Call, Refresh, SearchCall
+from .rpc_calls import Call, Close, Open, Refresh, SearchCall
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-Opener = Callable[[Pointer | None], Awaitable[Backend]]
+Opener = Callable[[Sequence[Wanted]], Awaitable[Backend]]
 # Seconds before a worker that ended is started again, by how many ended before it; one that lived for HEALTHY seconds
 # starts the row anew. Whatever ends them, it is served again within seconds once it stops.
 BACK_OFF = (0.0, 0.5, 1.0, 2.0)
@@ -49,17 +50,18 @@ PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=No
 
 
 class Lease:
-    """One request's hold on a backend."""
+    """One request's hold on a collection that a backend has open."""
 
-    def __init__(self, host: Host, backend: Backend) -> None:
+    def __init__(self, host: Host, backend: Backend, name: str) -> None:
         self._host = host
+        self.name = name
         self.backend = backend
         self._moving = asyncio.Lock()
 
     @property
     def facts(self) -> Facts:
         """What this request sees."""
-        return self.backend.facts
+        return self.backend.facts[self.name]
 
     async def run(self, call: Call[Answer], remaining: float) -> Answer:
         """The answer to a call; when the worker dies under it, once more of the next one within `remaining` seconds.
@@ -71,7 +73,7 @@ class Lease:
             raise _deadly()
         first = self.backend
         try:
-            answer = await first.run(call)
+            answer = await first.run(call, self.name)
         except WorkerLost:
             self._host.metrics.retried.inc()
             self._lost(call, first, alone=False)
@@ -84,7 +86,7 @@ class Lease:
     async def _again(self, call: Call[Answer], remaining: float) -> Answer:
         backend = await self._move_on(remaining)  # the call before may have ended that one
         try:
-            return await backend.run(call)
+            return await backend.run(call, self.name)
         except WorkerLost:
             self._lost(call, backend, alone=True)
             raise unavailable("the worker ended twice under this request") from None
@@ -109,10 +111,15 @@ class Lease:
 class Host:
     """The current backend and its successors. Belongs to the event loop."""
 
-    def __init__(self, collection: Path | None, opener: Opener | None, metrics: Metrics, *, close_after: float) -> None:
-        """`opener` opens a version (None: the current one) or raises TandemError; None: only `adopt` brings a backend.
+    def __init__(
+        self, collections: Mapping[str, Path], opener: Opener | None, metrics: Metrics, *, close_after: float,
+        needed: Container[str] = (),
+    ) -> None:  # fmt: skip
+        """`collections` to serve, by name: the first answers whoever names none. `opener` opens them or raises
+        TandemError; None: only `adopt` brings a backend.
 
-        `close_after`: seconds that leases on a replaced backend may last.
+        `close_after`: seconds that leases on a replaced backend may last; `needed`: the names without which `open`
+        fails, others are left out then, and the log says why
         """
         self.metrics = metrics
         self.poison = PoisonRequests()
@@ -120,12 +127,13 @@ class Host:
         self._deaths = 0
         self._opening = 0.0
         """Seconds that opening took the last time."""
-        self._collection = collection
+        self._collections = dict(collections)
+        self._needed = needed
         self._opener = opener
         self._close_after = close_after
         self._current: Backend | None = None
-        self._pointer: Pointer | None = None
-        self._refused: Pointer | str | None = None
+        self._pointers: dict[str, Pointer | None] = {}
+        self._refused: dict[str, Pointer | str] = {}
         self._changed = asyncio.Condition()
         self._leases: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -133,15 +141,15 @@ class Host:
         self._closing = False
 
     def adopt(self, backend: Backend) -> None:
-        """Serve with a backend that is open already."""
+        """Serve what a backend has open already."""
+        self._collections = {name: Path(facts.path) for name, facts in backend.facts.items()}
         self._take(backend)
 
-    async def open(self) -> Facts:
-        """Open the current version, and from now on replace its backend when it ends; raises what opening raises."""
-        assert self._opener is not None
-        pointer = None if self._collection is None else await aside(read_pointer, self._collection)
-        backend = await self._open(pointer)
-        self._pointer = pointer
+    async def open(self) -> dict[str, Facts]:
+        """Open the current versions, and from now on replace their backend when it ends; raises what opening raises."""
+        pointers = {name: await aside(read_pointer, path) for name, path in self._collections.items()}
+        backend = await self._open(pointers, needed=self._needed)
+        self._pointers = pointers
         self._supervise(backend)
         await self._announce(backend)
         return backend.facts
@@ -165,12 +173,31 @@ class Host:
         """What waits for the device."""
         return Load() if self._current is None else self._current.load
 
+    @property
+    def names(self) -> list[str]:
+        """The collections that are served, the first one first."""
+        return list(self._collections)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where they are."""
+        return [str(path) for path in self._collections.values()]
+
     @contextmanager
-    def lease(self) -> Iterator[Lease]:
-        """Hold the current backend for one request; raises Failure `unavailable` while there is none."""
+    def lease(self, name: str | None = None) -> Iterator[Lease]:
+        """Hold a collection for one request (None: the first one).
+
+        Raises Failure `unavailable` while there is no backend, `not_found` where no such collection is served.
+        """
         if self._current is None:
-            raise self._none()
-        lease = Lease(self, self._current)
+            raise self.absent()
+        if name is None:
+            name = next(iter(self._collections), None)
+        if name is None or name not in self._collections:
+            raise Failure("not_found", "no such collection is served here; GET /v1/collections names those that are")
+        if name not in self._current.facts:
+            raise unavailable("the collection cannot be opened, and the server's log says why")
+        lease = Lease(self, self._current, name)
         self.hold(lease.backend)
         try:
             yield lease
@@ -191,16 +218,17 @@ class Host:
         """The one that lives, once there is one; raises Failure `unavailable` after `remaining` seconds at most."""
         gone = self._current is None or self._current.ended.is_set()
         if gone and self._pause() + self._opening > PATIENCE:
-            raise self._none()
+            raise self.absent()
         try:
             async with asyncio.timeout(max(0.0, min(remaining, PATIENCE))), self._changed:
                 await self._changed.wait_for(lambda: self._current is not None and not self._current.ended.is_set())
         except TimeoutError:
-            raise self._none() from None
+            raise self.absent() from None
         assert self._current is not None
         return self._current
 
-    def _none(self) -> Failure:
+    def absent(self) -> Failure:
+        """What a request is told while there is no backend."""
         first = self._current is None and not self.restarts
         what = "the models are being loaded" if first else "the worker is being started again"
         return unavailable(what, self._pause() + self._opening)
@@ -209,10 +237,19 @@ class Host:
         """Seconds before the worker that ended is started again."""
         return BACK_OFF[min(self._deaths, len(BACK_OFF)) - 1] if self._deaths else 0.0
 
-    async def _open(self, pointer: Pointer | None) -> Backend:
+    async def _open(self, pointers: Mapping[str, Pointer | None], needed: Container[str] = ()) -> Backend:
+        """A backend with every collection that is served, in these versions (None, or not named: the current one).
+
+        Raises what opening one of the `needed` ones raises, or any where it is the only one. Others may be left out.
+        """
         assert self._opener is not None
         begun = time.monotonic()
-        backend = await self._opener(pointer)
+        only = len(self._collections) == 1
+        wanted = [
+            Wanted(name, path, pointers.get(name), needed=only or name in needed)
+            for name, path in self._collections.items()
+        ]
+        backend = await self._opener(wanted)
         self._opening = time.monotonic() - begun
         return backend
 
@@ -230,47 +267,63 @@ class Host:
         return await asyncio.shield(self._spawn(self.swap(force=True)))
 
     async def swap(self, *, force: bool = False) -> bool:
-        """Serve the version that the collection's pointer names now, if it is another (or `force`); True when it does.
+        """Serve the versions that the collections' pointers name now, where one is another (or `force`); True when it
+        does.
 
         Where the models are the same, the backend that serves moves to it (see `Engine.refresh`). Otherwise, and with
         `force`, another is opened beside it and asked a question before any request sees it. One that cannot be opened
         is refused, and the old one goes on.
         """
-        assert self._opener is not None
-        assert self._collection is not None
         async with self._swapping:
+            moved, anew = False, dict[str, Pointer]()
+            for name in self.names:
+                pointer = await self._newer(name, force=force)
+                if pointer is None:
+                    continue
+                if not force and await self._move(name, pointer):
+                    moved = True
+                else:
+                    anew[name] = pointer
+            return await self._replace(anew) or moved if anew else moved
+
+    async def _newer(self, name: str, *, force: bool) -> Pointer | None:
+        """What a collection's pointer names, unless that is served or was refused."""
+        try:
+            pointer = await aside(read_pointer, self._collections[name])
+        except TandemError as error:
+            self._refuse(name, str(error), str(error))
+            return None
+        known = (self._pointers.get(name), self._refused.get(name))
+        return None if not force and pointer in known else pointer
+
+    async def _replace(self, anew: Mapping[str, Pointer]) -> bool:
+        """Open another backend, with the versions `anew` and the others as served; False when it is refused."""
+        pointers = {**self._pointers, **anew}
+        try:
+            fresh = await self._open(pointers, needed=anew)
+        except TandemError as error:
+            for name, pointer in anew.items():
+                self._refuse(name, pointer, str(error))
+            return False
+        for name, pointer in anew.items():
             try:
-                pointer = await aside(read_pointer, self._collection)
-            except TandemError as error:
-                self._refuse(str(error), str(error))
-                return False
-            if pointer is None or (not force and pointer in (self._pointer, self._refused)):
-                return False
-            if not force and await self._move(pointer):
-                return True
-            try:
-                fresh = await self._opener(pointer)
-            except TandemError as error:
-                self._refuse(pointer, str(error))
-                return False
-            try:
-                await fresh.run(PROBE)
+                await fresh.run(PROBE, name)
             except BaseException as error:
                 await fresh.close()
                 if not isinstance(error, TandemError | WorkerLost | WorkerFault):
                     raise
-                self._refuse(pointer, str(error))
+                self._refuse(name, pointer, str(error))
                 return False
-            old, self._pointer, self._refused = self._current, pointer, None
-            self._supervise(fresh)
-            await self._announce(fresh)
-            self.metrics.swaps.labels("done").inc()
-            log.info("swapped", extra={"version": fresh.facts.version, "passages": fresh.facts.passages})
-            if old is not None:
-                self._spawn(self._retire(old))
-            return True
+        old, self._pointers = self._current, pointers
+        self._supervise(fresh)
+        await self._announce(fresh)
+        for name in anew:
+            self._swapped("swapped", name, fresh.facts[name])
+        if old is not None:
+            self._spawn(self._retire(old))
+        return True
 
-    async def _move(self, pointer: Pointer) -> bool:
+    async def _move(self, name: str, pointer: Pointer) -> bool:
         """Have the backend that serves go on to a new version of what it has open: no model is loaded again, and what
         is not new is not read again. False where it cannot: then another backend is opened, which says why.
         """
@@ -278,34 +331,89 @@ class Host:
         if current is None:
             return False
         try:
-            facts = await current.run(REFRESH)
+            facts = await current.run(REFRESH, name)
         except (TandemError, WorkerLost, WorkerFault) as error:
-            log.info("the version cannot be moved to", extra={"error": str(error)})
+            log.info("the version cannot be moved to", extra={"collection": name, "error": str(error)})
             return False
-        current.facts = facts
+        current.facts[name] = facts
         if facts.version != pointer.version:
             return False
-        self._pointer, self._refused = pointer, None
-        self.metrics.serving(facts)
-        self.metrics.swaps.labels("done").inc()
-        log.info("moved", extra={"version": facts.version, "passages": facts.passages})
+        self._pointers[name] = pointer
+        self._swapped("moved", name, facts)
         return True
 
-    async def moved(self) -> None:
+    def _swapped(self, how: str, name: str, facts: Facts) -> None:
+        self._refused.pop(name, None)
+        self.metrics.serving(facts)
+        self.metrics.swaps.labels("done").inc()
+        log.info(how, extra={"collection": name, "version": facts.version, "passages": facts.passages})
+
+    async def add(self, name: str, path: Path) -> Facts:
+        """Serve one more collection, beside the others and with their models where these are the same.
+
+        It is asked a question before any request sees it. Raises CollectionError and whatever opening raises; Failure
+        `unavailable` while there is no backend.
+        """
+        async with self._swapping:
+            if name in self._collections:
+                raise CollectionError(f"a collection {name} is served already")
+            backend, pointer = self._current, await aside(read_pointer, path)
+            if pointer is None:
+                raise CollectionError(f"{name} is no collection: nothing was indexed there")
+            if backend is None:
+                raise self.absent()
+            try:
+                facts = await backend.run(Open(client="", path=str(path), version=pointer), name)
+                await backend.run(PROBE, name)
+            except (WorkerLost, WorkerFault) as error:
+                raise CollectionError(
+                    f"the worker failed while it opened {name} ({error}); its log says more"
+                ) from None
+            except TandemError:
+                await backend.run(Close(client=""), name)
+                raise
+            self._collections[name], self._pointers[name] = path, pointer
+            backend.facts[name] = facts
+            self._swapped("loaded", name, facts)
+            return facts
+
+    async def remove(self, name: str) -> Path:
+        """Serve a collection no more; requests for it that are under way are answered. Returns where it is.
+
+        Raises CollectionError where no such collection is served.
+        """
+        async with self._swapping:
+            if name not in self._collections:
+                raise CollectionError(f"no collection {name} is served")
+            path = self._collections.pop(name)
+            self._pointers.pop(name, None)
+            self._refused.pop(name, None)
+            self.metrics.gone(name)
+            if (backend := self._current) is not None:
+                backend.facts.pop(name, None)
+                with suppress(WorkerLost):
+                    await backend.run(Close(client=""), name)
+            log.info("unloaded", extra={"collection": name})
+            return path
+
+    async def moved(self, name: str) -> None:
         """After a change that this server made: say what is served now."""
-        if self._collection is not None:
+        if self._opener is not None:
             await self.swap()
         elif self._current is not None:
-            self._current.facts = await self._current.run(REFRESH)
-            self.metrics.serving(self._current.facts)
+            self._current.facts[name] = await self._current.run(REFRESH, name)
+            self.metrics.serving(self._current.facts[name])
 
-    def _refuse(self, what: Pointer | str, why: str) -> None:
-        if what == self._refused:
+    def _refuse(self, name: str, what: Pointer | str, why: str) -> None:
+        if what == self._refused.get(name):
             return
-        self._refused = what
+        self._refused[name] = what
         self.metrics.swaps.labels("refused").inc()
-        serving = None if self._current is None else self._current.facts.version
-        log.error("the new version was refused; the old one goes on", extra={"error": why, "serving": serving})
+        facts = None if self._current is None else self._current.facts.get(name)
+        log.error(
+            "the new version was refused; the old one goes on",
+            extra={"collection": name, "error": why, "serving": None if facts is None else facts.version},
+        )
 
     async def _retire(self, backend: Backend) -> None:
         """Close a replaced backend when nobody holds it, or when it was held for long enough."""
@@ -314,7 +422,7 @@ class Host:
         while self._leases[id(backend)] > 0 and loop.time() < deadline:
             await asyncio.sleep(0.05)
         await backend.close()
-        log.info("closed", extra={"version": backend.facts.version})
+        log.info("closed", extra={"versions": _versions(backend)})
         del backend
         await asyncio.to_thread(_give_back)
 
@@ -324,7 +432,8 @@ class Host:
 
     def _take(self, backend: Backend) -> None:
         self._current = backend
-        self.metrics.serving(backend.facts)
+        for facts in backend.facts.values():
+            self.metrics.serving(facts)
 
     async def _announce(self, backend: Backend) -> None:
         async with self._changed:
@@ -338,31 +447,29 @@ class Host:
         self._current = None
         self.restarts += 1
         self.metrics.restarts.inc()
-        log.error("the worker ended", extra={"reason": backend.reason, "version": backend.facts.version})
+        log.error("the worker ended", extra={"reason": backend.reason, "versions": _versions(backend)})
         await backend.close()
         lived = asyncio.get_running_loop().time() - started
         self._deaths = 1 if lived > HEALTHY else self._deaths + 1
         await self._reopen()
 
     async def _reopen(self) -> None:
-        """Try until a worker is open: the version that was served, or after a failure the current one."""
-        assert self._opener is not None
-        pointer, failures = self._pointer, 0
+        """Try until a worker is open: the versions that were served, or after a failure the current ones."""
+        failures = 0
         await asyncio.sleep(self._pause())
         while not self._closing:
             try:
-                backend = await self._open(pointer)
+                backend = await self._open({} if failures % 2 else self._pointers)
             except Exception as error:  # whatever it is, the next try may work, and nobody else makes one
                 said = str(error) if isinstance(error, TandemError) else where(error)
                 log.error("the worker could not be started", extra={"error": said})
-                pointer = None if pointer == self._pointer else self._pointer
                 await asyncio.sleep(FAILED[min(failures, len(FAILED) - 1)])
                 failures += 1
                 continue
             if self._current is None:
                 self._supervise(backend)
                 await self._announce(backend)
-                log.info("the worker was started again", extra={"version": backend.facts.version})
+                log.info("the worker was started again", extra={"versions": _versions(backend)})
             else:  # a swap came first
                 await backend.close()
             return
@@ -372,6 +479,10 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    return {name: facts.version for name, facts in backend.facts.items()}
 
 
 def _give_back() -> None:

@@ -1,4 +1,4 @@
-"""The worker process: an engine behind a socket. Started by `worker_client`; ends when its parent is gone.
+"""The worker process: engines behind a socket. Started by `worker_client`; ends when its parent is gone.
 
 It owns the device, so whatever ends it (a fault of a driver, a native crash, the system running out of memory) leaves
 the HTTP process alive, which starts another.
@@ -12,28 +12,28 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
 
 import uvloop
+from pydantic import TypeAdapter
 
-from ..collection import Pointer
-from ..engine import Engine
 from ..errors import TandemError
 from . import codec, logs
+from .engines import Engines, Wanted
 from .logs import where
-from .model_info import facts_of
+from .model_info import Facts
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 0.2
+_WANTED = TypeAdapter(list[Wanted])
 
 
 class _Worker:
-    def __init__(self, writer: asyncio.StreamWriter, engine: Engine) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, engines: Engines) -> None:
         self._writer = writer
-        self._engine = engine
+        self._engines = engines
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._batches: list[tuple[int, int]] = []
-        engine.batcher.on_batch = self._batch
+        engines.pool.batcher.on_batch = self._batch
 
     def _batch(self, sequences: int, tokens: int) -> None:
         self._batches.append((sequences, tokens))
@@ -52,7 +52,7 @@ class _Worker:
     async def _answer(self, number: int, document: codec.Document) -> None:
         try:
             call = codec.call_of(document)
-            data = codec.answer_frame(number, call, await call.run(self._engine))
+            data = codec.answer_frame(number, call, await call.run_of(self._engines, document["collection"]))
         except Exception as error:  # whatever it is, it belongs to this call, and its caller must hear of it
             if not isinstance(error, TandemError):
                 log.error("unexpected error", extra={"error": where(error)})
@@ -63,7 +63,7 @@ class _Worker:
 
     async def beat(self) -> None:
         """Say what waits, how long the micro-batch that runs is overdue, and what was learnt of the costs."""
-        engine, batcher = self._engine, self._engine.batcher
+        engines, batcher = self._engines, self._engines.pool.batcher
         while True:
             if batcher.broken is not None:
                 # What a broken device answers may be wrong, and only another process gets a sound one.
@@ -77,7 +77,7 @@ class _Worker:
                         "tokens": batcher.waiting_tokens,
                         "overdue": batcher.overdue,
                         "batches": batches,
-                        "drift": [model.cost.drift for model in engine.models],
+                        "drift": engines.drift(),
                     }
                 }))  # fmt: skip
             await asyncio.sleep(BEAT_SECONDS)
@@ -94,15 +94,15 @@ async def _run(bound: socket.socket) -> None:
     calls: asyncio.Queue[codec.Document] = asyncio.Queue()
     listening = asyncio.create_task(_listen(reader, calls))
     try:
-        engine = await opening
+        engines, facts = await opening
     except Exception as error:
         if not isinstance(error, TandemError):
-            log.error("the engine cannot be opened", extra={"error": where(error)})
+            log.error("the engines cannot be opened", extra={"error": where(error)})
         writer.write(codec.error_frame(0, error))
         await listening
         return
-    worker = _Worker(writer, engine)
-    writer.write(codec.frame({"id": 0, "answer": facts_of(engine)}))
+    worker = _Worker(writer, engines)
+    writer.write(codec.frame({"id": 0, "answer": facts}))
     await asyncio.gather(worker.beat(), worker.serve(calls))
 
 
@@ -112,10 +112,9 @@ async def _listen(reader: asyncio.StreamReader, calls: asyncio.Queue[codec.Docum
     os._exit(0)
 
 
-def _open(order: codec.Document) -> Engine:
-    version = None if order["version"] is None else Pointer(*order["version"])
-    settings: dict[str, Any] = order["settings"]
-    return Engine.open(order["collection"], version=version, **settings)
+def _open(order: codec.Document) -> tuple[Engines, dict[str, Facts]]:
+    engines = Engines(order["settings"])
+    return engines, engines.open_all(_WANTED.validate_python(order["collections"]))
 
 
 def main() -> None:

@@ -10,15 +10,16 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from ..collection import Pointer
 from ..errors import EngineError
 from . import codec
 from .backend import OnBatch, WorkerFault, WorkerLost
+from .engines import Wanted
 from .logs import where
 from .model_info import Facts, Load
 from .rpc_calls import Call
@@ -29,13 +30,13 @@ Answer = TypeVar("Answer")
 # How often the watchdog looks.
 LOOK_SECONDS = 0.25
 WORKER = (sys.executable, "-m", "tandem.engine.server.worker")
-_FACTS = TypeAdapter(Facts)
+_FACTS = TypeAdapter(dict[str, Facts])
 
 
 class Remote:
-    """One worker process with an open engine; `start` makes it."""
+    """One worker process with open engines; `start` makes it."""
 
-    facts: Facts
+    facts: dict[str, Facts]
 
     def __init__(
         self,
@@ -60,14 +61,13 @@ class Remote:
     @classmethod
     async def start(
         cls,
-        collection: Path,
-        version: Pointer | None,
+        collections: Sequence[Wanted],
         settings: ServerSettings,
         on_batch: OnBatch | None = None,
         *,
         command: Sequence[str] = WORKER,
     ) -> Remote:
-        """Start a worker (`command` and the number of its socket) and wait until its engine is open and warm.
+        """Start a worker (`command` and the number of its socket) and wait until its engines are open and warm.
 
         Raises what `Engine.open` raises, or EngineError when the worker ends or takes longer than `open_timeout_ms`.
         """
@@ -88,10 +88,11 @@ class Remote:
         remote = cls(process, *await asyncio.open_unix_connection(sock=ours), on_batch)
         try:
             async with asyncio.timeout(settings.open_timeout_ms / 1e3):
-                remote.facts = await remote._opened(collection, version, settings)
+                remote.facts = await remote._opened(collections, settings)
         except TimeoutError:
             raise EngineError(
-                f"the worker did not open {collection} within {settings.open_timeout_ms:.0f} ms; raise open_timeout_ms"
+                f"the worker did not open {_named(collections)} within {settings.open_timeout_ms:.0f} ms; raise "
+                "open_timeout_ms"
             ) from None
         finally:
             if not hasattr(remote, "facts"):
@@ -101,7 +102,7 @@ class Remote:
             remote._spawn(work)
         return remote
 
-    async def run(self, call: Call[Answer]) -> Answer:
+    async def run(self, call: Call[Answer], name: str) -> Answer:
         """Raises what the engine raised, or WorkerLost when the worker ended first; cancelling drops what waits."""
         if self.ended.is_set():
             raise WorkerLost(self.reason)
@@ -109,7 +110,7 @@ class Remote:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (call, future)
         try:
-            self._send(codec.call_frame(number, call))
+            self._send(codec.call_frame(number, call, name))
             return await future
         except asyncio.CancelledError:
             with contextlib.suppress(WorkerLost):
@@ -143,21 +144,23 @@ class Remote:
             self.process.kill()
         self._finish(reason)
 
-    async def _opened(self, collection: Path, version: Pointer | None, settings: ServerSettings) -> Facts:
+    async def _opened(self, collections: Sequence[Wanted], settings: ServerSettings) -> dict[str, Facts]:
         chosen = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in settings.engine_settings().items()
         }  # fmt: skip
-        pointer = None if version is None else [version.version, version.manifest_sha256]
-        self._writer.write(codec.frame({"collection": str(collection), "version": pointer, "settings": chosen}))
+        wanted = [{**asdict(each), "path": str(each.path)} for each in collections]
+        self._writer.write(codec.frame({"collections": wanted, "settings": chosen}))
         found = await codec.read_frame(self._reader)
         if found is None:
             code = await self.process.wait()
-            raise EngineError(f"the worker ended with {_ending(code)} while it opened {collection}; its log says more")
+            raise EngineError(
+                f"the worker ended with {_ending(code)} while it opened {_named(collections)}; its log says more"
+            )
         if "error" in found[0]:
             error = codec.error_of(found[0]["error"])
             if isinstance(error, WorkerFault):
-                raise EngineError(f"the worker could not open {collection}: {error}; its log says more")
+                raise EngineError(f"the worker could not open {_named(collections)}: {error}; its log says more")
             raise error
         return _FACTS.validate_python(found[0]["answer"])
 
@@ -191,8 +194,10 @@ class Remote:
 
     def _beaten(self, beat: dict[str, Any]) -> None:
         self.load.jobs, self.load.tokens, self._overdue = beat["jobs"], beat["tokens"], beat["overdue"]
-        for model, drift in zip(self.facts.models, beat["drift"], strict=True):
-            model.cost.pace.drift = drift
+        for name, drifts in beat["drift"].items():
+            if (facts := self.facts.get(name)) is not None:
+                for model, drift in zip(facts.models, drifts, strict=False):
+                    model.cost.pace.drift = drift
         if self._on_batch is not None:
             for sequences, tokens in beat["batches"]:
                 self._on_batch(sequences, tokens)
@@ -225,6 +230,10 @@ class Remote:
         for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(WorkerLost(reason))
+
+
+def _named(collections: Sequence[Wanted]) -> str:
+    return ", ".join(str(each.path) for each in collections) or "nothing"
 
 
 def _ending(code: int | None) -> str:

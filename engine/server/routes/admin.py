@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
+from pydantic import Field
 
+from ...collection.creating import create_like, drop_collection
+from ...errors import InputError, TandemError
+from ..aside import aside
+from ..errors import Failure
 from ..json_response import Json
-from .shared import Served, new_router
+from ..service import Service
+from .shared import OwnBody, Served, new_router
 
 router = new_router("admin")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+"""Of a collection that is made here: a folder's name that needs no care in a URL or a shell."""
+
+
+class CollectionBody(OwnBody):
+    """A collection of the server's collections_folder. `like` a collection that is served, which lends its models and
+    settings, it is made, without a document; else it is there already, and is served from now on."""
+
+    name: str = Field(pattern=NAME)
+    like: str | None = None
 
 
 @router.get("/admin/status")
 async def status(service: Served) -> Json:
     """What is served, what is in flight, how often the worker was started again."""
-    current = service.host.current
+    host, current = service.host, service.host.current
+    facts = {} if current is None else current.facts
     state: dict[str, Any] = {
         "ready": service.is_ready,
         "draining": service.draining,
         "in_flight": len(service.in_flight),
         "reserved": {"requests": service.admission.requests, "tokens": service.admission.tokens},
-        "load": asdict(service.host.load),
-        "restarts": service.host.restarts,
-        "version": None if current is None else current.facts.version,
+        "load": asdict(host.load),
+        "restarts": host.restarts,
+        "collections": {name: facts[name].version if name in facts else None for name in host.names},
         "process": getattr(getattr(current, "process", None), "pid", None),
     }
     return Json(state)
@@ -32,14 +52,38 @@ async def status(service: Served) -> Json:
 
 @router.post("/admin/reload")
 async def reload(service: Served) -> Json:
-    """Open what the collection's pointer names now and serve it, also when it is the version that is served.
+    """Open what the collections' pointers name now and serve it, also where it is what is served.
 
-    Picks up a new version at once, or a new calibration. `swapped` is false when it was refused; the log says why.
+    Picks up new versions at once, or a new calibration. `swapped` is false when they were refused; the log says why.
     """
     swapped = await service.host.reload()
     current = service.host.current
-    version = None if current is None else current.facts.version
-    return Json({"swapped": swapped, "version": version}, status_code=200 if swapped else 409)
+    versions = {} if current is None else {name: facts.version for name, facts in current.facts.items()}
+    return Json({"swapped": swapped, "collections": versions}, status_code=200 if swapped else 409)
+
+
+@router.post("/admin/collections")
+async def add(body: CollectionBody, service: Served) -> Json:
+    """Serve one more collection of the server's folder; where `like` names one, make it first."""
+    path = _folder(service) / body.name
+    with _told():
+        if body.like is not None:
+            await aside(create_like, Path(service.facts(body.like).path), path)
+        facts = await service.host.add(body.name, path)
+    return Json({"name": facts.name, "version": facts.version, "documents": facts.documents}, status_code=201)
+
+
+@router.delete("/admin/collections/{collection}")
+async def remove(collection: str, service: Served, drop: bool = False) -> Json:
+    """Serve a collection no more; with `?drop=true` remove it from the disk too, if it is of the server's folder."""
+    path = _folder(service) / collection if drop else None
+    with _told():
+        served = await service.host.remove(collection)
+        if path is not None and served.resolve() == path.resolve():
+            await aside(drop_collection, path)
+        elif path is not None:
+            raise InputError(f"{collection} is served no more; it is not in collections_folder, so it was not dropped")
+    return Json({"name": collection, "dropped": drop})
 
 
 @router.post("/admin/drain")
@@ -47,3 +91,20 @@ async def drain(request: Request, service: Served) -> Json:
     """Go down as after SIGTERM."""
     request.app.state.stop()
     return Json({"draining": True, "in_flight": len(service.in_flight)}, status_code=202)
+
+
+def _folder(service: Service) -> Path:
+    folder = service.settings.collections_folder
+    if folder is None:
+        raise Failure("forbidden", "collections are made and dropped in a folder that the server was started with: "
+                      "set collections_folder")  # fmt: skip
+    return folder
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Operators are told what went wrong, paths included."""
+    try:
+        yield
+    except TandemError as error:
+        raise Failure("validation", str(error), status_override=409) from error

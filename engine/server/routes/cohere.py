@@ -34,7 +34,7 @@ async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json
     """Vectors by format; the first version has a bare list where no format is asked for."""
     texts, wish = filled(body.texts, "texts"), PromptWish(body.input_type)
     result = await embed_request(service, request, texts, wish, _CUTS[body.truncate], field="input_type")
-    vectors = first_dimensions(result.vectors, body.output_dimension, service.facts.encoder.similarity)
+    vectors = first_dimensions(result.vectors, body.output_dimension, service.facts().encoder.similarity)
     forms = {form: await written_vectors(vectors, form) for form in body.embedding_types or ["float"]}
     bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
     told: dict[str, Any] = {

@@ -11,7 +11,7 @@ from ...collection import Document, Updated
 from ..errors import Failure
 from ..json_response import Json
 from ..rpc_calls import Add, Delete
-from .shared import OwnBody, Served, Texts, client_of, new_router, remaining
+from .shared import OwnBody, Served, Texts, client_of, collection_of, new_router, remaining
 
 router = new_router("documents", "tandem")
 
@@ -41,21 +41,23 @@ class DeleteBody(OwnBody):
 
 
 @router.post("/v1/documents", response_model=Updated)
+@router.post("/v1/collections/{collection}/documents", response_model=Updated)
 async def add(body: AddBody, request: Request, service: Served) -> Json:
     """Add or replace documents: all of them or none. They are on the disk and searched when the answer comes."""
     if not body.documents:
         raise Failure("validation", "documents: give at least one", param="documents")
     documents = [Document(**each.model_dump()) for each in body.documents]
-    with service.lease() as lease:
+    with service.lease(collection_of(request)) as lease:
         call = Add(client_of(request), documents)
         return Json((await service.add(lease, call, remaining(request))).to_dict())
 
 
 @router.delete("/v1/documents", response_model=Updated)
+@router.delete("/v1/collections/{collection}/documents", response_model=Updated)
 async def delete(body: DeleteBody, request: Request, service: Served) -> Json:
     """Delete documents: they are not found any more when the answer comes; one that is not there is counted."""
     if not body.ids and body.filters is None:
         raise Failure("validation", "give ids or filters", param="ids")
-    with service.lease() as lease:
+    with service.lease(collection_of(request)) as lease:
         call = Delete(client_of(request), body.ids, body.filters)
         return Json((await service.delete(lease, call, remaining(request))).to_dict())

@@ -13,7 +13,7 @@ from ..json_response import Form, Json, written_vectors
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
 from .calls import embed_request, first_dimensions
-from .shared import IdRows, Ids, Prompted, Served, Texts, new_router, texts_of, usage
+from .shared import IdRows, Ids, Prompted, Served, Texts, collection_of, new_router, texts_of, usage
 
 router = new_router("OpenAI", "openai")
 
@@ -38,18 +38,19 @@ class EmbeddingsBody(Prompted):
 
 
 @router.post("/v1/embeddings", response_model=Embeddings)
+@router.post("/v1/collections/{collection}/embeddings", response_model=Embeddings)
 @router.post("/embeddings", include_in_schema=False)
 @router.post("/infinity/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Vectors, in the request's order."""
-    texts, name = texts_of(request, body.input, "input"), service.facts.encoder.name
+    texts, encoder = texts_of(request, body.input, "input"), service.facts(collection_of(request)).encoder
     result = await embed_request(
         service, request, texts, body.wish, field="prompt_name" if body.input_type is None else "input_type"
     )
-    vectors = first_dimensions(result.vectors, body.dimensions, service.facts.encoder.similarity)
+    vectors = first_dimensions(result.vectors, body.dimensions, encoder.similarity)
     rows = await written_vectors(vectors, body.encoding_format)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
-    return Json({"object": "list", "data": data, "model": name, "usage": usage(result.tokens)})
+    return Json({"object": "list", "data": data, "model": encoder.name, "usage": usage(result.tokens)})
 
 
 @router.get("/v1/models", response_model=ModelList)
@@ -77,7 +78,7 @@ async def retrieve(model: str, service: Served) -> Json:
 
 def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
     """What is told of each model; `stats` are of the whole server."""
-    facts, load = service.facts, service.host.load
+    facts, load = service.facts(), service.host.load
     served = {"embed": facts.encoder, "rerank": facts.reranker}
     return [
         {

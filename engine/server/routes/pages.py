@@ -37,7 +37,7 @@ async def docs() -> Response:
 @router.get("/meta", response_model=WeaviateMeta, responses=failures("tandem"))
 async def meta(service: Served) -> Json:
     """As Weaviate's sidecar has it."""
-    reranker = needed_reranker(service.facts)
+    reranker = needed_reranker(service.facts())
     return Json({"model": reranker.name, "max_length": reranker.max_length})
 
 

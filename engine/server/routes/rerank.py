@@ -17,7 +17,19 @@ from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, fail
 from ..service import Service, needed_reranker
 from . import nim
 from .calls import rerank_documents
-from .shared import Documents, Prompted, Served, Texts, as_body, degradation, logistic, new_router, scaled, usage
+from .shared import (
+    Documents,
+    Prompted,
+    Served,
+    Texts,
+    as_body,
+    collection_of,
+    degradation,
+    logistic,
+    new_router,
+    scaled,
+    usage,
+)  # fmt: skip
 from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")
@@ -80,6 +92,7 @@ async def rerank(
 
 
 @router.post("/v1/rerank", response_model=Ranks, responses=failures("flat"))
+@router.post("/v1/collections/{collection}/rerank", response_model=Ranks, responses=failures("flat"))
 async def jina(body: DocumentsBody, request: Request, service: Served) -> Json:
     """Jina, vLLM, and Cohere's first version: documents come back unless `return_documents` is false."""
     return await _ranked(body, request, service, JINA)
@@ -99,7 +112,7 @@ async def infinity(body: DocumentsBody, request: Request, service: Served) -> Js
 
 async def _ranked(body: DocumentsBody, request: Request, service: Service, form: Form) -> Json:
     """One answer with the fields of all families, best first; only its documents differ."""
-    model = needed_reranker(service.facts).name
+    model = needed_reranker(service.facts(collection_of(request))).name
     result, texts = await _read(body, request, service)
     echoed = form.echoed if body.return_documents is None else body.return_documents
     raw = body.raw_scores or body.use_activation is False

@@ -12,10 +12,11 @@ from ...result import SearchResult
 from ...text.checking import checked
 from ..errors import Failure
 from ..json_response import Json, Written
-from ..response_schemas import Collections, SearchAnswers
+from ..model_info import Facts
+from ..response_schemas import CollectionRow, Collections, SearchAnswers
 from ..search_response import together
 from ..service import Service
-from .shared import DEGRADED_HEADER, OwnBody, Served, Texts, client_of, filled, new_router, remaining
+from .shared import DEGRADED_HEADER, OwnBody, Served, Texts, client_of, collection_of, filled, new_router, remaining
 
 router = new_router("tandem", "tandem")
 
@@ -31,18 +32,21 @@ class SearchBody(OwnBody, SearchOptions):
 
     query: str | None = None
     queries: Texts | None = None
-    collection: str | None = Field(default=None, description="The served collection's name; may be left out")
+    collection: str | None = Field(
+        default=None, description="Which collection; null: the one in the path, or the first"
+    )
     return_text: bool = Field(default=True, description="Whether hits have their texts")
 
     model_config = ConfigDict(json_schema_extra=_in_json)
 
 
 @router.post("/v1/search", response_model=SearchResult | SearchAnswers)
+@router.post("/v1/collections/{collection}/search", response_model=SearchResult | SearchAnswers)
 async def search(body: SearchBody, request: Request, service: Served) -> Written:
     """The passages that answer a query, best first, with both scores and how the budget was spent."""
     queries = _queries(body, service)
     chosen = SearchSettings(**{name: getattr(body, name) for name in SearchOptions.model_fields})
-    with service.lease() as lease:
+    with service.lease(_named(body, request)) as lease:
         answers = await service.search(
             lease, queries, chosen, remaining(request), client_of(request), return_text=body.return_text
         )
@@ -52,9 +56,18 @@ async def search(body: SearchBody, request: Request, service: Served) -> Written
 
 @router.get("/v1/collections", response_model=Collections)
 async def collections(service: Served) -> Json:
-    """What is served, with its version and models."""
-    facts = service.facts
-    entry = {
+    """What is served, each with its version and models."""
+    return Json({"collections": [_row(facts) for facts in service.all_facts()]})
+
+
+@router.get("/v1/collections/{collection}", response_model=CollectionRow)
+async def collection(collection: str, service: Served) -> Json:
+    """One of them."""
+    return Json(_row(service.facts(collection)))
+
+
+def _row(facts: Facts) -> dict[str, Any]:
+    return {
         "name": facts.name,
         "version": facts.version,
         "passages": facts.passages,
@@ -66,14 +79,19 @@ async def collections(service: Served) -> Json:
         "device": facts.device,
         "runs": facts.runs,
     }
-    return Json({"collections": [entry]})
+
+
+def _named(body: SearchBody, request: Request) -> str | None:
+    """The collection that a search is for; raises Failure where path and body name two."""
+    path = collection_of(request)
+    if path is not None and body.collection not in (None, path):
+        raise Failure("validation", "collection: the path names another one", param="collection")
+    return path or body.collection
 
 
 def _queries(body: SearchBody, service: Service) -> list[str]:
     if (body.query is None) == (body.queries is None):
         raise Failure("validation", "give query or queries, one of the two", param="query")
-    if body.collection is not None and body.collection != service.facts.name:
-        raise Failure("not_found", "no such collection is served here; GET /v1/collections names the one that is")
     queries = [body.query] if body.query is not None else filled(body.queries or [], "queries")
     service.check_queries(queries)
     return [checked(query, "the query" if body.query is not None else f"query {n}") for n, query in enumerate(queries)]

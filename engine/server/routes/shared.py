@@ -33,7 +33,8 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         names = list(inspect.signature(self.endpoint).parameters)
-        if not (self.methods or set()) <= {"POST", "DELETE"} or not names or names[0] in ("request", "service"):
+        without = {"request", "service", *self.param_convertors}
+        if not (self.methods or set()) <= {"POST", "DELETE"} or not names or names[0] in without:
             return super().get_route_handler()
         first, *others = names
         declared = TypeAdapter(get_type_hints(self.endpoint, include_extras=True)[first])
@@ -174,6 +175,12 @@ def remaining(request: Request) -> float:
     """Seconds until the request's deadline."""
     deadline: float = request.state.deadline
     return deadline - asyncio.get_running_loop().time()
+
+
+def collection_of(request: Request) -> str | None:
+    """The collection that a request's path names; None: the first one."""
+    name: str | None = request.path_params.get("collection")
+    return name
 
 
 def client_of(request: Request) -> str:

@@ -89,7 +89,6 @@ class SimilarityBody(Body):
 def told(service: Service, timings: Timings, tokens: int, characters: int) -> dict[str, str]:
     """TEI's headers: milliseconds of each part, and what was computed."""
     inference = timings.encode + timings.rerank
-    current = service.host.current
     milliseconds = {
         "x-compute-time": timings.tokenize + timings.queue + inference,
         "x-total-time": timings.total,
@@ -98,7 +97,7 @@ def told(service: Service, timings: Timings, tokens: int, characters: int) -> di
         "x-inference-time": inference,
     }
     return {
-        "x-compute-type": "gpu" if current is not None and current.facts.device == "cuda" else "cpu",
+        "x-compute-type": "gpu" if service.device == "cuda" else "cpu",
         "x-compute-characters": str(characters),
         "x-compute-tokens": str(tokens),
         **{name: str(round(value)) for name, value in milliseconds.items()},
@@ -125,7 +124,7 @@ async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Vectors of texts: a list of lists."""
     texts = texts_of(request, body.inputs, "inputs")
     result = await embed_request(service, request, texts, body.wish, body.cut())
-    similarity = service.facts.encoder.similarity
+    similarity = service.facts().encoder.similarity
     vectors = first_dimensions(result.vectors, body.dimensions, similarity)
     written = await written_vectors(unit(vectors) if body.normalize and similarity == "dot" else vectors)
     return Json(written, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
@@ -175,7 +174,7 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
 @router.get("/info", response_model=TeiInfo)
 async def info(service: Served) -> Json:
     """The model and the limits, for clients that split their requests by them."""
-    facts, settings = service.facts, service.settings
+    facts, settings = service.facts(), service.settings
     served = facts.reranker or facts.encoder
     label = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
     pooling = {"embedding": {"pooling": facts.encoder.pooling}}

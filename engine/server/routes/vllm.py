@@ -35,7 +35,7 @@ async def scores(body: ScoreBody, request: Request, service: Served) -> Json:
         first = first * len(second)
     if not first or len(first) != len(second):
         raise Failure("validation", "text_1 has to be one text, or as many as text_2 and not none", param="text_1")
-    model = needed_reranker(service.facts).name
+    model = needed_reranker(service.facts()).name
     logits, tokens, _ = await score_pairs(service, request, list(zip(first, second, strict=True)), wish=body.wish)
     rows = [
         {"index": place, "object": "score", "score": scaled(logit, body.use_activation is False)}

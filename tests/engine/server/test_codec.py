@@ -69,9 +69,10 @@ CALLS = [
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: type(call).__name__)
 def test_a_call_survives(call):
-    [(document, blob)] = heard(codec.call_frame(7, call), [])
+    [(document, blob)] = heard(codec.call_frame(7, call, "notes"), [])
     assert (document["id"], blob) == (7, b"")
     assert codec.call_of(document) == call
+    assert document["collection"] == "notes"
 
 
 ANSWERS = [
@@ -124,7 +125,7 @@ def test_a_call_to_a_worker_whose_socket_has_closed_is_lost_and_no_fault():
         writer.close()
         await writer.wait_closed()
         with pytest.raises(WorkerLost) as lost:
-            await remote.run(CALLS[0])
+            await remote.run(CALLS[0], "notes")
         return lost.type, remote.ended.is_set()
 
     assert asyncio.run(called()) == (WorkerLost, True)

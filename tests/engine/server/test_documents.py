@@ -98,5 +98,5 @@ def test_merges_happen_beside_the_server(folder: Path) -> None:
             send(front, "POST", documents=[{"id": f"new {number}", "text": f"The kettle {number}."}])
         until(lambda: len(Collection.open(folder).segments) < MANY)
         front.do(front.host.swap())
-        until(lambda: len(front.host.current.engine.collection.segments) < MANY)
+        until(lambda: len(front.host.current.engines["docs"].collection.segments) < MANY)
         assert len(found(front)) == 20

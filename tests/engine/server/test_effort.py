@@ -44,7 +44,7 @@ def test_it_answers_as_the_engine_does(long_engine: Engine):
 
 def test_as_much_is_reserved_as_is_read(long_engine: Engine):
     service = Service(ServerSettings(api_keys=(KEY,)), long_engine)
-    facts, lengths = service.facts, long_engine.collection.tokens(np.arange(60)).lengths
+    facts, lengths = service.facts(), long_engine.collection.tokens(np.arange(60)).lengths
     most = facts.reranker.max_length
     assert facts.passage_windows == pytest.approx(window_counts(lengths, most).mean())
     pair = min(facts.passage_tokens + len(QUERY) // 4 + facts.reranker.around, most)
@@ -63,7 +63,7 @@ def test_as_much_is_reserved_as_is_read(long_engine: Engine):
 
 
 def test_what_was_fitted_and_what_the_device_reads_at_once_are_reserved(long_engine: Engine):
-    facts = Service(ServerSettings(api_keys=(KEY,)), long_engine).facts
+    facts = Service(ServerSettings(api_keys=(KEY,)), long_engine).facts()
     assert replace(facts, enough=40).depth("balanced") == depth_of("balanced", 40)
     on_device = replace(facts, at_once=True)
     assert on_device.depth("balanced") == EVERYTHING

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from tandem.engine.search.gpu_memory import Item, MemoryPlan
 from tandem.engine.server import poison_requests
 from tandem.engine.server import supervisor as hosting
 from tandem.engine.server.backend import WorkerLost
+from tandem.engine.server.engines import Wanted
 from tandem.engine.server.errors import Failure
 from tandem.engine.server.metrics import Metrics
 from tandem.engine.server.model_info import Load
@@ -34,6 +36,7 @@ class Says:
     """Enough of `Facts` for a host."""
 
     version: str
+    name: str = "notes"
     device: str = "cpu"
     passages: int = 1
 
@@ -50,10 +53,10 @@ class Fake:
     reason: str = "killed"
 
     @property
-    def facts(self) -> Says:
-        return Says(self.name)
+    def facts(self) -> dict[str, Says]:
+        return {"notes": Says(self.name)}
 
-    async def run(self, call: Any) -> str:
+    async def run(self, call: Any, name: str) -> str:
         await asyncio.sleep(0)
         if isinstance(call, Refresh):
             raise CollectionError("its models are others: open it anew")
@@ -73,10 +76,10 @@ class Row:
 
     def __init__(self, *items: Fake | Exception) -> None:
         self.items = list(items)
-        self.asked: list[Pointer | None] = []
+        self.asked: list[Sequence[Wanted]] = []
 
-    async def __call__(self, pointer: Pointer | None) -> Any:
-        self.asked.append(pointer)
+    async def __call__(self, collections: Sequence[Wanted]) -> Any:
+        self.asked.append(collections)
         item = self.items.pop(0)
         if isinstance(item, Exception):
             raise item
@@ -93,7 +96,7 @@ def run(
         monkeypatch.setattr(hosting, name, back_off)
 
     async def main() -> None:
-        host = Host(None, row, Metrics(), close_after=0.2)
+        host = Host({"notes": Path("nowhere")}, row, Metrics(), close_after=0.2)
         try:
             await host.open()
             await work(host)
@@ -125,7 +128,7 @@ def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(Failure, match="twice") as caught, host.lease() as lease:
             await lease.run(CALL, 10)
         assert caught.value.kind == "unavailable"
-        await until(lambda: host.current is not None and host.current.facts.version == "third")
+        await until(lambda: host.current is not None and host.current.facts["notes"].version == "third")
 
     run(work, Row(Fake("first", fails=1), Fake("second", fails=1), Fake("third")), monkeypatch)
 
@@ -173,7 +176,7 @@ def test_an_opener_that_fails_in_its_own_way_is_asked_again(monkeypatch: pytest.
     async def work(host: Host) -> None:
         host.current.ended.set()
         await until(lambda: host.restarts == 1 and host.current is not None)
-        assert host.current.facts.version == "second"
+        assert host.current.facts["notes"].version == "second"
 
     run(work, row, monkeypatch)
 
@@ -183,7 +186,7 @@ def test_a_reload_that_nobody_waits_for_leaves_no_backend_open(monkeypatch: pyte
 
     async def work(host: Host) -> None:
         monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collection = tmp_path
+        host._collections["notes"] = tmp_path
         asked = asyncio.ensure_future(host.reload())
         await asyncio.sleep(0)
         asked.cancel()
@@ -263,7 +266,7 @@ def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
     async def work(host: Host) -> None:
         host.current.ended.set()
         await until(lambda: host.restarts == 1 and host.current is not None)
-        assert host.current.facts.version == "second"
+        assert host.current.facts["notes"].version == "second"
 
     run(work, row, monkeypatch)
     assert len(row.asked) == 4
@@ -289,7 +292,7 @@ def test_a_replaced_backend_stays_open_until_its_last_lease_is_back(monkeypatch:
 
     async def work(host: Host) -> None:
         monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collection = tmp_path
+        host._collections["notes"] = tmp_path
         with host.lease() as lease:
             assert await host.swap() is True
             assert host.current is second
@@ -313,7 +316,7 @@ def test_what_a_replaced_engine_leaves_on_the_card_is_given_back(monkeypatch: py
 
     async def work(host: Host) -> None:
         monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collection = tmp_path
+        host._collections["notes"] = tmp_path
         assert await host.swap() is True
         await until(lambda: bool(emptied))
         assert emptied == [True]  # once it is closed, or there is nothing to give
@@ -326,7 +329,7 @@ def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPat
 
     async def work(host: Host) -> None:
         monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collection = tmp_path
+        host._collections["notes"] = tmp_path
         assert await host.swap() is False
         assert broken.closed
         assert host.current is first
@@ -350,7 +353,7 @@ def test_a_version_without_room_beside_the_old_one_is_refused_loudly_and_the_old
 
     async def work(host: Host) -> None:
         monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collection = tmp_path
+        host._collections["notes"] = tmp_path
         assert await host.swap() is False
         assert host.current is first
         assert not first.closed
@@ -393,7 +396,7 @@ def test_a_lease_stays_counted_when_no_worker_comes(monkeypatch: pytest.MonkeyPa
 class Mortal(Fake):
     """Dies of the poison, and only of that."""
 
-    async def run(self, call: Any) -> str:
+    async def run(self, call: Any, name: str) -> str:
         await asyncio.sleep(0)
         if self.ended.is_set() or call.rows == [[666]]:
             self.ended.set()

@@ -28,6 +28,7 @@ from tandem.engine.scoring.effort import QUICK, REREAD
 from tandem.engine.server import ServerSettings, Service, create_app
 from tandem.engine.server.app import create_admin
 from tandem.engine.server.backend import Local
+from tandem.engine.server.engines import Wanted
 from tandem.engine.server.metrics import Metrics
 from tandem.engine.server.supervisor import Host
 from tandem.engine.server.worker_client import Remote
@@ -47,21 +48,18 @@ def pair(*texts: str) -> dict[str, Any]:
 class Front:
     """An HTTP process in a thread of this one, with workers of its own."""
 
-    def __init__(self, collection: Path, *, supervised: bool = True, **settings: Any) -> None:
+    def __init__(self, collections: Path | dict[str, Path], *, supervised: bool = True, **settings: Any) -> None:
         self.settings = ServerSettings(api_keys=(KEY,), **{**QUIET, **settings})
         metrics = Metrics()
+        if isinstance(collections, Path):
+            collections = {collections.name: collections}
 
-        async def opener(version):
+        async def opener(collections):
             if supervised:
-                return await Remote.start(collection, version, self.settings, metrics.batch, command=FAULTY)
-            return Local(
-                await asyncio.to_thread(
-                    lambda: Engine.open(collection, version=version, **self.settings.engine_settings())
-                ),
-                metrics.batch,
-            )
+                return await Remote.start(collections, self.settings, metrics.batch, command=FAULTY)
+            return await asyncio.to_thread(Local.open, collections, self.settings.engine_settings(), metrics.batch)
 
-        self.host = Host(collection, opener, metrics, close_after=5.0)
+        self.host = Host(collections, opener, metrics, close_after=5.0, needed=collections)
         self.service = Service(self.settings, host=self.host)
         self.loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -270,7 +268,7 @@ def test_a_client_that_left_costs_the_worker_nothing_more(front: Front):
 
 def test_a_worker_that_cannot_open_says_why(tmp_path: Path):
     async def start() -> None:
-        await Remote.start(tmp_path, None, ServerSettings(**QUIET))
+        await Remote.start([Wanted("notes", tmp_path)], ServerSettings(**QUIET))
 
     with pytest.raises(CollectionError, match="holds no collection"):
         asyncio.run(start())

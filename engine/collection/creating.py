@@ -1,0 +1,62 @@
+"""An empty collection, for documents that are added later; and the end of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import CollectionError
+from ..platform.durable_io import rename, storage
+from . import assemble, versions
+from .collection import Collection
+from .manifest import CollectionManifest, CollectionModels, Counts, ModelRecord, digest
+from .shards import BuildJob
+
+
+def create_like(like: Path, out: Path) -> CollectionManifest:
+    """A collection in the new or empty folder `out` without a document, with the models and settings of another.
+
+    Raises CollectionError when there is something in `out` already, StorageError when the disk refuses.
+    """
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise CollectionError(f"{out} is there already; give the name of a new collection")
+    pattern = Collection.open(like)
+    with versions.writer_lock(out):
+        key = digest("create", pattern.manifest.job)
+        job = BuildJob(out / versions.STAGING, None, key)
+        models = pattern.manifest.models
+        fresh: dict[str, object] = {
+            "version": assemble.next_version(None, key), "parent": None, "corpus": None, "source": "",
+            "field_types": {}, "counts": Counts(documents=0, passages=0, skipped=0), "segments": (),
+            "models": CollectionModels(
+                encoder=_moved(models.encoder, pattern.path, out),
+                reranker=None if models.reranker is None else _moved(models.reranker, pattern.path, out),
+            ),
+        }  # fmt: skip
+        manifest = pattern.manifest.model_copy(update=fresh)
+        versions.publish(out, job.assembly(), manifest, assemble.check)
+        versions.tidy(out, manifest)
+    return manifest
+
+
+def _moved(record: ModelRecord, before: Path, now: Path) -> ModelRecord:
+    """A model as seen from another collection's folder."""
+    artifact = (before / record.path).resolve()
+    return record.model_copy(update={"path": os.path.relpath(artifact, now.resolve())})
+
+
+def drop_collection(root: Path) -> None:
+    """Remove a collection from the disk, whole or not at all; who has it open goes on until it closes it.
+
+    Raises CollectionError where there is none, StorageError when another process writes it or the disk refuses.
+    """
+    if versions.read_pointer(root) is None:
+        raise CollectionError(f"{root} is no collection")
+    gone = root.with_name(f".{root.name}.dropped")
+    with versions.writer_lock(root, versions.WAIT):
+        with storage(gone):
+            shutil.rmtree(gone, ignore_errors=True)
+        rename(root, gone)
+    with storage(gone):
+        shutil.rmtree(gone)

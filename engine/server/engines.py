@@ -1,0 +1,98 @@
+"""The engines of one process, a collection each, by the names they are served under. They share models and device."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..collection import Pointer
+from ..config import EngineOptions, EngineSettings
+from ..engine import Engine
+from ..errors import CollectionError, TandemError
+from ..search.model_pool import ModelPool
+from .model_info import Facts, facts_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A collection that is to be served: its name, its folder, and its version (None: the current one).
+
+    needed: without it nothing is served
+    """
+
+    name: str
+    path: Path
+    version: Pointer | None = None
+    needed: bool = True
+
+
+class Engines:
+    """Engines by name. `open` and `close` are slow, and for threads."""
+
+    def __init__(self, settings: dict[str, Any], pool: ModelPool | None = None) -> None:
+        """`settings` are those of `Engine.open`; `pool`: where models are loaded, None: a new one.
+
+        Raises DeviceError or InputError.
+        """
+        self._settings = settings
+        if pool is None:
+            own = {name: settings[name] for name in EngineOptions.model_fields if name in settings}
+            pool = ModelPool(EngineSettings(**own))
+        self.pool = pool
+        self._open: dict[str, Engine] = {}
+        pool.hold()
+
+    def adopt(self, name: str, engine: Engine) -> None:
+        """Take an engine of the same pool that is open already."""
+        self._open[name] = engine
+
+    def __getitem__(self, name: str) -> Engine:
+        """Raises CollectionError when no such engine is open."""
+        engine = self._open.get(name)
+        if engine is None:
+            raise CollectionError(f"the collection {name} is not open")
+        return engine
+
+    def open(self, wanted: Wanted) -> Facts:
+        """Open a collection beside the others; raises what `Engine.open` raises."""
+        engine = Engine.open(wanted.path, version=wanted.version, pool=self.pool, **self._settings)
+        before, self._open[wanted.name] = self._open.get(wanted.name), engine
+        if before is not None:
+            before.close()
+        return self.facts(wanted.name)
+
+    def open_all(self, collections: Sequence[Wanted]) -> dict[str, Facts]:
+        """Open several; one that is not needed is left out where it cannot be opened, and the log says why."""
+        found: dict[str, Facts] = {}
+        for wanted in collections:
+            try:
+                found[wanted.name] = self.open(wanted)
+            except TandemError as error:
+                if wanted.needed:
+                    raise
+                log.error("a collection cannot be opened", extra={"collection": wanted.name, "error": str(error)})
+        return found
+
+    def facts(self, name: str) -> Facts:
+        """What an engine serves."""
+        return facts_of(name, self[name])
+
+    def drift(self) -> dict[str, list[float]]:
+        """What was learnt of the costs of each engine's models, in the order of `Engine.models`."""
+        return {name: [model.cost.drift for model in engine.models] for name, engine in list(self._open.items())}
+
+    def close(self, name: str) -> None:
+        """Close one; requests under way are answered."""
+        if (engine := self._open.pop(name, None)) is not None:
+            engine.close()
+
+    def close_all(self) -> None:
+        """Close all, and end the device's thread."""
+        for name in list(self._open):
+            self.close(name)
+        self.pool.release()
