@@ -24,6 +24,7 @@ from . import (
     retokenize,
     search,
     serve,
+    snapshot,
     verify,
 )
 from .console import complain, log_to_stderr, never_refuse
@@ -41,8 +42,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
-    demo, models, export, index, add, delete, merge, retokenize, search, serve, evaluate, calibrate, verify, info,
-    finetune,
+    demo, models, export, index, add, delete, merge, retokenize, snapshot, search, serve, evaluate, calibrate, verify,
+    info, finetune,
 ):  # fmt: skip
     app.command(module.NAME, epilog=examples(module))(module.command)
 app.add_typer(bench.app, name="bench")

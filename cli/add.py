@@ -17,8 +17,12 @@ EXAMPLES = ("tandem add collection new-notes/", "tandem add collection more.json
 def command(
     collection: Path = typer.Argument(help="The folder that `tandem index` made."),
     corpus: str = CORPUS,
-    encoder: Path | None = typer.Option(None, help="Where the collection's bi-encoder is now, if it was moved."),
-    reranker: Path | None = typer.Option(None, help="Where its cross-encoder is now, if it was moved."),
+    encoder: Path | None = typer.Option(
+        None, help="Where the collection's bi-encoder is now, if it was moved.", envvar="TANDEM_ENCODER"
+    ),
+    reranker: Path | None = typer.Option(
+        None, help="Where its cross-encoder is now, if it was moved.", envvar="TANDEM_RERANKER"
+    ),
     include: list[str] = INCLUDE,
     exclude: list[str] = EXCLUDE,
     encoding: str | None = ENCODING,

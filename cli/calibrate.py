@@ -22,8 +22,8 @@ def command(
     beir: Path | None = typer.Argument(None, help="A folder with queries.jsonl[.gz] and qrels/<split>.tsv[.gz]."),
     split: str | None = typer.Option(None, help="The qrels' split, where there are several."),
     sample: int = typer.Option(500, min=1, help="Questions to fit on at most, drawn with a fixed seed."),
-    encoder: Path | None = typer.Option(None, help=ENCODER),
-    reranker: Path | None = typer.Option(None, help=RERANKER),
+    encoder: Path | None = typer.Option(None, help=ENCODER, envvar="TANDEM_ENCODER"),
+    reranker: Path | None = typer.Option(None, help=RERANKER, envvar="TANDEM_RERANKER"),
     reset: bool = typer.Option(
         False, help="Forget the collection's own weight: the reranker's fitted one applies again."
     ),

@@ -43,7 +43,7 @@ def command(
     sample: int | None = typer.Option(None, min=1, help="Ask this many questions, drawn with --seed, instead of all."),
     seed: int = typer.Option(0, help="Seed of the sample; the same seed asks the same questions."),
     precision: Wanted = typer.Option("auto", help="Precision of the cross-encoder."),
-    encoder: Path | None = typer.Option(None, help=ENCODER),
+    encoder: Path | None = typer.Option(None, help=ENCODER, envvar="TANDEM_ENCODER"),
     reranker: list[Path] = typer.Option(
         [], "--reranker", help="A cross-encoder instead of the collection's own; several are compared in one table."
     ),

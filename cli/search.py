@@ -34,8 +34,8 @@ def command(
     filters: list[str] = typer.Option(
         [], "--filter", help="Only passages whose metadata has KEY=VALUE (also != > >= < <=, or a JSON filter); repeat."
     ),
-    encoder: Path | None = typer.Option(None, help=ENCODER),
-    reranker: Path | None = typer.Option(None, help=RERANKER),
+    encoder: Path | None = typer.Option(None, help=ENCODER, envvar="TANDEM_ENCODER"),
+    reranker: Path | None = typer.Option(None, help=RERANKER, envvar="TANDEM_RERANKER"),
     json_output: bool = typer.Option(False, "--json", help="The whole result as one JSON line on stdout."),
 ) -> None:
     """Answer a question from a collection: a table of what was found, the words that matched marked."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..engine.errors import ExportError
 from ..engine.models.artifact import MANIFEST
-from ..engine.platform.durable_io import rename, storage, sync_file, sync_folder
+from ..engine.platform.durable_io import rename, storage, sync_tree
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         with storage(out):
             yield staging
-        _sync(staging)
+        sync_tree(staging)
         _publish(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -56,12 +56,3 @@ def _publish(staging: Path, out: Path) -> None:
         rename(former, out)
         raise
     shutil.rmtree(former, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            sync_file(path)
-        else:
-            sync_folder(path)
-    sync_folder(folder)

@@ -45,6 +45,16 @@ def sync_folder(path: Path) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def sync_tree(folder: Path) -> None:
+    """Force all files of a folder and the folders in it to the disk, and their entries."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync_file(path)
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write a new file and force its bytes to the disk; the caller syncs the folder."""
     with storage(path), path.open("wb") as file:
