@@ -12,7 +12,7 @@ from .console import complain
 
 SECTIONS = (
     ("First", ("demo", "models", "export", "index", "search")),
-    ("Change a collection", ("add", "delete", "merge")),
+    ("Change and copy a collection", ("add", "delete", "merge", "snapshot")),
     ("Over HTTP", ("serve",)),
     ("How good, and what is there", ("eval", "calibrate", "verify", "info")),
     ("Further", ("retokenize", "finetune", "bench")),

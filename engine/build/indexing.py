@@ -16,7 +16,6 @@ from ..models.encoder import BiEncoder
 from ..platform import cuda_driver
 from ..platform.device import choose
 from ..platform.device_errors import translated
-from ..platform.durable_io import sync_file
 from ..platform.npy import open_array
 from ..recall import gpu_faiss, int8_codes
 from ..recall.gpu_planning import plan_gpu
@@ -88,7 +87,6 @@ def _store_for_gpu(folder: Path, progress: Progress) -> None:
     with translated(f"training {plan.kind} over {rows} vectors"):
         index = gpu_faiss.build(vectors, plan, on_gpu=True)
     int8_codes.write(index, folder / gpu_faiss.STORED)
-    sync_file(folder / gpu_faiss.STORED)
 
 
 def model_record(artifact: Artifact, out: Path, precision: Precision | None = None) -> ModelRecord:

@@ -41,7 +41,7 @@ SAME_ID = "two passages have the id {name!r}: rename the document whose id ends 
 def arrays(
     folder: Path, parts: Iterable[Mapping[str, Array]], vocabulary: int | None, total: int, progress: Progress
 ) -> None:
-    """Lay the arrays of all `parts` (see `Passages.arrays`) end to end in `folder`; each file is forced to the disk.
+    """Lay the arrays of all `parts` (see `Passages.arrays`) end to end in `folder`.
 
     vocabulary: token ids are below it; None: there are none. total: passages, for the progress.
     """

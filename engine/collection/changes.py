@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..platform.durable_io import storage, sync_folder
+from ..platform.durable_io import storage
 from ..platform.npy import ArrayWriter
 from ..recall.exact import Rows
 from .assemble import file_records
@@ -56,7 +56,7 @@ class Change:
         return sum(int(np.count_nonzero(segment.begins & kept)) for segment, kept in self._parts())
 
     def link(self, folder: Path) -> tuple[SegmentRecord, ...]:
-        """The segments that have passages left as sub-folders of the new version's `folder`; all is on the disk then.
+        """The segments that have passages left as sub-folders of the new version's `folder`.
 
         A segment of a version of format 2, which is the version's own folder, is called by the version's number.
         """
@@ -141,7 +141,6 @@ def link_segment(
         target.mkdir()
         for name in files:
             os.link(source / name, target / name)
-    sync_folder(target)
     linked = record.model_copy(update={"name": target.name, "files": files})
     return linked if kept is None else mark(target, linked, kept)
 
@@ -154,6 +153,5 @@ def mark(folder: Path, record: SegmentRecord, kept: npt.NDArray[np.bool_]) -> Se
         writer = ArrayWriter(folder / DELETED, np.uint8)
         writer.append(np.packbits(~kept, bitorder="little"))
         writer.close()
-        sync_folder(folder)
         files |= file_records([folder / DELETED], silent)
     return record.model_copy(update={"deleted": deleted, "files": files})

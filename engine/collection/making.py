@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import CollectionError, CorpusError
 from ..models.artifact import Artifact
-from ..platform.durable_io import storage, sync_folder
+from ..platform.durable_io import storage
 from ..recall.planning import Similarity
 from ..text.tokenizer import Tokenizer
 from . import assemble
@@ -52,7 +52,7 @@ class SegmentMaker:
         self, job: BuildJob, documents: Iterator[Document], folder: Path, change: Callable[[], Change],
         total: int | None = None,
     ) -> Made | None:  # fmt: skip
-        """Encode `documents` and write their segment into `folder`, each file forced to the disk.
+        """Encode `documents` and write their segment into `folder`.
 
         change: what is left of other segments, asked once all documents are read; total: documents to expect
         None: there was no document. What is encoded stays with the `job` if this is interrupted.
@@ -85,7 +85,6 @@ class SegmentMaker:
             write_words(folder, self.settings.language, self.preparer.token_dtype, self.progress)
         if self.also_index is not None:
             self.also_index(folder, self.progress)
-        sync_folder(folder)
         return SegmentRecord(
             name=folder.name,
             documents=sum(shard.documents for shard in shards),

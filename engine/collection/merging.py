@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..platform.durable_io import rename, storage, sync_folder
+from ..platform.durable_io import rename, storage, sync_tree
 from ..platform.npy import Array, open_array
 from ..recall.exact import Floats
 from ..recall.neighbour_sample import QUERIES
@@ -130,7 +130,7 @@ def _write(
     plan = assemble.index(folder, beside, partial(_sample, sources), manifest.similarity, threads, progress)
     if manifest.language is not None:
         write_words(folder, manifest.language, manifest.token_dtype, progress)
-    sync_folder(folder)
+    sync_tree(folder)  # before the writer's lock is held: what publishing finds on the disk takes it no time
     documents = sum(int(np.count_nonzero(source.live_mask & source.begins)) for source in sources)
     files = assemble.file_records(sorted(folder.iterdir()), progress)
     return SegmentRecord(name=folder.name, documents=documents, passages=total, index=plan, files=files)

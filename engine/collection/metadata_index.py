@@ -84,7 +84,7 @@ class MetadataIndex:
         )
 
     def write(self, folder: Path) -> None:
-        """Write both stores into `folder`, forced to the disk."""
+        """Write both stores into `folder`."""
         for name, store in ((FACETS, self._keys), (ROWS, self._rows)):
             writer = RaggedWriter(folder / name, store.data.dtype)
             try:

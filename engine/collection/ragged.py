@@ -72,7 +72,7 @@ class RaggedWriter:
         self._total += len(flat)
 
     def close(self) -> None:
-        """Force both files to the disk."""
+        """Finish both files."""
         self.data.close()
         self.offsets.close()
 

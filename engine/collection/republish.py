@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..platform.durable_io import sync_folder
 from ..recall.lexical_index import PREFIX
 from ..recall.words import Language
 from . import assemble, versions
@@ -65,7 +64,6 @@ def republish(
         if language is not None and not worded:
             write_words(own, language, dtype, progress)
         fresh = [file for file in sorted(own.iterdir()) if file.name not in linked.files]
-        sync_folder(own)
         return linked.model_copy(update={"files": linked.files | assemble.file_records(fresh, progress)})
 
     manifest = current.model_copy(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..platform.durable_io import replace_durably, sha256, storage, sync_file, sync_folder
+from ..platform.durable_io import replace_durably, sha256, storage, sync_all
 from ..platform.npy import Array
 from .manifest import numbered
 
@@ -47,20 +47,21 @@ class BuildJob:
         """
         with storage(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self._staging)
         done: list[Finished] = []
         while (finished := self._finished(len(done))) is not None:
             done.append(finished)
         return done
 
     def write(self, number: int, documents: int, arrays: dict[str, Array]) -> Finished:
-        """Keep shard `number`: its arrays forced to the disk, then its marker. `vectors` has a row a passage."""
+        """Keep shard `number` on the disk. `vectors` has a row a passage."""
         path = self._path(number)
         with storage(path):
             np.savez(path, allow_pickle=False, **arrays)
-        sync_file(path)
-        finished = Finished(sha256=sha256(path), documents=documents, passages=len(arrays["vectors"]))
-        replace_durably(path.with_suffix(".json"), finished.model_dump_json().encode())
+            finished = Finished(sha256=sha256(path), documents=documents, passages=len(arrays["vectors"]))
+            marker = path.with_suffix(".json")
+            marker.write_text(finished.model_dump_json())
+        # In whatever order they get there: a marker that is torn, or of other arrays, is none.
+        sync_all([path, marker, self.folder, self._staging])
         self._part(number).unlink(missing_ok=True)
         return finished
 

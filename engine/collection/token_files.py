@@ -32,7 +32,7 @@ class TokenWriter:
         self._frequencies += passage_frequencies(passages, len(self._frequencies))
 
     def close(self) -> None:
-        """Force the files to the disk."""
+        """Finish the files."""
         self._tokens.close()
         lexicon = ArrayWriter(self._lexicon, np.uint32)
         lexicon.append(self._frequencies)

@@ -23,7 +23,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ..errors import CollectionError, StorageError
-from ..platform.durable_io import read_small, rename, replace_durably, storage, sync_folder, write_durably
+from ..platform.durable_io import read_small, rename, replace_durably, storage, sync_folder, sync_tree
 from .manifest import MANIFEST, CollectionManifest, numbered
 
 CURRENT = "CURRENT"
@@ -123,7 +123,7 @@ def writer_lock(root: Path, wait: float = 0.0, name: str = LOCK) -> Iterator[Non
 
 
 def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Callable[[Path], T]) -> T:
-    """Make the finished files in `folder` (each already forced to the disk) the collection's current version.
+    """Make the finished files in `folder` the collection's current version, once all of them are on the disk.
 
     `check` opens the version as a reader would, before the pointer moves to it. The caller holds the writer lock.
     Returns what `check` does; raises StorageError, or whatever `check` raises, with the old version still current.
@@ -131,11 +131,12 @@ def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Calla
     target = root / VERSIONS / manifest.version
     with storage(target):
         target.parent.mkdir(exist_ok=True)
-    sync_folder(root)
     discard(root, target)  # left by a crash between the two renames below: nothing points at it
     data = manifest.to_bytes()
-    write_durably(folder / MANIFEST, data)
-    sync_folder(folder)
+    with storage(folder):
+        (folder / MANIFEST).write_bytes(data)
+    sync_tree(folder)
+    sync_folder(root)
     rename(folder, target)
     checked = check(target)
     pointer = {"version": manifest.version, "manifest_sha256": hashlib.sha256(data).hexdigest()}

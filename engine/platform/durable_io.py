@@ -6,11 +6,15 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StorageError
+
+AT_ONCE = 16
+"""Flushes that wait for the disk together."""
 
 
 def read_small(path: Path, limit: int) -> bytes:
@@ -46,13 +50,20 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Force all files of a folder and the folders in it to the disk, and their entries."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            sync_file(path)
-        else:
-            sync_folder(path)
-    sync_folder(folder)
+    """Force a folder, the folders in it, and their files to the disk.
+
+    A file that has another name already (a hard link) is passed over: it was forced there under that one.
+    """
+    with storage(folder):
+        found = [path for path in folder.rglob("*") if path.is_dir() or path.stat().st_nlink == 1]
+    sync_all([folder, *found])
+
+
+def sync_all(paths: Sequence[Path]) -> None:
+    """Force files and folders to the disk, many at once: a disk flushes for several as soon as for one."""
+    with ThreadPoolExecutor(min(AT_ONCE, len(paths)), "tandem-sync") as pool:
+        for _ in pool.map(lambda path: sync_folder(path) if path.is_dir() else sync_file(path), paths):
+            pass
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -74,9 +85,7 @@ def rename(source: Path, target: Path) -> None:
     """Rename within one file system and force both folders' entries to the disk."""
     with storage(target):
         source.replace(target)
-        sync_folder(target.parent)
-        if source.parent != target.parent:
-            sync_folder(source.parent)
+        sync_all(list({target.parent, source.parent}))
 
 
 @contextmanager

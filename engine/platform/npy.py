@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CollectionError
-from .durable_io import storage, sync_file
+from .durable_io import storage
 
 Array = npt.NDArray[Any]
 HEADER = 128
@@ -36,12 +36,11 @@ class ArrayWriter:
         self._rows += len(array)
 
     def close(self) -> None:
-        """Put the row count into the header and force the file to the disk."""
+        """Put the row count into the header; whoever publishes the file forces it to the disk."""
         with storage(self.path):
             self._file.seek(0)
             self._file.write(self._header())
             self._file.close()
-        sync_file(self.path)
 
     def abandon(self) -> None:
         """Close the file as it is: the job failed."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..platform.durable_io import sync_file
 from ..platform.npy import open_array
 from . import int8_codes, ivf, scan
 from .exact import Floats, Rows
@@ -48,7 +47,6 @@ def build(
     if plan.kind == "scan":
         codes_index, largest, residual = scan.build(vectors, progress)
         int8_codes.write(codes_index, folder / CODES)
-        sync_file(folder / CODES)
         return IndexPlan(**said, largest=largest, residual=residual)
     threads = threads or len(os.sched_getaffinity(0))
     progress(0, None, "clustering")
@@ -56,7 +54,6 @@ def build(
     largest, residual = ivf.fill(index, vectors, progress)
     int8_codes.write(index, folder / INVERTED)
     del index
-    sync_file(folder / INVERTED)
     progress(0, None, "measuring recall")
     probes = max(4, plan.lists // 32)
     coding = int8_codes.Coding(largest, residual, lengths.longest)

@@ -22,7 +22,6 @@ import numpy as np
 import tantivy
 
 from ..errors import CollectionError, StorageError
-from ..platform.durable_io import sync_file, write_durably
 from .exact import Floats, Rows
 from .row_mask import RowMask
 from .words import Language, analyser
@@ -173,7 +172,7 @@ class LexicalWriter:
         self._rows += 1
 
     def close(self) -> None:
-        """Force the files to the disk, under their names in the version's folder. Raises StorageError."""
+        """Finish the files, under their names in the version's folder. Raises StorageError."""
         with _writing(self._folder):
             self._writer.commit()
             self._writer.wait_merging_threads()
@@ -183,9 +182,8 @@ class LexicalWriter:
                 name, counted = uuid.UUID(segment["segment_id"]), uuid.UUID(int=number)
                 meta = meta.replace(str(name), str(counted))
                 for file in self._own.glob(f"{name.hex}.*"):
-                    sync_file(file)
                     file.rename(self._folder / f"{PREFIX}{counted.hex}{file.suffix}")
-            write_durably(self._folder / f"{PREFIX}{META}", meta.encode())
+            (self._folder / f"{PREFIX}{META}").write_text(meta)
             shutil.rmtree(self._own)
 
 

@@ -30,7 +30,7 @@ class NeighbourSample:
         return cls(queries, exact.search(vectors, queries, DEPTH, longest)[1])
 
     def write(self, folder: Path) -> None:
-        """Two files, forced to the disk: 0.6 MB for 256 queries of 384 dimensions."""
+        """Two files: 0.6 MB for 256 queries of 384 dimensions."""
         for name, array in ((QUERIES, self.queries), (TRUTH, self.truth)):
             writer = ArrayWriter(folder / name, array.dtype, array.shape[1:])
             try:
