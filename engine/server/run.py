@@ -45,7 +45,7 @@ class Serving:
         self._metrics = Metrics()
         found = {} if settings.collections_folder is None else found_in(settings.collections_folder)
         host = Host(
-            {**found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
+            {**collections, **found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
             needed=collections,
         )  # fmt: skip
         self.service = Service(settings, host=host)

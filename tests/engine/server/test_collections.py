@@ -15,7 +15,8 @@ from tandem.engine import Engine
 from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import Collection, read_pointer
 from tandem.engine.errors import CollectionError, EngineClosed, InputError
-from tandem.engine.server.run import found_in
+from tandem.engine.server.run import Serving, found_in
+from tandem.engine.server.settings import ServerSettings
 
 from .conftest import until
 from .test_worker import KEYED, QUIET, Front, write
@@ -115,6 +116,14 @@ def test_a_name_that_is_no_folders_is_refused(folder: Path, name: str) -> None:
     with Front(found_in(folder), supervised=False, collections_folder=folder) as front:
         assert admin(front, "POST", name=name, like="hall").status_code == 422
         assert sorted(path.name for path in folder.iterdir()) == ["attic", "hall"]
+
+
+def test_the_first_that_is_named_answers_who_names_none(folder: Path) -> None:
+    settings = ServerSettings(**QUIET, collections_folder=folder)
+    named = {"hall": folder / "hall", "other": folder / "attic"}
+    assert Serving(named, settings).service.host.names == ["hall", "other", "attic"]
+    with pytest.raises(InputError, match="no folder"):
+        Serving({}, ServerSettings(**QUIET, collections_folder=folder / "nothing"))
 
 
 def test_without_a_folder_none_is_made(folder: Path) -> None:
