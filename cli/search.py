@@ -77,7 +77,7 @@ def _tell(result: SearchResult) -> None:
     if result.degraded is not None:
         note(f"degraded: {result.degraded}")
     for warning in result.warnings:
-        note(f"filter: {warning}")
+        note(f"warning: {warning}")
     if result.truncated:
         note("the query was longer than the models read, and was cut")
 

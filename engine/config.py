@@ -107,6 +107,11 @@ class EngineOptions(BaseModel):
         "passages",
     )  # fmt: skip
     early_exit: bool = Field(default=True, description="Use the reranker's early exit where it has one, on a CPU only")
+    allow_partial: bool = Field(
+        default=False,
+        description="Search what is sound of a damaged collection: damaged segments are left out, and each answer says "
+        "so; off: a damaged collection is refused",
+    )
     warm_up: bool = Field(
         default=True,
         description="Measure the machine when the engine opens, about a second; off: the first requests teach it",

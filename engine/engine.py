@@ -137,7 +137,9 @@ class Engine:
             pool.check(chosen)
         pool.hold()
         try:
-            opened = Collection.open(collection, version=version, threads=pool.device.threads)
+            opened = Collection.open(
+                collection, version=version, threads=pool.device.threads, partial=chosen.allow_partial
+            )
             view = View.open(opened, encoder_of(opened, encoder), reranker_of(opened, reranker), pool, chosen)
             return cls(view, pool, chosen)
         finally:

@@ -102,7 +102,8 @@ class SearchResult:
     device: Annotated[str, Field(description="Where it ran")]
     version: Annotated[str, Field(description="Of the collection that was searched")]
     warnings: Annotated[
-        list[str], Field(description="Conditions of the filter that no passage can satisfy, and why, a sentence each")
+        list[str],
+        Field(description="What of the collection or the filter could not be honoured, and why, a sentence each"),
     ] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

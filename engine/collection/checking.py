@@ -7,14 +7,14 @@ byte is hashed before the first is used, by all cores: .14 s for 300 MB on two o
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import CollectionError
 from ..models.artifact import FileRecord
 from ..platform.durable_io import sha256
-from .manifest import DELETED, FIRST, MANIFEST, CollectionManifest
+from .manifest import DELETED, FIRST, MANIFEST, CollectionManifest, SegmentRecord
 
 
 def check_files(folder: Path, manifest: CollectionManifest, known: Container[str] = ()) -> None:
@@ -25,8 +25,29 @@ def check_files(folder: Path, manifest: CollectionManifest, known: Container[str
     hard links of the files of the one before it.
     """
     _check_names(folder, manifest)
-    fresh: dict[str, FileRecord] = {}
+    _check_contents(folder, _fresh(folder, manifest.segments, known))
+
+
+def sound_segments(folder: Path, manifest: CollectionManifest) -> tuple[list[SegmentRecord], list[str]]:
+    """The segments of a version whose files are as they were written, and what is wrong with the others, a sentence
+    each. Raises CollectionError where a file is there that nothing vouches for."""
+    _check_names(folder, manifest)
+    sound: list[SegmentRecord] = []
+    problems: list[str] = []
     for segment in manifest.segments:
+        try:
+            _check_contents(folder, _fresh(folder, [segment], ()))
+        except CollectionError as error:
+            problems.append(str(error))
+        else:
+            sound.append(segment)
+    return sound, problems
+
+
+def _fresh(folder: Path, segments: Sequence[SegmentRecord], known: Container[str]) -> dict[str, FileRecord]:
+    """The files that are to be hashed, each of its size; raises CollectionError where one is not."""
+    fresh: dict[str, FileRecord] = {}
+    for segment in segments:
         for name, record in segment.files.items():
             file = folder / segment.name / name
             if not file.is_file():
@@ -38,7 +59,7 @@ def check_files(folder: Path, manifest: CollectionManifest, known: Container[str
                 )
             if segment.name not in known or name == DELETED:
                 fresh[f"{segment.name}/{name}".removeprefix("/")] = record
-    _check_contents(folder, fresh)
+    return fresh
 
 
 def _check_names(folder: Path, manifest: CollectionManifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from ..recall.exact import Rows
 from ..scoring.lexical import Lexicon
 from ..text.tokens import TokenBatch, concatenate, cumulative, pack
 from . import fitted_weights, versions
-from .checking import check_files
+from .checking import check_files, sound_segments
 from .filtered_rows import FilteredRows
 from .fitted_weights import FittedWeights
 from .manifest import CollectionManifest
@@ -26,6 +27,7 @@ from .metadata_values import MetadataValues
 from .ragged import Ragged
 from .segment import Segment
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -58,13 +60,17 @@ class Collection:
     """
 
     def __init__(
-        self, path: Path, folder: Path, manifest: CollectionManifest, segments: Sequence[Segment] = ()
-    ) -> None:
-        """`segments`: those of the manifest, open; `Collection.open` is the way in."""
+        self, path: Path, folder: Path, manifest: CollectionManifest, segments: Sequence[Segment] = (),
+        left_out: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """`segments`: those of the manifest, open; `left_out`: why others of the version are in neither;
+        `Collection.open` is the way in."""
         self.path = path
         self.folder = folder
         self.manifest = manifest
         self.segments = tuple(segments)
+        self.left_out = tuple(left_out)
+        """What is wrong with the segments that were left out, a sentence each (see `open`)."""
         parts = [Part(segment.index, segment.live) for segment in segments]
         self.index = SegmentedIndex(parts, manifest.dimension)
         self._starts = np.array(self.index.starts, dtype=np.int64)
@@ -86,13 +92,15 @@ class Collection:
         version: versions.Pointer | None = None,
         threads: int | None = None,
         before: Collection | None = None,
+        partial: bool = False,
     ) -> Collection:
         """The current version of the collection folder `path`, or the one that `version` points to.
 
         Checked before anything is read: the pointer's hash of the manifest, the manifest, that its files and no others
         are there, plain and of their size, and every file's hash, a second a GB on each core (see `check_files`).
         `threads`: CPU threads of the index; None: one a core. `before`: an older version that is open: what it shares
-        with this one is not opened and hashed again. Raises CollectionError.
+        with this one is not opened and hashed again. `partial`: damaged segments are left out, as if they were not
+        there, as long as there is a sound one; what is opened so cannot be changed. Raises CollectionError.
         """
         path = Path(path)
         pointer = version or versions.read_pointer(path)
@@ -100,7 +108,7 @@ class Collection:
             what = "holds no collection" if path.is_dir() else "is not a folder"
             raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
         folder = path / versions.VERSIONS / pointer.version
-        return open_version(folder, pointer.manifest_sha256, threads=threads, before=before)
+        return open_version(folder, pointer.manifest_sha256, threads=threads, before=before, partial=partial)
 
     def verify(self) -> None:
         """Check the files again, as opening did; raises CollectionError when one has changed since."""
@@ -273,10 +281,13 @@ def _batch(stored: Ragged, rows: Rows) -> TokenBatch:
 
 
 def open_version(
-    folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None, before: Collection | None = None
-) -> Collection:
+    folder: Path, manifest_sha256: str | None = None, *, threads: int | None = None, before: Collection | None = None,
+    partial: bool = False,
+) -> Collection:  # fmt: skip
     """One version's folder, with every check of `Collection.open`."""
     manifest = versions.read_manifest(folder, manifest_sha256)
+    if partial:
+        return _sound(folder, manifest, threads)
     if before is not None and before.manifest == manifest:
         return before
     dtype = manifest.token_dtype
@@ -293,3 +304,20 @@ def open_version(
         for record in manifest.segments
     ]
     return Collection(folder.parent.parent, folder, manifest, segments)
+
+
+def _sound(folder: Path, manifest: CollectionManifest, threads: int | None) -> Collection:
+    """What is sound of a version; raises CollectionError where nothing is."""
+    records, problems = sound_segments(folder, manifest)
+    if problems and not records:
+        raise CollectionError(problems[0])
+    segments = [Segment(folder / record.name, record, manifest.token_dtype, threads) for record in records]
+    if problems:
+        counts = manifest.counts.model_copy(update={
+            "documents": sum(int(np.count_nonzero(segment.begins & segment.live_mask)) for segment in segments),
+            "passages": sum(record.live for record in records),
+        })  # fmt: skip
+        manifest = manifest.model_copy(update={"segments": tuple(records), "counts": counts})
+        for problem in problems:
+            log.error("%s: a segment is left out: %s", folder.parent.parent, problem)
+    return Collection(folder.parent.parent, folder, manifest, segments, problems)

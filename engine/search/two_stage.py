@@ -211,11 +211,13 @@ class TwoStage:
         return rows
 
     def _warnings(self, asked: SearchSettings) -> list[str]:
-        """What the filter asks that no passage can satisfy: a wrong name or type would else look like no hits."""
-        if asked.filter is None:
-            return []
-        said = map(self._collection.facets.unanswerable, asked.filter.leaves())
-        return list(dict.fromkeys(filter(None, said)))
+        """What the filter asks that no passage can satisfy: a wrong name or type would else look like no hits. And what
+        was not searched since it is damaged."""
+        damaged = len(self._collection.left_out)
+        missing = [f"{damaged} of the collection's segments are damaged and were not searched"] if damaged else []
+        leaves = () if asked.filter is None else asked.filter.leaves()
+        said = map(self._collection.facets.unanswerable, leaves)
+        return missing + list(dict.fromkeys(filter(None, said)))
 
     def _recall_stage(self, k: int, allowed: RowMask | None) -> RecallStage:
         index = self._placed.index if allowed is None else self._placed.under(allowed)

@@ -108,7 +108,7 @@ def test_the_numbers_and_dates_of_a_csv_can_be_compared(tandem, indexed, tmp_pat
     assert code == 0, err
     _, out, err = tandem("search", tmp_path / "made", "cat", "--filter", "year>=2020")
     assert out == ""
-    assert "filter: no passage has a number in the field 'year': its values are of type text" in err
+    assert "warning: no passage has a number in the field 'year': its values are of type text" in err
 
 
 def test_what_a_folder_holds_besides_is_told(indexed, tmp_path: Path):
@@ -159,7 +159,7 @@ def test_search_for_people_and_for_machines(tandem, collection: Path):
     assert (code, out) == (0, "")
     assert "nothing was found; no passage passes the filter" in err
     _, _, err = tandem("search", collection, "where is the piano", "--filter", "yaer=3")
-    assert "filter: no passage has the field 'yaer'; there are 'year'" in err
+    assert "warning: no passage has the field 'yaer'; there are 'year'" in err
 
 
 def test_what_was_left_undone_is_told_as_it_was_done(tandem, collection: Path, monkeypatch: pytest.MonkeyPatch):
