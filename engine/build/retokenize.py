@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..collection import CollectionManifest, Progress, read_pointer
+from ..collection import CollectionManifest, Progress, current_pointer
 from ..collection.checking import check_files
 from ..collection.passage_text import PassageText
 from ..collection.report import silent
@@ -60,8 +60,7 @@ def retokenize(collection: str | Path, reranker: str | Path, *, progress: Progre
     """
     root, started = Path(collection), time.perf_counter()
     artifact = Artifact.open(reranker, kind="cross-encoder")
-    if read_pointer(root) is None:
-        raise CollectionError(f"{root} holds no collection; make one with `tandem index CORPUS --out {root}`")
+    current_pointer(root)  # before a lock makes the folder
     with writer_lock(root):
         current = _sound(root)
         text = PassageText.of(artifact, current.settings)

@@ -103,10 +103,7 @@ class Collection:
         there, as long as there is a sound one; what is opened so cannot be changed. Raises CollectionError.
         """
         path = Path(path)
-        pointer = version or versions.read_pointer(path)
-        if pointer is None:
-            what = "holds no collection" if path.is_dir() else "is not a folder"
-            raise CollectionError(f"{path} {what}; make one with `tandem index CORPUS --out {path}`")
+        pointer = version or versions.current_pointer(path)
         folder = path / versions.VERSIONS / pointer.version
         return open_version(folder, pointer.manifest_sha256, threads=threads, before=before, partial=partial)
 

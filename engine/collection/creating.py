@@ -11,6 +11,7 @@ from ..platform.durable_io import rename, storage
 from . import assemble, versions
 from .collection import Collection
 from .manifest import CollectionManifest, CollectionModels, Counts, ModelRecord, digest
+from .merging import LOCK as MERGE_LOCK
 from .shards import BuildJob
 
 
@@ -51,10 +52,9 @@ def drop_collection(root: Path) -> None:
 
     Raises CollectionError where there is none, StorageError when another process writes it or the disk refuses.
     """
-    if versions.read_pointer(root) is None:
-        raise CollectionError(f"{root} is no collection")
+    versions.current_pointer(root)  # before a lock makes the folder
     gone = root.with_name(f".{root.name}.dropped")
-    with versions.writer_lock(root, versions.WAIT):
+    with versions.writer_lock(root, versions.WAIT, MERGE_LOCK), versions.writer_lock(root, versions.WAIT):
         with storage(gone):
             shutil.rmtree(gone, ignore_errors=True)
         rename(root, gone)

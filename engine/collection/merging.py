@@ -72,6 +72,7 @@ def merge(root: Path, *, whole: bool = False, threads: int | None = None, progre
     Raises CollectionError where there is no collection, StorageError (a second merge; the disk refused).
     """
     started, merges, passages = time.perf_counter(), 0, 0
+    versions.current_pointer(root)  # before a lock makes the folder
     with versions.writer_lock(root, name=LOCK):
         _tidy(root)
         opened = Collection.open(root)

@@ -37,8 +37,7 @@ def snapshot(root: Path, out: Path, *, with_models: bool = False) -> CollectionM
         raise CollectionError(f"{out} is there already; give a new folder")
     partial = out.with_name(f".{out.name}.partial")
     held = root / HELD
-    if versions.read_pointer(root) is None:
-        raise CollectionError(f"{root} holds no collection")
+    versions.current_pointer(root)  # before a lock makes the folder
     with versions.writer_lock(root, versions.WAIT, LOCK), storage(out):
         _clear(held, partial)
         try:

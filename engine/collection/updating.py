@@ -119,6 +119,7 @@ def delete(
     Raises CollectionError or StorageError; then nothing was deleted.
     """
     started = time.perf_counter()
+    versions.current_pointer(root)  # before a lock makes the folder
     with versions.writer_lock(root, versions.WAIT):
         opened = Collection.open(root, before=before)
         change, missing = Change(opened), 0

@@ -72,6 +72,15 @@ def read_pointer(root: Path) -> Pointer | None:
     return pointer
 
 
+def current_pointer(root: Path) -> Pointer:
+    """The pointer of the collection `root`; raises CollectionError where there is no collection, or it is damaged."""
+    pointer = read_pointer(root)
+    if pointer is None:
+        what = "holds no collection" if root.is_dir() else "is not a folder"
+        raise CollectionError(f"{root} {what}; make one with `tandem index CORPUS --out {root}`")
+    return pointer
+
+
 def read_current(root: Path) -> CollectionManifest | None:
     """The current version's manifest, None where nothing was published yet; raises CollectionError when damaged."""
     pointer = read_pointer(root)

@@ -13,6 +13,7 @@ from tandem.engine.build.indexing import index_corpus
 from tandem.engine.collection import Collection, FittedWeights, fitted_weights
 from tandem.engine.collection import snapshot as module
 from tandem.engine.collection.creating import create_like, drop_collection
+from tandem.engine.collection.merging import merge
 from tandem.engine.collection.snapshot import snapshot
 from tandem.engine.collection.updating import delete
 from tandem.engine.collection.versions import read_pointer
@@ -102,6 +103,17 @@ def test_what_is_there_already_is_left_alone(root: Path, tmp_path: Path) -> None
         snapshot(tmp_path / "taken", tmp_path / "out")
 
 
+def test_what_is_no_collection_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    typo = tmp_path / "typo"
+    for change in (
+        lambda: delete(typo, ["a"]), lambda: merge(typo), lambda: snapshot(typo, tmp_path / "out"),
+        lambda: drop_collection(typo), lambda: create_like(typo, tmp_path / "new"),
+    ):  # fmt: skip
+        with pytest.raises(CollectionError, match="is not a folder"):
+            change()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_file_gives_no_snapshot(root: Path, tmp_path: Path) -> None:
     vectors = next((root / "versions" / read_pointer(root).version).rglob("vectors.npy"))
     vectors.write_bytes(vectors.read_bytes()[:-1] + b"x")
@@ -139,7 +151,7 @@ def test_an_empty_one_like_another_takes_documents(root: Path, tmp_path: Path) -
 def test_a_collection_that_is_dropped_is_gone_and_nothing_else_is(root: Path, tmp_path: Path) -> None:
     opened = Collection.open(root)
     (tmp_path / "notes").mkdir()
-    with pytest.raises(CollectionError, match="is no collection"):
+    with pytest.raises(CollectionError, match="holds no collection"):
         drop_collection(tmp_path / "notes")
     drop_collection(root)
     assert not root.exists()
