@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..collection import CollectionManifest, Progress, current_pointer
+from ..collection import CollectionManifest, Progress
 from ..collection.checking import check_files
 from ..collection.passage_text import PassageText
 from ..collection.report import silent
 from ..collection.republish import is_tokenised, republish
 from ..collection.token_files import TOKEN_FILES
-from ..collection.versions import VERSIONS, read_current, writer_lock
+from ..collection.versions import VERSIONS, current_pointer, read_current, writer_lock
 from ..errors import CollectionError
 from ..models.artifact import Artifact
 from .indexing import model_record
