@@ -188,7 +188,7 @@ def test_indexing_as_before_gives_the_ids_back_and_encodes_nothing(
 def test_what_cannot_be_retokenised_is_told_in_a_sentence(
     tmp_path: Path, collection: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path
 ):
-    with pytest.raises(CollectionError, match="holds no collection; make one with"):
+    with pytest.raises(CollectionError, match="is not a folder; make one with"):
         retokenize(tmp_path / "nowhere", tiny_cross_encoder)
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(ArtifactError, match="holds a bi-encoder, but a cross-encoder is needed"):
