@@ -24,6 +24,8 @@ def create_like(like: Path, out: Path) -> CollectionManifest:
         raise CollectionError(f"{out} is there already; give the name of a new collection")
     pattern = Collection.open(like)
     with versions.writer_lock(out):
+        if versions.read_pointer(out) is not None:  # made by somebody else meanwhile
+            raise CollectionError(f"{out} is there already; give the name of a new collection")
         key = digest("create", pattern.manifest.job)
         job = BuildJob(out / versions.STAGING, None, key)
         models = pattern.manifest.models
@@ -52,6 +54,8 @@ def drop_collection(root: Path) -> None:
 
     Raises CollectionError where there is none, StorageError when another process writes it or the disk refuses.
     """
+    if root.is_symlink():
+        raise CollectionError(f"{root} is a link; remove what it points to")
     versions.current_pointer(root)  # before a lock makes the folder
     gone = root.with_name(f".{root.name}.dropped")
     with versions.writer_lock(root, versions.WAIT, MERGE_LOCK), versions.writer_lock(root, versions.WAIT):

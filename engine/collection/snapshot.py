@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import CollectionError
-from ..platform.durable_io import rename, storage, sync_tree, write_durably
+from ..platform.durable_io import rename, sha256, storage, sync_tree, write_durably
 from . import fitted_weights, versions
 from .changes import link_segment
 from .collection import Collection
@@ -35,6 +35,8 @@ def snapshot(root: Path, out: Path, *, with_models: bool = False) -> CollectionM
     """
     if out.is_symlink() or out.exists():
         raise CollectionError(f"{out} is there already; give a new folder")
+    if root.resolve() in out.resolve().parents:
+        raise CollectionError(f"{out} lies in the collection itself; give a folder outside of it")
     partial = out.with_name(f".{out.name}.partial")
     held = root / HELD
     versions.current_pointer(root)  # before a lock makes the folder
@@ -97,7 +99,10 @@ def _models(root: Path, models: CollectionModels, copies: Path | None, out: Path
             return record.model_copy(update={"path": os.path.relpath(artifact, out.resolve())})
         if not (artifact / MANIFEST).is_file():
             raise CollectionError(f"the model {record.name} is not at {artifact}: put it there, or leave models out")
-        place = f"{MODELS}/{record.fingerprint[:12]}-{record.name}"
+        fingerprint = sha256(artifact / MANIFEST)
+        if record is models.encoder and fingerprint != record.fingerprint:
+            raise CollectionError(f"{artifact} is another model than {record.name}, with which {root} was indexed")
+        place = f"{MODELS}/{fingerprint[:16]}"
         if not (copies / place).exists():
             shutil.copytree(artifact, copies / place)
         return record.model_copy(update={"path": place})

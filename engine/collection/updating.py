@@ -94,6 +94,7 @@ def add(before: Collection, corpus: Corpus, maker: SegmentMaker) -> tuple[Update
     models or settings.
     """
     root, started = before.path, time.perf_counter()
+    versions.current_pointer(root)  # before a lock makes the folder
     with versions.writer_lock(root, versions.WAIT):
         opened = Collection.open(root, before=before)
         if opened.manifest.kind != before.manifest.kind:

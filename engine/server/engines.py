@@ -76,6 +76,8 @@ class Engines:
                 if wanted.needed:
                     raise
                 log.error("a collection cannot be opened", extra={"collection": wanted.name, "error": str(error)})
+        if collections and not found:
+            raise CollectionError("no collection can be opened; the log says why of each")
         return found
 
     def facts(self, name: str) -> Facts:

@@ -149,4 +149,8 @@ def found_in(folder: Path) -> dict[str, Path]:
     """The collections in a folder by their names. Raises InputError when it is no folder."""
     if not folder.is_dir():
         raise InputError(f"collections_folder {folder} is no folder; make it first")
-    return {path.name: path for path in sorted(folder.iterdir()) if (path / CURRENT).is_file()}
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (path / CURRENT).is_file()
+    }

@@ -179,6 +179,11 @@ class Host:
         return list(self._collections)
 
     @property
+    def collections(self) -> dict[str, Path]:
+        """Where each is."""
+        return dict(self._collections)
+
+    @property
     def paths(self) -> list[str]:
         """Where they are."""
         return [str(path) for path in self._collections.values()]
@@ -284,7 +289,10 @@ class Host:
                     moved = True
                 else:
                     anew[name] = pointer
-            return await self._replace(anew) or moved if anew else moved
+            if not anew:
+                return moved
+            served = set() if self._current is None else set(self._current.facts)
+            return await self._replace(anew, needed=served if force else served | set(anew)) or moved
 
     async def _newer(self, name: str, *, force: bool) -> Pointer | None:
         """What a collection's pointer names, unless that is served or was refused."""
@@ -293,18 +301,21 @@ class Host:
         except TandemError as error:
             self._refuse(name, str(error), str(error))
             return None
-        known = (self._pointers.get(name), self._refused.get(name))
-        return None if not force and pointer in known else pointer
+        left_out = self._current is not None and name not in self._current.facts
+        known = (None if left_out else self._pointers.get(name), self._refused.get(name))
+        return None if not force and (pointer is None or pointer in known) else pointer
 
-    async def _replace(self, anew: Mapping[str, Pointer]) -> bool:
-        """Open another backend, with the versions `anew` and the others as served; False when it is refused."""
+    async def _replace(self, anew: Mapping[str, Pointer], needed: Container[str]) -> bool:
+        """Open another backend, with the versions `anew` and the others as served; False when it is refused, as it is
+        where one of the `needed` ones cannot be opened."""
         pointers = {**self._pointers, **anew}
         try:
-            fresh = await self._open(pointers, needed=anew)
+            fresh = await self._open(pointers, needed=needed)
         except TandemError as error:
             for name, pointer in anew.items():
                 self._refuse(name, pointer, str(error))
             return False
+        anew = {name: pointer for name, pointer in anew.items() if name in fresh.facts}
         for name, pointer in anew.items():
             try:
                 await fresh.run(PROBE, name)

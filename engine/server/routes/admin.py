@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import Field
 
 from ...collection.creating import create_like, drop_collection
-from ...errors import InputError, TandemError
+from ...errors import TandemError
 from ..aside import aside
 from ..errors import Failure
 from ..json_response import Json
@@ -76,13 +76,11 @@ async def add(body: CollectionBody, service: Served) -> Json:
 @router.delete("/admin/collections/{collection}")
 async def remove(collection: str, service: Served, drop: bool = False) -> Json:
     """Serve a collection no more; with `?drop=true` remove it from the disk too, if it is of the server's folder."""
-    path = _folder(service) / collection if drop else None
+    path = _droppable(service, collection) if drop else None
     with _told():
-        served = await service.host.remove(collection)
-        if path is not None and served.resolve() == path.resolve():
+        await service.host.remove(collection)
+        if path is not None:
             await aside(drop_collection, path)
-        elif path is not None:
-            raise InputError(f"{collection} is served no more; it is not in collections_folder, so it was not dropped")
     return Json({"name": collection, "dropped": drop})
 
 
@@ -99,6 +97,17 @@ def _folder(service: Service) -> Path:
         raise Failure("forbidden", "collections are made and dropped in a folder that the server was started with: "
                       "set collections_folder")  # fmt: skip
     return folder
+
+
+def _droppable(service: Service, name: str) -> Path:
+    """Where a collection is that may be removed; raises Failure where it is elsewhere, or served by another name."""
+    path, served = _folder(service) / name, service.host.collections
+    if name in served and (path.is_symlink() or served[name].resolve() != path.resolve()):
+        raise Failure("forbidden", f"{name} does not lie in collections_folder: remove it by hand")
+    others = [other for other, where in served.items() if other != name and where.resolve() == path.resolve()]
+    if others:
+        raise Failure("forbidden", f"{name} is served as {', '.join(others)} too: serve that no more first")
+    return path
 
 
 @contextmanager

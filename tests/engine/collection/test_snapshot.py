@@ -99,6 +99,9 @@ def test_what_is_there_already_is_left_alone(root: Path, tmp_path: Path) -> None
     (tmp_path / "taken").mkdir()
     with pytest.raises(CollectionError, match="there already"):
         snapshot(root, tmp_path / "taken")
+    for inside in (root / "copy", root / ".snapshot", root / "versions" / "monday"):
+        with pytest.raises(CollectionError, match="lies in the collection itself"):
+            snapshot(root, inside)
     with pytest.raises(CollectionError, match="holds no collection"):
         snapshot(tmp_path / "taken", tmp_path / "out")
 

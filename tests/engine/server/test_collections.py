@@ -126,6 +126,29 @@ def test_the_first_that_is_named_answers_who_names_none(folder: Path) -> None:
         Serving({}, ServerSettings(**QUIET, collections_folder=folder / "nothing"))
 
 
+def test_what_is_served_twice_or_lies_elsewhere_is_not_dropped(folder: Path) -> None:
+    named = {"attic": folder / "attic", "other": folder / "attic", "hall": folder / "hall"}
+    with Front(named, supervised=False, collections_folder=folder) as front:
+        answer = admin(front, "DELETE", "/attic?drop=true")
+        assert (answer.status_code, "served as other too" in answer.text) == (403, True)
+        assert admin(front, "DELETE", "/other?drop=true").status_code == 403
+        assert set(rooms(front)) == set(named), "nothing was unloaded"
+        assert (folder / "attic" / "CURRENT").exists()
+
+
+def test_hidden_folders_are_no_collections(folder: Path) -> None:
+    (folder / "hall").rename(folder / ".hall.dropped")
+    assert list(found_in(folder)) == ["attic"]
+
+
+def test_one_that_was_left_out_is_served_again_once_it_can_be_opened(folder: Path) -> None:
+    with Front(found_in(folder), supervised=False) as front:
+        front.host.current.facts.pop("hall")
+        assert set(rooms(front)) == {"attic"}
+        assert front.do(front.host.swap())
+        assert set(rooms(front)) == {"attic", "hall"}
+
+
 def test_without_a_folder_none_is_made(folder: Path) -> None:
     with Front(found_in(folder), supervised=False) as front:
         answer = admin(front, "POST", name="cellar", like="hall")
