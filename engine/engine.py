@@ -141,6 +141,8 @@ class Engine:
                 collection, version=version, threads=pool.device.threads, partial=chosen.allow_partial
             )
             view = View.open(opened, encoder_of(opened, encoder), reranker_of(opened, reranker), pool, chosen)
+            if chosen.warm_up:
+                view.warm_up(pool)
             return cls(view, pool, chosen)
         finally:
             pool.release()
@@ -196,7 +198,9 @@ class Engine:
         Raises CorpusError (a document is unusable), CollectionError, InferenceError, Overloaded or StorageError.
         """
         reranker = None if self.reranker is None else self.reranker.artifact
-        maker = maker_for(self.collection, self._encode, self.encoder.artifact, reranker, threads=self.device.threads)
+        maker = maker_for(
+            self._view.collection, self._encode, self.encoder.artifact, reranker, threads=self.device.threads
+        )
         report, opened = add(self.collection, of_documents(documents), maker)
         self._show(opened)
         return report
@@ -208,7 +212,8 @@ class Engine:
         StorageError.
         """
         found = None if filters is None else parse(filters)
-        report, opened = delete(self.collection.path, ids, found, before=self.collection)
+        before = self._view.collection
+        report, opened = delete(before.path, ids, found, before=before)
         self._show(opened)
         return report
 
@@ -248,7 +253,7 @@ class Engine:
         own = reranker is None or (before is not None and reranker.fingerprint == before.fingerprint)
         if own and now is not None and (before is None or now.fingerprint != before.fingerprint):
             raise CollectionError(f"{opened.path} has another reranker now, {now.name}: open it anew")
-        return View.open(opened, self.encoder.artifact, reranker, self.pool, self._settings)
+        return View.open(opened, self.encoder.artifact, reranker, self.pool, self._settings, self._shown)
 
     def _encode(self, batch: TokenBatch) -> npt.NDArray[np.float32]:
         """float32 [n, d] of passages' ids without special tokens, on the device thread."""

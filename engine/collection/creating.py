@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ..errors import CollectionError
 from ..platform.durable_io import rename, storage
 from . import assemble, versions
 from .collection import Collection
-from .manifest import CollectionManifest, CollectionModels, Counts, ModelRecord, digest
+from .manifest import CollectionManifest, CollectionModels, Counts, digest
 from .merging import LOCK as MERGE_LOCK
 from .shards import BuildJob
 
@@ -33,20 +32,14 @@ def create_like(like: Path, out: Path) -> CollectionManifest:
             "version": assemble.next_version(None, key), "parent": None, "corpus": None, "source": "",
             "field_types": {}, "counts": Counts(documents=0, passages=0, skipped=0), "segments": (),
             "models": CollectionModels(
-                encoder=_moved(models.encoder, pattern.path, out),
-                reranker=None if models.reranker is None else _moved(models.reranker, pattern.path, out),
+                encoder=models.encoder.seen_from(out, like),
+                reranker=None if models.reranker is None else models.reranker.seen_from(out, like),
             ),
         }  # fmt: skip
         manifest = pattern.manifest.model_copy(update=fresh)
         versions.publish(out, job.assembly(), manifest, assemble.check)
         versions.tidy(out, manifest)
     return manifest
-
-
-def _moved(record: ModelRecord, before: Path, now: Path) -> ModelRecord:
-    """A model as seen from another collection's folder."""
-    artifact = (before / record.path).resolve()
-    return record.model_copy(update={"path": os.path.relpath(artifact, now.resolve())})
 
 
 def drop_collection(root: Path) -> None:

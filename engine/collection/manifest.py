@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,6 +79,11 @@ class ModelRecord(_Record):
     """Where the artifact is, relative to the collection's folder."""
     precision: Precision | None = None
     """Precision the passages were encoded in; None for a reranker, which only lends its tokenizer."""
+
+    def seen_from(self, now: Path, before: Path) -> ModelRecord:
+        """The record as the collection in the folder `now` keeps it, of that in the folder `before`."""
+        artifact = (before / self.path).resolve()
+        return self.model_copy(update={"path": os.path.relpath(artifact, now.resolve())})
 
 
 class TokenSource(_Record):

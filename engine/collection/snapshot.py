@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
-import os
 import shutil
 from pathlib import Path
 
@@ -84,8 +81,7 @@ def _publish(folder: Path, manifest: CollectionManifest) -> None:
     """Write the manifest and the pointer of a snapshot in `folder`, and read it as whoever opens it will."""
     data = manifest.to_bytes()
     write_durably(folder / versions.VERSIONS / manifest.version / MANIFEST, data)
-    pointer = {"version": manifest.version, "manifest_sha256": hashlib.sha256(data).hexdigest()}
-    write_durably(folder / versions.CURRENT, (json.dumps(pointer) + "\n").encode())
+    write_durably(folder / versions.CURRENT, versions.pointer_to(manifest.version, data))
     Collection.open(folder)
     sync_tree(folder)
 
@@ -94,9 +90,9 @@ def _models(root: Path, models: CollectionModels, copies: Path | None, out: Path
     """The models as seen from `out`; copied into the folder `copies`, which becomes `out`, if that is given."""
 
     def seen(record: ModelRecord) -> ModelRecord:
-        artifact = (root / record.path).resolve()
         if copies is None:
-            return record.model_copy(update={"path": os.path.relpath(artifact, out.resolve())})
+            return record.seen_from(out, root)
+        artifact = (root / record.path).resolve()
         if not (artifact / MANIFEST).is_file():
             raise CollectionError(f"the model {record.name} is not at {artifact}: put it there, or leave models out")
         fingerprint = sha256(artifact / MANIFEST)

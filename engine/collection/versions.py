@@ -72,6 +72,12 @@ def read_pointer(root: Path) -> Pointer | None:
     return pointer
 
 
+def pointer_to(version: str, manifest: bytes) -> bytes:
+    """What CURRENT holds for a version with this manifest."""
+    pointer = {"version": version, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
+    return (json.dumps(pointer) + "\n").encode()
+
+
 def current_pointer(root: Path) -> Pointer:
     """The pointer of the collection `root`; raises CollectionError where there is no collection, or it is damaged."""
     pointer = read_pointer(root)
@@ -148,8 +154,7 @@ def publish(root: Path, folder: Path, manifest: CollectionManifest, check: Calla
     sync_folder(root)
     rename(folder, target)
     checked = check(target)
-    pointer = {"version": manifest.version, "manifest_sha256": hashlib.sha256(data).hexdigest()}
-    replace_durably(root / CURRENT, (json.dumps(pointer) + "\n").encode())
+    replace_durably(root / CURRENT, pointer_to(manifest.version, data))
     return checked
 
 

@@ -72,8 +72,10 @@ class ModelPool:
 
     def loaded(self) -> frozenset[str]:
         """Fingerprints of the models that are loaded."""
-        models: list[LoadedModel] = [*self._encoders.values(), *self._rerankers.values()]
-        return frozenset(model.artifact.fingerprint for model in models)
+        # Lists of references: another thread may be loading one more.
+        models: list[LoadedModel | None] = [reference() for reference in self._encoders.valuerefs()]
+        models += [reference() for reference in self._rerankers.valuerefs()]
+        return frozenset(model.artifact.fingerprint for model in models if model is not None)
 
     def encoder(self, artifact: Artifact, settings: EngineSettings) -> BiEncoder:
         """The bi-encoder of an artifact as `settings` want it; raises what loading it raises."""
@@ -103,6 +105,9 @@ class ModelPool:
 
         It is warmed up on the device thread: ONNX Runtime keeps captured graphs for the thread that captured them.
         """
+        model = models.get(key)
+        if model is not None and (not settings.warm_up or model in self._warm):
+            return model  # a new version of a collection does not wait for another one's models
         with self._loading:
             model = models.get(key)
             if model is None:

@@ -51,9 +51,11 @@ class View:
         reranker: Artifact | None,
         pool: ModelPool,
         settings: EngineSettings,
+        before: View | None = None,
     ) -> View:
         """A version with its models, which are loaded where `pool` has not got them.
 
+        before: what this replaces: its memory is not planned for
         Raises ArtifactError, CollectionError, DeviceError, InputError or OutOfMemory.
         """
         text = None if reranker is None else PassageText.of(reranker, collection.manifest.settings)
@@ -61,7 +63,7 @@ class View:
         device, batcher = pool.device, pool.batcher
         memory = plan_memory(
             collection, encoder, reranker, device, settings, stored=problem is None, loaded=pool.loaded(),
-            taken=pool.taken,
+            taken=pool.taken - (0 if before is None else before.nbytes),
         )  # fmt: skip
         with nullcontext() if memory is None else memory.advising():
             first = pool.encoder(encoder, settings)
@@ -72,17 +74,14 @@ class View:
                 tell(collection, passages, reranker)
             fusion = fusion_of(collection, first, second, settings)
             placed = place(collection, first, second, device, settings, memory, fusion, unstored=problem)
-            _warm_up(placed, pool, settings)
         words, why = words_of(collection, problem)
         two_stage = TwoStage(first, second, device.kind, fusion, placed, passages, batcher, words)
         models = ModelApi(collection, first, second, passages, batcher)
         nbytes = 0 if memory is None else memory.total
         return cls(collection, first, second, fusion, placed, passages, words, why, two_stage, models, nbytes)
 
-
-def _warm_up(placed: Placed, pool: ModelPool, settings: EngineSettings) -> None:
-    """A resident pipeline runs once, on the thread that will run it."""
-    pipeline = placed.pipeline
-    if settings.warm_up and pipeline is not None:
-        recalled = SearchSettings().recalled
-        pool.batcher.call(lambda: pipeline.warm_up(recalled))
+    def warm_up(self, pool: ModelPool) -> None:
+        """Run a resident pipeline once, on the thread that will run it; the models are warm since they were loaded."""
+        pipeline = self.placed.pipeline
+        if pipeline is not None:
+            pool.batcher.call(lambda: pipeline.warm_up(SearchSettings().recalled))

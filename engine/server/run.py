@@ -44,6 +44,7 @@ class Serving:
         self._settings = settings
         self._metrics = Metrics()
         found = {} if settings.collections_folder is None else found_in(settings.collections_folder)
+        # Those that are named come first, and keep their places where the folder has the same names.
         host = Host(
             {**collections, **found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
             needed=collections,

@@ -56,12 +56,13 @@ class Lease:
         self._host = host
         self.name = name
         self.backend = backend
+        self._first = backend.facts[name]
         self._moving = asyncio.Lock()
 
     @property
     def facts(self) -> Facts:
-        """What this request sees."""
-        return self.backend.facts[self.name]
+        """What this request sees; what it saw first, where the collection was removed meanwhile."""
+        return self.backend.facts.get(self.name, self._first)
 
     async def run(self, call: Call[Answer], remaining: float) -> Answer:
         """The answer to a call; when the worker dies under it, once more of the next one within `remaining` seconds.
