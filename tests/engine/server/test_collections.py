@@ -196,8 +196,9 @@ def test_engines_share_models_and_the_device(folder: Path) -> None:
         assert other.reranker is not attic.reranker
         other.close()
         hall.close()
-        with pytest.raises(EngineClosed):
-            hall.search("the ladder")
+        for asked in (lambda: hall.search("the ladder"), lambda: hall.delete(["hall1"]), lambda: hall.add([])):
+            with pytest.raises(EngineClosed):
+                asked()
         again = attic.search("the ladder", budget_ms=None)
         assert [(hit.id, hit.score) for hit in again.hits] == [(hit.id, hit.score) for hit in alone.hits]
     with pytest.raises(EngineClosed):
