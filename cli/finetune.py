@@ -49,6 +49,9 @@ def command(
     encoder: str = typer.Option(
         "minilm-l6", help="The bi-encoder that finds candidates: a name, a folder or a Hub id."
     ),
+    teacher: str | None = typer.Option(
+        None, help="A stronger bi-encoder, whose order the reranker learns: a name, a folder or a Hub id."
+    ),
     refit: str | None = typer.Option(
         None, help="Train nothing: measure this adapter (a folder, or minilm-l6-reranker) and fit its weights anew."
     ),
@@ -67,8 +70,10 @@ def command(
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
-    if refit is not None and (start or judge or given):
-        raise typer.BadParameter("--refit trains nothing; leave --start, --judge and the settings of a training out")
+    if refit is not None and (start or judge or teacher or given):
+        raise typer.BadParameter(
+            "--refit trains nothing; leave --start, --judge, --teacher and the settings of a training out"
+        )
     from ..export.finetune import train as tuning
 
     shared: dict[str, Any] = {
@@ -78,8 +83,8 @@ def command(
         record = tuning.refit(base, data, output, refit, **shared)
     else:
         record = tuning.finetune(
-            base, data, output, **shared, start=start, judge=judge, resume=resume, trust_remote_code=trust_remote_code,
-            settings=settings,
+            base, data, output, **shared, start=start, judge=judge, teacher=teacher, resume=resume,
+            trust_remote_code=trust_remote_code, settings=settings,
         )  # fmt: skip
     if json_output:
         print_json(record.model_dump(mode="json"))

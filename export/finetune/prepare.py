@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .labelled import Labelled, Question, documents, drawn
 from .lists import Row, dataset, judged_lists, training_lists
 from .recall import Recaller, Rows
 from .settings import FinetuneSettings
+from .teacher import Teacher
 
 log = logging.getLogger(__name__)
 LISTS, TRAIN, VALIDATE, COUNTS = "lists", "train", "validate", "counts.json"
@@ -69,9 +71,12 @@ def prepare(
     judge: Judge | None,
     work: Path,
     *,
+    teacher: Callable[[], Teacher] | None = None,
     train: bool = True,
 ) -> Prepared:
     """The lists of a training (with `train`) and of its validation, kept in `work` for a run that goes on.
+
+    A `teacher` is loaded when all lists of the training are drawn, and gives them its cosines.
 
     Validation asks about whole sources where some validate; else about documents that each source holds back, among
     all its passages: a few hundred are too easy, and a reranker that has .98 among those has .84 among thousands
@@ -82,7 +87,7 @@ def prepare(
     if not (work / LISTS).is_dir():
         partial = work / f"{LISTS}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        _write(sources, settings, recall, judge, partial, train)
+        _write(sources, settings, recall, judge, teacher, partial, train)
         partial.rename(work / LISTS)
     return Prepared(validation_lists(work), json.loads((work / LISTS / COUNTS).read_text()))
 
@@ -93,8 +98,9 @@ def validation_lists(work: Path) -> dict[str, Dataset]:
 
 
 def _write(
-    sources: Sources, settings: FinetuneSettings, recall: Recaller, judge: Judge | None, folder: Path, train: bool
-) -> None:
+    sources: Sources, settings: FinetuneSettings, recall: Recaller, judge: Judge | None,
+    teacher: Callable[[], Teacher] | None, folder: Path, train: bool,
+) -> None:  # fmt: skip
     counts: dict[str, int] = {}
     rows: list[Row] = []
     for index, (name, validates) in enumerate(sources.all()):
@@ -127,6 +133,8 @@ def _write(
             "give data with more documents (by title)"
         )
     if train:
+        if teacher is not None:
+            teacher().teach(rows)
         order = np.random.default_rng((settings.seed, len(rows))).permutation(len(rows))
         _keep([rows[row] for row in order], folder / TRAIN)
     (folder / COUNTS).write_text(json.dumps(counts))

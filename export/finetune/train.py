@@ -33,6 +33,7 @@ from .prepare import Sources, prepare
 from .recall import Recall, Recaller
 from .reranker import Reranker
 from .settings import FinetuneSettings
+from .teacher import Teacher
 from .trainer import TrainingPlan, run
 from .write import copy_weights, write_record, write_weights
 
@@ -54,6 +55,7 @@ def finetune(
     start: str | Path | None = None,
     judge: Path | None = None,
     encoder: str = ENCODER,
+    teacher: str | None = None,
     test_questions: int = 300,
     resume: bool = True,
     trust_remote_code: bool = False,
@@ -70,6 +72,7 @@ def finetune(
     judge:    an exported reranker that reads each question's likeliest candidates; what it puts highest are the
               negatives (see `Judge`)
     encoder:  the bi-encoder that recalls: a bundled name, a folder or a Hub id
+    teacher:  another bi-encoder, whose cosines the reranker learns to order by; None takes those of `encoder`
     resume:   go on with what `out/work` holds of a training with the same settings; else begin anew
 
     `out/work` keeps mined data and checkpoints and may be deleted afterwards. Raises CorpusError for data that cannot
@@ -80,7 +83,7 @@ def finetune(
         raise InputError("there is nothing to train on: give at least one --data folder")
     origin, judging = _origin(base, start, trust_remote_code), Judge.open(judge) if judge else None
     said = {
-        "settings": chosen.model_dump(mode="json", exclude={"processes"}), "encoder": encoder,
+        "settings": chosen.model_dump(mode="json", exclude={"processes"}), "encoder": encoder, "teacher": teacher,
         "judge": judging.model.artifact.fingerprint if judging else None,
     }  # fmt: skip
     work = _claim(Path(out) / WORK, [said, sources.mark(), sources.validate, origin.name, _fingerprint(origin)], resume)
@@ -89,7 +92,8 @@ def finetune(
         "trusted": origin.trusted, "rank": chosen.rank, "exits": chosen.exits, "length": chosen.length,
     }  # fmt: skip
     recall = _recaller(Reranker(**model).tokenizer, encoder, work)  # what cannot be trained is refused before mining
-    lists = prepare(sources, chosen, recall, judging, work)
+    taught = (lambda: Teacher(_encoder(teacher))) if teacher else None
+    lists = prepare(sources, chosen, recall, judging, work, teacher=taught)
     outcome = run(TrainingPlan(work=work, model=model, settings=chosen))
     files = write_weights(Path(out), Reranker.load(str(work)))
     begun = read_record(origin.trained)
@@ -187,14 +191,19 @@ def _recaller(tokenizer: Any, encoder: str, work: Path) -> Recaller:
 
     @cache
     def opened() -> Loaded:
-        loaded = load(resolve(encoder, "bi-encoder", revision=None, adapter=None), "bi-encoder", Wishes())
-        loaded.library.to(_device(), torch.bfloat16 if has_bfloat16() else torch.float32)
-        return loaded
+        return _encoder(encoder)
 
     def recall(source: Labelled, questions: list[Question]) -> Recall:
         return Recall.of(source, questions, opened(), words)
 
     return recall
+
+
+def _encoder(name: str) -> Loaded:
+    """The bi-encoder `name`, ready to encode many texts."""
+    loaded = load(resolve(name, "bi-encoder", revision=None, adapter=None), "bi-encoder", Wishes())
+    loaded.library.to(_device(), torch.bfloat16 if has_bfloat16() else torch.float32)
+    return loaded
 
 
 def _device() -> str:

@@ -22,6 +22,8 @@ from tandem.export.finetune.labelled import Labelled, Question, documents, drawn
 from tandem.export.finetune.lists import dataset, judged_lists, training_lists
 from tandem.export.finetune.prepare import LISTS, TRAIN, Sources, prepare
 from tandem.export.finetune.recall import DEPTH, Recall
+from tandem.export.finetune.teacher import Teacher
+from tandem.export.source.library import Loaded
 
 from .worlds import SETTINGS
 
@@ -217,3 +219,30 @@ def test_exit_curve_by_hand():
     assert found.ndcg == pytest.approx(1.0)
     assert lost.compute == pytest.approx((2 + 4 * 2 / 4) / 6)
     assert all_on.compute == pytest.approx(1.0)
+
+
+class Compass:
+    """A bi-encoder for which text i points i degrees from north."""
+
+    def __init__(self) -> None:
+        self.read: list[list[str]] = []
+
+    def encode_query(self, texts: list[str], **_: object) -> np.ndarray:
+        self.read.append(texts)
+        angles = np.radians([float(text.split()[-1]) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    encode_document = encode_query
+
+
+def test_a_teacher_gives_its_own_order_and_leaves_the_evidence():
+    rows = training_lists(recalled(4), 4, np.array([], dtype=np.int64), SETTINGS, None, np.random.default_rng(0))
+    before, compass = [dict(row) for row in rows], Compass()
+    Teacher(Loaded(compass, "bi-encoder")).teach([*rows, *(dict(row) for row in rows)])
+    for row, old in zip(rows, before, strict=True):
+        degrees = np.array([float(passage.split()[-1]) for passage in row["passages"]]) - float(row["query"])
+        np.testing.assert_allclose(row["cosines"], np.cos(np.radians(degrees)), atol=1e-6)
+        assert {key: value is old[key] for key, value in row.items() if key != "cosines"} == dict.fromkeys(
+            ("query", "passages", "evidence", "labels", "missed"), True
+        )
+    assert all(len(texts) == len(set(texts)) for texts in compass.read), "equal texts are read once"
