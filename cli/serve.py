@@ -36,6 +36,9 @@ def command(
         None, help="Port of the second listener, for metrics, reload and drain (default: 9000), or none."
     ),
     api_key_file: Path | None = typer.Option(None, help="A file with one bearer key a line."),
+    workers: int | None = typer.Option(
+        None, help="Processes that compute, each with the models (default: one a GPU, or one on a CPU)."
+    ),
     supervise: bool | None = typer.Option(
         None, "--supervise/--no-supervise", help="Run the engine in a worker process that is replaced when it dies."
     ),
@@ -58,7 +61,7 @@ def command(
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
         config, given, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise, collections_folder=collections_folder, encoder=encoder, reranker=reranker,
+        supervise=supervise, workers=workers, collections_folder=collections_folder, encoder=encoder, reranker=reranker,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():

@@ -47,10 +47,10 @@ class ServerProcess:
         return document
 
     def resident(self) -> dict[str, float]:
-        """MB in memory: of the HTTP process and of its worker."""
-        worker = self.status()["process"]
+        """MB in memory: of the HTTP process and of its workers together."""
+        workers = [each["process"] for each in self.status()["workers"] if each["process"] is not None]
         own = {"http": _resident(self.process.pid)}
-        return own if worker is None else {**own, "worker": _resident(worker)}
+        return {**own, "worker": sum(map(_resident, workers))} if workers else own
 
     def is_ready(self) -> bool:
         """Whether it says so; raises EngineError when it has ended."""

@@ -27,6 +27,20 @@ class Gpu:
 @cache
 def find() -> Gpu | str:
     """The first GPU that this process may use (CUDA_VISIBLE_DEVICES is honoured), or why there is none, in words."""
+    driver = _started()
+    return driver if isinstance(driver, str) else _describe(driver)
+
+
+def count() -> int:
+    """How many GPUs this process may use."""
+    driver, found = _started(), ctypes.c_int()
+    if isinstance(driver, str) or driver.cuDeviceGetCount(ctypes.byref(found)) != _SUCCESS:
+        return 0
+    return found.value
+
+
+def _started() -> Any:
+    """The driver, or why there is none with a GPU, in words."""
     try:
         driver: Any = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -38,7 +52,7 @@ def find() -> Gpu | str:
     count = ctypes.c_int()
     if driver.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value < 1:
         return "the NVIDIA driver finds no GPU"
-    return _describe(driver)
+    return driver
 
 
 def _describe(driver: Any) -> Gpu | str:

@@ -11,10 +11,10 @@ import asyncio
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -82,36 +82,71 @@ def lengths_of(characters: npt.NDArray[np.int64], beside: int, max_length: int) 
     return np.minimum(characters // CHARACTERS_A_TOKEN + 1 + beside, max_length)
 
 
-class Admission:
-    """The work of all admitted requests. Belongs to the event loop."""
+@dataclass(slots=True)
+class _Line:
+    """What one worker was given: by all, and by client."""
 
-    def __init__(self, max_tokens: int, max_requests: int) -> None:
-        self._max_tokens = max_tokens
-        self._max_requests = max_requests
-        self.tokens = 0
-        self.seconds = 0.0
-        self.requests = 0
-        self._learnt = time.monotonic()
-        self.error = LEAST_ERROR
-        """How many times longer than predicted a request takes that is among the slowest hundredth."""
-        self._seconds_of: dict[str, float] = {}
-        self._requests_of: Counter[str] = Counter()
+    tokens: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    seconds_of: dict[str, float] = field(default_factory=dict)
+    requests_of: Counter[str] = field(default_factory=Counter)
 
-    @contextmanager
-    def reserve(self, work: Work, remaining: float, client: str = "") -> Iterator[None]:
-        """Hold `work` for the length of a request of `client` that has `remaining` seconds left.
-
-        Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
-        server takes anything: the estimate may be wrong, and the deadline tells.
-        """
-        predicted = BESIDE + self.expected(work, client)
-        if self.requests:
-            self._check(work, predicted, remaining)
+    def add(self, work: Work, client: str) -> None:
         self.tokens += work.tokens
         self.seconds += work.seconds
         self.requests += 1
-        self._requests_of[client] += 1
-        self._seconds_of[client] = self._seconds_of.get(client, 0.0) + work.seconds
+        self.requests_of[client] += 1
+        self.seconds_of[client] = self.seconds_of.get(client, 0.0) + work.seconds
+
+    def remove(self, work: Work, client: str) -> None:
+        self.tokens -= work.tokens
+        self.requests -= 1
+        self.seconds = self.seconds - work.seconds if self.requests else 0.0
+        self.seconds_of[client] -= work.seconds
+        self.requests_of[client] -= 1
+        if not self.requests_of[client]:
+            del self.requests_of[client], self.seconds_of[client]
+
+
+class Admission:
+    """The work of all admitted requests, a line a worker. Belongs to the event loop."""
+
+    def __init__(self, max_tokens: int, max_requests: int) -> None:
+        """`max_tokens` of each worker, `max_requests` of all together."""
+        self._max_tokens = max_tokens
+        self._max_requests = max_requests
+        self._lines: defaultdict[int, _Line] = defaultdict(_Line)
+        self._learnt = time.monotonic()
+        self.error = LEAST_ERROR
+        """How many times longer than predicted a request takes that is among the slowest hundredth."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all that is admitted."""
+        return sum(line.tokens for line in self._lines.values())
+
+    @property
+    def requests(self) -> int:
+        """Requests that are admitted."""
+        return sum(line.requests for line in self._lines.values())
+
+    def seconds(self, worker: int = 0) -> float:
+        """Predicted seconds of what a worker was given."""
+        return self._lines[worker].seconds
+
+    @contextmanager
+    def reserve(self, work: Work, remaining: float, client: str = "", worker: int = 0) -> Iterator[None]:
+        """Hold `work` for the length of a request of `client` that has `remaining` seconds left, and goes to `worker`.
+
+        Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
+        worker takes anything: the estimate may be wrong, and the deadline tells.
+        """
+        line = self._lines[worker]
+        predicted = BESIDE + self.expected(work, client, worker)
+        if line.requests:
+            self._check(line, work, predicted, remaining)
+        line.add(work, client)
         begun = time.monotonic()
         try:
             yield
@@ -123,22 +158,17 @@ class Admission:
                 self._learn(math.inf)
             raise
         finally:
-            self.tokens -= work.tokens
-            self.requests -= 1
-            self.seconds = self.seconds - work.seconds if self.requests else 0.0
-            self._seconds_of[client] -= work.seconds
-            self._requests_of[client] -= 1
-            if not self._requests_of[client]:
-                del self._requests_of[client], self._seconds_of[client]
+            line.remove(work, client)
 
-    def expected(self, work: Work, client: str) -> float:
-        """Seconds until `work` of `client` is done, beside what is admitted.
+    def expected(self, work: Work, client: str, worker: int = 0) -> float:
+        """Seconds until `work` of `client` is done by `worker`, beside what that was given already.
 
         Clients take turns at the device, so one that asks for little waits for as much of each other's, not for all. A
         request's work counts whole until it ends, though its client's are done one after the other.
         """
-        own = self._seconds_of.get(client, 0.0) + work.seconds
-        others = (seconds for name, seconds in self._seconds_of.items() if name != client)
+        given = self._lines[worker].seconds_of
+        own = given.get(client, 0.0) + work.seconds
+        others = (seconds for name, seconds in given.items() if name != client)
         return own + sum(min(own, seconds) for seconds in others)
 
     def _learn(self, ratio: float) -> None:
@@ -148,12 +178,12 @@ class Admission:
         self.error = min(max(self.error * math.exp(step), LEAST_ERROR), MOST_ERROR)
         self._learnt = now
 
-    def _check(self, work: Work, predicted: float, remaining: float) -> None:
+    def _check(self, line: _Line, work: Work, predicted: float, remaining: float) -> None:
         late = self.error * predicted - remaining
         if late > 0:
             raise _full(late, "late", "this request would not be done in time behind those that are being served")
-        if self.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:
-            raise _full(self.seconds / 2, "full", "the server has as much work as it holds")
+        if line.tokens + work.tokens > self._max_tokens or self.requests >= self._max_requests:
+            raise _full(line.seconds / 2, "full", "the server has as much work as it holds")
 
 
 def _full(seconds: float, reason: str, why: str) -> Failure:

@@ -91,7 +91,7 @@ async def _engine_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InferenceError):
         service.metrics.errors.inc()
         log.warning("a model failed", extra={"id": request.state.request_id})
-    reply = failure_reply(failure_of(error, service.host.paths), request.scope)
+    reply = failure_reply(failure_of(error, service.paths), request.scope)
     # An engine that ended raises one stored error for ever: each raise would add frames that hold a body.
     error.__traceback__ = None
     return reply

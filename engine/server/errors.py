@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -134,3 +135,8 @@ def failure_of(error: Exception, hide: Iterable[str] = ()) -> Failure:
     if isinstance(error, TandemError):
         return Failure("internal", "the server could not answer; its log says why")
     return Failure("internal", "an error of the server's own; its log says which")
+
+
+def unavailable(why: str, seconds: float = 0.0) -> Failure:
+    """503 with the advice to come back when that is likely to be over, which takes so many seconds."""
+    return Failure("unavailable", f"{why}; try again soon", retry_after=max(2, math.ceil(seconds)))

@@ -42,12 +42,17 @@ class Metrics:
         self.rejected = Counter("tandem_rejected", "Requests refused", ("reason",), registry=registry)
         self.cancelled = Counter("tandem_cancelled", "Clients that left before the answer", registry=registry)
         self.retried = Counter("tandem_retried", "Calls made again after a worker ended", registry=registry)
-        self.restarts = Counter("tandem_worker_restarts", "Workers that ended unasked", registry=registry)
+        self.restarts = Counter("tandem_worker_restarts", "Workers that ended unasked", ("worker",), registry=registry)
         self.swaps = Counter("tandem_swaps", "New versions of the collection", ("outcome",), registry=registry)
         self.version = Gauge(
             "tandem_collection_info", "1 for the version that is served", ("collection", "version"), registry=registry
         )
         self._served: dict[str, str] = {}
+        self._ready = Gauge("tandem_worker_ready", "1 while a worker answers", ("worker",), registry=registry)
+        self._reserved = Gauge(
+            "tandem_worker_reserved_seconds", "Predicted seconds of what a worker was given", ("worker",),
+            registry=registry,
+        )  # fmt: skip
         self.errors = Counter("tandem_model_failures", "Requests a model failed on", registry=registry)
         self.device = Gauge("tandem_device_info", "1 for the device that computes", ("device",), registry=registry)
         self._tei(registry)
@@ -72,6 +77,13 @@ class Metrics:
     def gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
         """A gauge read when asked for."""
         Gauge(name, what, registry=self.registry).set_function(value)
+
+    def worker(self, number: int, ready: Callable[[], float], seconds: Callable[[], float]) -> None:
+        """What is told of a worker when it is asked for."""
+        name = str(number)
+        self.restarts.labels(name)
+        self._ready.labels(name).set_function(ready)
+        self._reserved.labels(name).set_function(seconds)
 
     def serving(self, facts: Facts) -> None:
         """A version, on a device, takes requests from now on."""

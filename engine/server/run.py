@@ -21,6 +21,7 @@ from .engines import Wanted
 from .fd_limit import make_room
 from .listener import Listener, bind
 from .metrics import Metrics
+from .places import places
 from .service import Service
 from .settings import ServerSettings
 from .supervisor import Host
@@ -43,11 +44,12 @@ class Serving:
     def __init__(self, collections: Mapping[str, Path], settings: ServerSettings) -> None:
         self._settings = settings
         self._metrics = Metrics()
+        self._places = places(settings)
         found = {} if settings.collections_folder is None else found_in(settings.collections_folder)
         # Those that are named come first, and keep their places where the folder has the same names.
         host = Host(
             {**collections, **found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
-            needed=collections,
+            needed=collections, workers=len(self._places),
         )  # fmt: skip
         self.service = Service(settings, host=host)
         self._listeners: list[Listener] = []
@@ -56,7 +58,7 @@ class Serving:
 
     async def run(self) -> None:
         """Listen, load, serve, drain."""
-        settings, host = self._settings, self.service.host
+        settings, host, swaps = self._settings, self.service.host, self.service.swaps
         if settings.trace_endpoint is not None:
             telemetry.export_to(settings.trace_endpoint)
         sockets = [bind(settings.host, settings.port)]
@@ -75,7 +77,7 @@ class Serving:
         log.info("listening", extra={"host": address, "port": port, "keys": len(settings.bearer_keys())})
         watching: asyncio.Task[None] | None = None
         try:
-            opening = asyncio.create_task(host.open())
+            opening = asyncio.create_task(swaps.open())
             await asyncio.wait({opening, *listening}, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():  # asked to stop while it loads
                 opening.cancel()
@@ -88,9 +90,10 @@ class Serving:
                 log.info("ready", extra={
                     "collection": facts.name, "device": facts.device, "reason": facts.reason,
                     "passages": facts.passages, "version": facts.version, "supervised": settings.supervise,
+                    "workers": len(host.seats),
                 })  # fmt: skip
             if settings.swap_poll_ms:
-                watching = asyncio.create_task(host.watch_pointer(settings.swap_poll_ms / 1e3))
+                watching = asyncio.create_task(swaps.watch(settings.swap_poll_ms / 1e3))
             await asyncio.gather(*listening)
         finally:
             if watching is not None:
@@ -102,11 +105,11 @@ class Serving:
             await host.close()
         log.info("stopped")
 
-    async def _open(self, collections: Sequence[Wanted]) -> Backend:
-        """A backend for collections: in a worker process, or (unsupervised) in this one."""
+    async def _open(self, worker: int, collections: Sequence[Wanted]) -> Backend:
+        """A backend for collections: in the worker process of that number, or (unsupervised) in this one."""
         settings = self._settings
         if settings.supervise:
-            return await Remote.start(collections, settings, self._metrics.batch)
+            return await Remote.start(collections, settings, self._metrics.batch, place=self._places[worker])
         return await asyncio.to_thread(Local.open, collections, settings.engine_settings(), self._metrics.batch)
 
     def _catch_signals(self) -> None:

@@ -26,13 +26,15 @@ from .backend import Local
 from .engines import Engines
 from .errors import Failure
 from .in_flight import InFlight
+from .lease import Lease
 from .merges import Merges
 from .metrics import Metrics
 from .model_info import Facts, ModelFacts
 from .rpc_calls import Add, Call, Delete, Embed, Rerank, SearchCall
 from .search_response import SearchResponse
 from .settings import ServerSettings
-from .supervisor import Host, Lease
+from .supervisor import Host
+from .swaps import Swaps
 
 Answer = TypeVar("Answer")
 # Calls that are made before the event loop turns: 2,048 pairs of a request took a quarter of a second.
@@ -47,6 +49,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics() if host is None else host.metrics
         self.host = host or Host({}, None, self.metrics, close_after=settings.timeout_ms / 1e3)
+        self.swaps = Swaps(self.host)
         self.admission = Admission(settings.queue_tokens, settings.max_concurrent_requests)
         self.in_flight: set[InFlight] = set()
         self.merges = Merges()
@@ -71,8 +74,14 @@ class Service:
         """
         if self.closing:
             raise Failure("unavailable", "the server is going down; try another one", retry_after=5, close=True)
-        with self.host.lease(name) as lease:
+        with self.host.lease(name, self.admission.seconds) as lease:
             yield lease
+
+    @contextmanager
+    def _reserved(self, lease: Lease, work: Work, remaining: float, client: str) -> Iterator[None]:
+        """Hold `work` with the worker of a lease; raises Failure `overloaded`."""
+        with self.admission.reserve(work, remaining, client, lease.seat.number):
+            yield
 
     def facts(self, name: str | None = None) -> Facts:
         """What is served now under a name (None: the first one); raises as `lease` does."""
@@ -82,14 +91,19 @@ class Service:
     @property
     def device(self) -> str | None:
         """What computes; None while nothing is served."""
-        current = self.host.current
-        return None if current is None else next((facts.device for facts in current.facts.values()), None)
+        return next((facts.device for facts in self.host.facts.values()), None)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the collections are."""
+        return [str(path) for path in self.host.catalogue.paths.values()]
 
     def all_facts(self) -> list[Facts]:
         """What is served now, the first collection first; raises Failure `unavailable` while nothing can be."""
-        if (current := self.host.current) is None:
+        if self.host.current is None:
             raise self.host.absent()
-        return [current.facts[name] for name in self.host.names if name in current.facts]
+        open_now = self.host.facts
+        return [open_now[name] for name in self.host.catalogue.names if name in open_now]
 
     def abort(self) -> None:
         """End every request in flight with 503."""
@@ -109,7 +123,7 @@ class Service:
         """Searches that are admitted together or not at all."""
         wish = _reranker_wish(lease.facts, chosen)
         work = sum((self._search_work(lease.facts, query, chosen, wish.size) for query in queries), Work(0, 0.0))
-        with self.admission.reserve(work, remaining, client):
+        with self._reserved(lease, work, remaining, client):
             calls = [SearchCall(client, query, chosen, return_text) for query in queries]
             results = await _together(lease, calls, remaining)
         for result in results:
@@ -148,7 +162,7 @@ class Service:
             client=client, query=query, texts=texts, ids=ids, truncate=truncate, passage_tokens=passage_tokens,
             budget_ms=budget_ms, wish=wish,
         )  # fmt: skip
-        with self.admission.reserve(self._rerank_work(lease.facts, asked), remaining, client):
+        with self._reserved(lease, self._rerank_work(lease.facts, asked), remaining, client):
             result = await lease.run(asked, remaining)
         self._answered(result.timings, result.tokens, result.degraded_code)
         return result
@@ -171,7 +185,7 @@ class Service:
             work += self._rerank_work(lease.facts, calls[-1])
             if len(calls) % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        with self.admission.reserve(work, remaining, client):
+        with self._reserved(lease, work, remaining, client):
             results = await _together(lease, calls, remaining)
         for result in results:
             self._answered(result.timings, result.tokens, result.degraded_code)
@@ -204,19 +218,19 @@ class Service:
         self._check_characters(texts, "document")
         encoder = lease.facts.encoder
         lengths = lengths_of(_characters(texts), encoder.around, max(encoder.max_length, int(_characters(texts).max())))
-        with self.admission.reserve(work_of(lengths, encoder.cost), remaining, call.client):
+        with self._reserved(lease, work_of(lengths, encoder.cost), remaining, call.client):
             return await self._changed(lease, call, remaining)
 
     async def delete(self, lease: Lease, call: Delete, remaining: float) -> Updated:
         """Documents that are deleted."""
         self._check_writable()
         self.check_count(len(call.ids), self.settings.max_documents, "ids")
-        with self.admission.reserve(Work(len(call.ids), 0.0), remaining, call.client):
+        with self._reserved(lease, Work(len(call.ids), 0.0), remaining, call.client):
             return await self._changed(lease, call, remaining)
 
     async def _changed(self, lease: Lease, call: Call[Updated], remaining: float) -> Updated:
         report = await lease.run(call, remaining)
-        await self.host.moved(lease.name)
+        await self.swaps.moved(lease.name)
         if report.merge_due:
             self.merges.begin(Path(lease.facts.path))
         return report
@@ -227,7 +241,7 @@ class Service:
 
     async def ask(self, lease: Lease, call: Call[Answer], tokens: int, remaining: float, client: str = "") -> Answer:
         """One admitted call that costs the device nothing, but memory: tokenising and its reverse."""
-        with self.admission.reserve(Work(tokens, 0.0), remaining, client):
+        with self._reserved(lease, Work(tokens, 0.0), remaining, client):
             return await lease.run(call, remaining)
 
     async def embed(
@@ -245,7 +259,7 @@ class Service:
         self.check_inputs(texts)
         prompt = len(encoder.prompting.before_text(wish)) // 4
         estimated = lengths_of(_characters(texts), prompt + encoder.around, encoder.max_length)
-        with self.admission.reserve(work_of(estimated, encoder.cost), remaining, client):
+        with self._reserved(lease, work_of(estimated, encoder.cost), remaining, client):
             call = Embed(client=client, texts=texts, wish=wish, truncate=truncate)
             result = await lease.run(call, remaining)
         self._answered(result.timings, result.tokens, None)
@@ -288,6 +302,10 @@ class Service:
         self.metrics.gauge(
             "tandem_admission_error", "Times longer than predicted that requests may take", lambda: self.admission.error
         )
+        for seat in self.host.seats:
+            self.metrics.worker(
+                seat.number, partial(getattr, seat, "lives"), partial(self.admission.seconds, seat.number)
+            )
         self.metrics.gauge("tandem_in_flight", "Requests in flight", lambda: len(self.in_flight))
         self.metrics.gauge("tandem_ready", "1 when new requests should come here", lambda: self.is_ready)
 

@@ -78,6 +78,9 @@ class ServerSettings(EngineOptions, BaseSettings):
     drain_timeout_ms: float = Field(default=30_000, ge=0, allow_inf_nan=False)
     """After that: milliseconds in which requests in flight may end; the rest get 503."""
 
+    workers: int | None = Field(default=None, ge=1, le=64)
+    """Processes that compute, each with the models and all collections: none is one for each GPU, or one on a CPU. A
+    request goes to the one that has least to do. On a CPU they share its cores."""
     supervise: bool = True
     """Run the engine in a worker process that is started again when it dies or is stuck; off: in this process."""
     watchdog_ms: float = Field(default=10_000, ge=500, allow_inf_nan=False)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import sys
 import time
@@ -22,6 +23,7 @@ from .backend import OnBatch, WorkerFault, WorkerLost
 from .engines import Wanted
 from .logs import where
 from .model_info import Facts, Load
+from .places import ANYWHERE, WorkerPlace
 from .rpc_calls import Call
 from .settings import ServerSettings
 
@@ -65,9 +67,11 @@ class Remote:
         settings: ServerSettings,
         on_batch: OnBatch | None = None,
         *,
+        place: WorkerPlace = ANYWHERE,
         command: Sequence[str] = WORKER,
     ) -> Remote:
-        """Start a worker (`command` and the number of its socket) and wait until its engines are open and warm.
+        """Start a worker (`command` and the number of its socket) at a place, and wait until its engines are open and
+        warm.
 
         Raises what `Engine.open` raises, or EngineError when the worker ends or takes longer than `open_timeout_ms`.
         """
@@ -80,7 +84,7 @@ class Remote:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *command, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
+                    start_new_session=True, env={**os.environ, **place.environment},
                 )  # fmt: skip
             except OSError as error:
                 ours.close()
@@ -88,7 +92,7 @@ class Remote:
         remote = cls(process, *await asyncio.open_unix_connection(sock=ours), on_batch)
         try:
             async with asyncio.timeout(settings.open_timeout_ms / 1e3):
-                remote.facts = await remote._opened(collections, settings)
+                remote.facts = await remote._opened(collections, settings, place)
         except TimeoutError:
             raise EngineError(
                 f"the worker did not open {_named(collections)} within {settings.open_timeout_ms:.0f} ms; raise "
@@ -144,10 +148,12 @@ class Remote:
             self.process.kill()
         self._finish(reason)
 
-    async def _opened(self, collections: Sequence[Wanted], settings: ServerSettings) -> dict[str, Facts]:
+    async def _opened(
+        self, collections: Sequence[Wanted], settings: ServerSettings, place: WorkerPlace
+    ) -> dict[str, Facts]:
         chosen = {
             name: str(value) if isinstance(value, Path) else value
-            for name, value in settings.engine_settings().items()
+            for name, value in {**settings.engine_settings(), **place.settings}.items()
         }  # fmt: skip
         wanted = [{**asdict(each), "path": str(each.path)} for each in collections]
         self._writer.write(codec.frame({"collections": wanted, "settings": chosen}))

@@ -16,6 +16,7 @@ from ...errors import TandemError
 from ..aside import aside
 from ..errors import Failure
 from ..json_response import Json
+from ..model_info import Load
 from ..service import Service
 from .shared import OwnBody, Served, new_router
 
@@ -35,8 +36,7 @@ class CollectionBody(OwnBody):
 @router.get("/admin/status")
 async def status(service: Served) -> Json:
     """What is served, what is in flight, how often the worker was started again."""
-    host, current = service.host, service.host.current
-    facts = {} if current is None else current.facts
+    host, facts = service.host, service.host.facts
     state: dict[str, Any] = {
         "ready": service.is_ready,
         "draining": service.draining,
@@ -44,8 +44,18 @@ async def status(service: Served) -> Json:
         "reserved": {"requests": service.admission.requests, "tokens": service.admission.tokens},
         "load": asdict(host.load),
         "restarts": host.restarts,
-        "collections": {name: facts[name].version if name in facts else None for name in host.names},
-        "process": getattr(getattr(current, "process", None), "pid", None),
+        "collections": {name: facts[name].version if name in facts else None for name in host.catalogue.names},
+        "workers": [
+            {
+                "worker": seat.number,
+                "process": getattr(getattr(seat.current, "process", None), "pid", None),
+                "ready": seat.lives,
+                "restarts": seat.restarts,
+                "load": asdict(Load() if seat.current is None else seat.current.load),
+                "reserved_seconds": service.admission.seconds(seat.number),
+            }
+            for seat in host.seats
+        ],
     }
     return Json(state)
 
@@ -56,9 +66,8 @@ async def reload(service: Served) -> Json:
 
     Picks up new versions at once, or a new calibration. `swapped` is false when they were refused; the log says why.
     """
-    swapped = await service.host.reload()
-    current = service.host.current
-    versions = {} if current is None else {name: facts.version for name, facts in current.facts.items()}
+    swapped = await service.swaps.reload()
+    versions = {name: facts.version for name, facts in service.host.facts.items()}
     return Json({"swapped": swapped, "collections": versions}, status_code=200 if swapped else 409)
 
 
@@ -69,7 +78,7 @@ async def add(body: CollectionBody, service: Served) -> Json:
     with _told():
         if body.like is not None:
             await aside(create_like, Path(service.facts(body.like).path), path)
-        facts = await service.host.add(body.name, path)
+        facts = await service.swaps.add(body.name, path)
     return Json({"name": facts.name, "version": facts.version, "documents": facts.documents}, status_code=201)
 
 
@@ -78,7 +87,7 @@ async def remove(collection: str, service: Served, drop: bool = False) -> Json:
     """Serve a collection no more; with `?drop=true` remove it from the disk too, if it is of the server's folder."""
     path = _droppable(service, collection) if drop else None
     with _told():
-        await service.host.remove(collection)
+        await service.swaps.remove(collection)
         if path is not None:
             await aside(drop_collection, path)
     return Json({"name": collection, "dropped": drop})
@@ -101,7 +110,7 @@ def _folder(service: Service) -> Path:
 
 def _droppable(service: Service, name: str) -> Path:
     """Where a collection is that may be removed; raises Failure where it is elsewhere, or served by another name."""
-    path, served = _folder(service) / name, service.host.collections
+    path, served = _folder(service) / name, service.host.catalogue.paths
     if name in served and (path.is_symlink() or served[name].resolve() != path.resolve()):
         raise Failure("forbidden", f"{name} does not lie in collections_folder: remove it by hand")
     others = [other for other, where in served.items() if other != name and where.resolve() == path.resolve()]

@@ -86,7 +86,7 @@ def test_a_name_that_is_not_served_is_told(folder: Path) -> None:
 
 def test_collections_are_made_served_and_dropped_while_it_serves(folder: Path) -> None:
     with Front(found_in(folder), collections_folder=folder) as front:
-        process = front.status()["process"]
+        process = front.process()
         made = admin(front, "POST", name="cellar", like="hall")
         assert (made.status_code, made.json()["documents"]) == (201, 0), made.text
         assert ids(front, "/v1/collections/cellar/search") == set()
@@ -98,7 +98,7 @@ def test_collections_are_made_served_and_dropped_while_it_serves(folder: Path) -
         shutil.copytree(folder / "cellar", folder / "copy")
         assert admin(front, "POST", name="copy").json()["documents"] == 1
         assert ids(front, "/v1/collections/copy/search") == {"c"}
-        assert front.status()["process"] == process, "no worker was started for it"
+        assert front.process() == process, "no worker was started for it"
 
         assert admin(front, "DELETE", "/copy").status_code == 200
         assert front.client.post("/v1/collections/copy/search", json={"query": "q"}).status_code == 404
@@ -121,7 +121,7 @@ def test_a_name_that_is_no_folders_is_refused(folder: Path, name: str) -> None:
 def test_the_first_that_is_named_answers_who_names_none(folder: Path) -> None:
     settings = ServerSettings(**QUIET, collections_folder=folder)
     named = {"hall": folder / "hall", "other": folder / "attic"}
-    assert Serving(named, settings).service.host.names == ["hall", "other", "attic"]
+    assert Serving(named, settings).service.host.catalogue.names == ["hall", "other", "attic"]
     with pytest.raises(InputError, match="no folder"):
         Serving({}, ServerSettings(**QUIET, collections_folder=folder / "nothing"))
 
@@ -145,7 +145,7 @@ def test_one_that_was_left_out_is_served_again_once_it_can_be_opened(folder: Pat
     with Front(found_in(folder), supervised=False) as front:
         front.host.current.facts.pop("hall")
         assert set(rooms(front)) == {"attic"}
-        assert front.do(front.host.swap())
+        assert front.do(front.service.swaps.swap())
         assert set(rooms(front)) == {"attic", "hall"}
 
 

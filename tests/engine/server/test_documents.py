@@ -42,7 +42,7 @@ def send(front: Front, method: str, **body: Any) -> Any:
 @pytest.mark.parametrize("supervised", [True, False], ids=["worker", "in process"])
 def test_documents_come_and_go(folder: Path, supervised: bool) -> None:
     with Front(folder, supervised=supervised) as front:
-        process = front.status()["process"]
+        process = front.process()
         before = found(front)
         new = [{"id": "new", "text": "The kettle.", "metadata": {"room": "hall", "year": 1999}}]
         answer = send(front, "POST", documents=new)
@@ -56,7 +56,7 @@ def test_documents_come_and_go(folder: Path, supervised: bool) -> None:
         assert send(front, "DELETE", ids=[*list(before)[:2], "nobody"]).json()["deleted"] == 2
         assert send(front, "DELETE", filters={"room": "hall"}).json()["deleted"] == 1
         assert len(found(front)) == 10
-        assert front.status()["process"] == process, "no model is loaded again"
+        assert front.process() == process, "no model is loaded again"
         assert front.metric('tandem_swaps_total{outcome="done"} 3.0')
     with Engine.open(folder, device="cpu", warm_up=False) as engine:
         assert engine.collection.version == read_pointer(folder).version
@@ -97,6 +97,6 @@ def test_merges_happen_beside_the_server(folder: Path) -> None:
         for number in range(8):
             send(front, "POST", documents=[{"id": f"new {number}", "text": f"The kettle {number}."}])
         until(lambda: len(Collection.open(folder).segments) < MANY)
-        front.do(front.host.swap())
+        front.do(front.service.swaps.swap())
         until(lambda: len(front.host.current.engines["docs"].collection.segments) < MANY)
         assert len(found(front)) == 20

@@ -140,7 +140,7 @@ class Run:
         self.counts[what] += 1
         if what in ("kill", "stop"):
             with suppress(ProcessLookupError):
-                if (worker := self._server.status()["process"]) is not None:
+                if (worker := self._server.status()["workers"][0]["process"]) is not None:
                     os.kill(worker, signal.SIGKILL if what == "kill" else signal.SIGSTOP)
         elif what == "publish":
             await asyncio.to_thread(self._oracle.publish, next(self._rooms))

@@ -37,7 +37,7 @@ def test_work_is_reserved_whole_and_given_back():
         with pytest.raises(Failure) as caught, admission.reserve(Work(1, 0.1), remaining=30.0):
             pass
         assert (caught.value.kind, caught.value.retry_after >= 1) == ("overloaded", True)
-    assert (admission.tokens, admission.seconds, admission.requests) == (0, 0.0, 0)
+    assert (admission.tokens, admission.seconds(), admission.requests) == (0, 0.0, 0)
     with admission.reserve(Work(10, 2.0), 30.0):
         with pytest.raises(Failure, match="in time"), admission.reserve(Work(10, 1.0), remaining=2.5):
             pass
@@ -45,6 +45,18 @@ def test_work_is_reserved_whole_and_given_back():
             with pytest.raises(Failure, match="as much work"), admission.reserve(Work(0, 0.0), remaining=30.0):
                 pass  # two requests are the most
             assert (admission.tokens, admission.requests) == (100, 2)
+
+
+def test_each_worker_has_a_line_of_its_own():
+    admission = Admission(max_tokens=100, max_requests=3)
+    with admission.reserve(Work(100, 5.0), 30.0, "a", worker=0):
+        with pytest.raises(Failure, match="as much work"), admission.reserve(Work(1, 0.1), 30.0, "a", worker=0):
+            pass
+        assert admission.expected(Work(1, 1.0), "a", worker=1) == 1.0, "the other's work is not in its way"
+        with admission.reserve(Work(100, 2.0), 2.5, "a", worker=1):
+            assert (admission.seconds(0), admission.seconds(1)) == (5.0, 2.0)
+            assert (admission.tokens, admission.requests) == (200, 2)
+    assert (admission.seconds(0), admission.seconds(1), admission.tokens) == (0.0, 0.0, 0)
 
 
 def test_a_client_that_asks_for_little_is_not_refused_for_anothers_queue():
@@ -58,7 +70,7 @@ def test_a_client_that_asks_for_little_is_not_refused_for_anothers_queue():
         assert admission.expected(Work(10, 1.0), "polite") == pytest.approx(2.0)
         with admission.reserve(Work(10, 1.0), 2.5, "polite"):
             assert admission.expected(Work(10, 1.0), "third") == pytest.approx(3.0)
-    assert (admission.requests, admission._seconds_of) == (0, {})
+    assert (admission.requests, admission.expected(Work(0, 0.0), "greedy")) == (0, 0.0)
 
 
 def test_estimates_are_bounded_by_what_a_model_reads():

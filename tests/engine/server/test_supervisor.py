@@ -18,8 +18,9 @@ from tandem.engine.collection import Pointer
 from tandem.engine.errors import CollectionError, DeviceError, EngineError
 from tandem.engine.recall.gpu_planning import GpuPlan
 from tandem.engine.search.gpu_memory import Item, MemoryPlan
-from tandem.engine.server import poison_requests
+from tandem.engine.server import poison_requests, rpc_calls, seat
 from tandem.engine.server import supervisor as hosting
+from tandem.engine.server import swaps as swapping
 from tandem.engine.server.backend import WorkerLost
 from tandem.engine.server.engines import Wanted
 from tandem.engine.server.errors import Failure
@@ -27,6 +28,7 @@ from tandem.engine.server.metrics import Metrics
 from tandem.engine.server.model_info import Load
 from tandem.engine.server.rpc_calls import Decode, Refresh
 from tandem.engine.server.supervisor import Host
+from tandem.engine.server.swaps import Swaps
 
 CALL = Decode(client="", rows=[[1]])
 
@@ -51,10 +53,11 @@ class Fake:
     load: Load = field(default_factory=Load)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = "killed"
+    version: str = ""
 
     @property
     def facts(self) -> dict[str, Says]:
-        return {"notes": Says(self.name)}
+        return {"notes": Says(self.version or self.name)}
 
     async def run(self, call: Any, name: str) -> str:
         await asyncio.sleep(0)
@@ -78,7 +81,7 @@ class Row:
         self.items = list(items)
         self.asked: list[Sequence[Wanted]] = []
 
-    async def __call__(self, collections: Sequence[Wanted]) -> Any:
+    async def __call__(self, worker: int, collections: Sequence[Wanted]) -> Any:
         self.asked.append(collections)
         item = self.items.pop(0)
         if isinstance(item, Exception):
@@ -87,19 +90,21 @@ class Row:
 
 
 def run(
-    work: Callable[[Host], Coroutine[Any, Any, None]],
+    work: Callable[[Host, Swaps], Coroutine[Any, Any, None]],
     row: Row,
     monkeypatch: pytest.MonkeyPatch,
     back_off: tuple[float, ...] = (0.0,),
+    workers: int = 1,
 ) -> None:
     for name in ("BACK_OFF", "FAILED"):
-        monkeypatch.setattr(hosting, name, back_off)
+        monkeypatch.setattr(seat, name, back_off)
 
     async def main() -> None:
-        host = Host({"notes": Path("nowhere")}, row, Metrics(), close_after=0.2)
+        host = Host({"notes": Path("nowhere")}, row, Metrics(), close_after=0.2, workers=workers)
+        swaps = Swaps(host)
         try:
-            await host.open()
-            await work(host)
+            await swaps.open()
+            await work(host, swaps)
         finally:
             await host.close()
 
@@ -113,7 +118,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_call_is_made_once_more_of_the_next_worker(monkeypatch: pytest.MonkeyPatch):
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         with host.lease() as lease:
             assert await lease.run(CALL, 10) == "second"
             assert lease.facts.version == "second"
@@ -124,7 +129,7 @@ def test_a_call_is_made_once_more_of_the_next_worker(monkeypatch: pytest.MonkeyP
 
 
 def test_twice_lost_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         with pytest.raises(Failure, match="twice") as caught, host.lease() as lease:
             await lease.run(CALL, 10)
         assert caught.value.kind == "unavailable"
@@ -142,7 +147,7 @@ def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.Mon
         with host.lease() as lease:
             return await lease.run(call, 10)
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         for client, kind in (("a", "unavailable"), ("b", "model"), ("c", "model")):  # whoever sends it
             with pytest.raises(Failure) as caught:
                 await ask(host, Decode(client=client, rows=[[1]]))
@@ -156,11 +161,11 @@ def test_what_ends_every_worker_is_found_out_and_refused(monkeypatch: pytest.Mon
 def test_what_ends_workers_that_take_long_to_open_is_found_out_too(monkeypatch: pytest.MonkeyPatch):
     """Nobody waits for the next one, so it is never tried alone."""
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         kinds = []
         for _ in range(5):
             await until(lambda: host.current is not None and not host.current.ended.is_set())
-            host._opening = 2 * hosting.PATIENCE
+            host.seats[0].opening = 2 * hosting.PATIENCE
             with pytest.raises(Failure) as caught, host.lease() as lease:
                 await lease.run(CALL, 10)
             kinds.append(caught.value.kind)
@@ -173,7 +178,7 @@ def test_what_ends_workers_that_take_long_to_open_is_found_out_too(monkeypatch: 
 def test_an_opener_that_fails_in_its_own_way_is_asked_again(monkeypatch: pytest.MonkeyPatch):
     row = Row(Fake("first"), OSError("too many open files"), Fake("second"))
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         host.current.ended.set()
         await until(lambda: host.restarts == 1 and host.current is not None)
         assert host.current.facts["notes"].version == "second"
@@ -184,10 +189,10 @@ def test_an_opener_that_fails_in_its_own_way_is_asked_again(monkeypatch: pytest.
 def test_a_reload_that_nobody_waits_for_leaves_no_backend_open(monkeypatch: pytest.MonkeyPatch, tmp_path):
     first, second = Fake("first"), Fake("second")
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collections["notes"] = tmp_path
-        asked = asyncio.ensure_future(host.reload())
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+        host.catalogue.paths["notes"] = tmp_path
+        asked = asyncio.ensure_future(swaps.reload())
         await asyncio.sleep(0)
         asked.cancel()
         await until(lambda: host.current is second and first.closed)
@@ -199,7 +204,7 @@ def test_an_answer_clears_a_request(monkeypatch: pytest.MonkeyPatch):
     """A worker that others ended under it, again and again, is not its fault."""
     fakes = [Fake(str(place), fails=place % 3 < 2) for place in range(9)]
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         for place in range(3):
             await until(lambda: host.current is not None and not host.current.ended.is_set())
             with pytest.raises(Failure, match="twice"), host.lease() as lease:
@@ -220,25 +225,25 @@ def test_ready_again_soon_however_many_ended(monkeypatch: pytest.MonkeyPatch):
         slept.append(seconds)
         await sleep(0)
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting.asyncio, "sleep", noted)
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(seat.asyncio, "sleep", noted)
         for _ in range(11):
             host.current.ended.set()
             while host.current is None or host.current.ended.is_set():
                 await sleep(0)
 
-    back_off = hosting.BACK_OFF
+    back_off = seat.BACK_OFF
     run(work, Row(*(Fake(str(place)) for place in range(12))), monkeypatch, back_off=back_off)
     assert slept == [*back_off, *[back_off[-1]] * (11 - len(back_off))]
     assert back_off[-1] <= 2.0
 
 
 def test_who_waits_for_a_worker_that_does_not_come_is_told_soon(monkeypatch: pytest.MonkeyPatch):
-    async def never(self: Host) -> None:
+    async def never(self: seat.Seat) -> None:
         await asyncio.Event().wait()
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(Host, "_reopen", never)
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(seat.Seat, "_reopen", never)
         monkeypatch.setattr(hosting, "PATIENCE", 0.05)
         with host.lease() as lease:
             async with asyncio.timeout(5):
@@ -250,8 +255,8 @@ def test_who_waits_for_a_worker_that_does_not_come_is_told_soon(monkeypatch: pyt
 
 
 def test_where_opening_takes_long_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch):
-    async def work(host: Host) -> None:
-        host._opening = 2 * hosting.PATIENCE
+    async def work(host: Host, swaps: Swaps) -> None:
+        host.seats[0].opening = 2 * hosting.PATIENCE
         with pytest.raises(Failure, match="started again") as caught, host.lease() as lease:
             async with asyncio.timeout(hosting.PATIENCE / 2):
                 await lease.run(CALL, 1000)
@@ -263,7 +268,7 @@ def test_where_opening_takes_long_nobody_waits_for_it(monkeypatch: pytest.Monkey
 def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
     row = Row(Fake("first"), EngineError("no memory"), CollectionError("gone"), Fake("second"))
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         host.current.ended.set()
         await until(lambda: host.restarts == 1 and host.current is not None)
         assert host.current.facts["notes"].version == "second"
@@ -273,11 +278,11 @@ def test_opening_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_waiting_for_the_next_worker_ends_with_the_requests_time(monkeypatch: pytest.MonkeyPatch):
-    async def never(self: Host) -> None:
+    async def never(self: seat.Seat) -> None:
         await asyncio.Event().wait()
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(Host, "_reopen", never)
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(seat.Seat, "_reopen", never)
         with pytest.raises(Failure, match="started again"), host.lease() as lease:
             await lease.run(CALL, 0.05)
         with pytest.raises(Failure, match="started again"), host.lease():
@@ -288,21 +293,21 @@ def test_waiting_for_the_next_worker_ends_with_the_requests_time(monkeypatch: py
 
 
 def test_a_replaced_backend_stays_open_until_its_last_lease_is_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    first, second, third = Fake("first"), Fake("second"), Fake("third")
+    first, second, third = Fake("first"), Fake("second", version="v2"), Fake("third", version="v2")
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collections["notes"] = tmp_path
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+        host.catalogue.paths["notes"] = tmp_path
         with host.lease() as lease:
-            assert await host.swap() is True
+            assert await swaps.swap() is True
             assert host.current is second
             await asyncio.sleep(0.1)
             assert not first.closed
             assert await lease.run(CALL, 1) == "first"
         await until(lambda: first.closed)
-        assert await host.swap() is False  # nothing is new
+        assert await swaps.swap() is False  # nothing is new
         with host.lease():  # a lease that is never returned delays closing, and no longer than it may
-            assert await host.swap(force=True) is True
+            assert await swaps.swap(force=True) is True
             await until(lambda: second.closed)
         assert host.restarts == 0  # closing what was replaced is no death
 
@@ -314,10 +319,10 @@ def test_what_a_replaced_engine_leaves_on_the_card_is_given_back(monkeypatch: py
     cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: emptied.append(first.closed))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collections["notes"] = tmp_path
-        assert await host.swap() is True
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+        host.catalogue.paths["notes"] = tmp_path
+        assert await swaps.swap() is True
         await until(lambda: bool(emptied))
         assert emptied == [True]  # once it is closed, or there is nothing to give
 
@@ -327,13 +332,13 @@ def test_what_a_replaced_engine_leaves_on_the_card_is_given_back(monkeypatch: py
 def test_a_version_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
     first, broken = Fake("first"), Fake("broken", fails=1)
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collections["notes"] = tmp_path
-        assert await host.swap() is False
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+        host.catalogue.paths["notes"] = tmp_path
+        assert await swaps.swap() is False
         assert broken.closed
         assert host.current is first
-        assert await host.swap() is False  # it is not opened a second time
+        assert await swaps.swap() is False  # it is not opened a second time
 
     row = Row(first, broken)
     run(work, row, monkeypatch)
@@ -351,10 +356,10 @@ def test_a_version_without_room_beside_the_old_one_is_refused_loudly_and_the_old
         planned.check()
     first = Fake("first")
 
-    async def work(host: Host) -> None:
-        monkeypatch.setattr(hosting, "read_pointer", lambda path: Pointer("v2", "0"))
-        host._collections["notes"] = tmp_path
-        assert await host.swap() is False
+    async def work(host: Host, swaps: Swaps) -> None:
+        monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+        host.catalogue.paths["notes"] = tmp_path
+        assert await swaps.swap() is False
         assert host.current is first
         assert not first.closed
         with host.lease() as lease:
@@ -371,7 +376,7 @@ def test_a_version_without_room_beside_the_old_one_is_refused_loudly_and_the_old
 def test_all_calls_of_a_request_move_on_together_and_are_counted_once(monkeypatch: pytest.MonkeyPatch):
     """The four queries of a search lose their worker at once; the lease is one."""
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         with host.lease() as lease:
             calls = [Decode(client="", rows=[[number]]) for number in range(4)]
             answers = await asyncio.gather(*(lease.run(call, 10) for call in calls))
@@ -384,7 +389,7 @@ def test_all_calls_of_a_request_move_on_together_and_are_counted_once(monkeypatc
 
 
 def test_a_lease_stays_counted_when_no_worker_comes(monkeypatch: pytest.MonkeyPatch):
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         with pytest.raises(Failure, match="started again"), host.lease() as lease:
             await lease.run(CALL, 0.05)
         assert not host._leases
@@ -407,7 +412,7 @@ class Mortal(Fake):
 def test_who_lost_a_worker_beside_the_guilty_one_is_answered(monkeypatch: pytest.MonkeyPatch):
     poison, innocent = Decode(client="", rows=[[666]]), Decode(client="", rows=[[1]])
 
-    async def work(host: Host) -> None:
+    async def work(host: Host, swaps: Swaps) -> None:
         async def ask(call: Decode) -> str:
             with host.lease() as lease:
                 return await lease.run(call, 10)
@@ -433,3 +438,198 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch):
     for number in range(2 * poison_requests.REMEMBERED):
         kept.strike(Decode(client="", rows=[[number]]), first, alone=False)
     assert len(kept._strikes) == poison_requests.REMEMBERED
+
+
+@dataclass(eq=False)
+class Open(Fake):
+    """Has collections open, by name and version, and opens, closes and moves to versions as it is told."""
+
+    opened: dict[str, Says] = field(default_factory=dict)
+    cannot: set[str] = field(default_factory=set)
+
+    @property
+    def facts(self) -> dict[str, Says]:
+        return self.opened
+
+    async def run(self, call: Any, name: str) -> Any:
+        await asyncio.sleep(0)
+        if self.ended.is_set():
+            raise WorkerLost("killed")
+        if isinstance(call, rpc_calls.Close):
+            self.opened.pop(name, None)
+        elif isinstance(call, rpc_calls.Open | Refresh):
+            if name in self.cannot:
+                raise CollectionError("damaged")
+            return Says(POINTERS[name].version, name)
+        return self.name
+
+
+POINTERS: dict[str, Pointer] = {}
+
+
+def of_two(
+    work: Callable[[Host, Swaps, list[Open]], Coroutine[Any, Any, None]], monkeypatch: pytest.MonkeyPatch
+) -> list[Open]:
+    """Run `work` with two workers that have the collections notes and manuals open; every worker that there was."""
+    made: list[Open] = []
+    monkeypatch.setattr(swapping, "read_pointer", lambda path: POINTERS.get(path.name))
+    for name in ("BACK_OFF", "FAILED"):
+        monkeypatch.setattr(seat, name, (0.0,))
+    POINTERS.clear()
+    POINTERS.update(notes=Pointer("v1", "0"), manuals=Pointer("v1", "0"))
+
+    async def opener(worker: int, collections: Sequence[Wanted]) -> Any:
+        opened = {each.name: Says((each.version or POINTERS[each.name]).version, each.name) for each in collections}
+        made.append(Open(f"worker {worker}", opened=opened))
+        return made[-1]
+
+    async def main() -> None:
+        paths = {name: Path(name) for name in POINTERS}
+        host = Host(paths, opener, Metrics(), close_after=0.2, workers=2)
+        swaps = Swaps(host)
+        try:
+            await swaps.open()
+            await work(host, swaps, made)
+        finally:
+            await host.close()
+
+    asyncio.run(main())
+    return made
+
+
+def test_a_request_goes_to_the_worker_that_has_least_to_do(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        with host.lease() as first, host.lease() as second, host.lease() as third:
+            assert [first.seat.number, second.seat.number, third.seat.number] == [0, 1, 0], "they take turns"
+        cost = {0: 2.0, 1: 0.5}
+        with host.lease(cost=cost.__getitem__) as lease, host.lease(cost=cost.__getitem__) as other:
+            assert [lease.seat.number, other.seat.number] == [1, 1], "seconds count, not requests"
+
+    of_two(work, monkeypatch)
+
+
+def test_the_others_answer_while_one_is_started_again(monkeypatch: pytest.MonkeyPatch):
+    async def never(self: seat.Seat) -> None:
+        await asyncio.Event().wait()
+
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        monkeypatch.setattr(seat.Seat, "_reopen", never)
+        with host.lease() as lease:
+            assert lease.backend is made[0]
+            made[0].ended.set()
+            assert await lease.run(CALL, 1) == "worker 1", "at once, of the other"
+            assert lease.seat.number == 1
+        for _ in range(3):
+            with host.lease() as lease:
+                assert await lease.run(CALL, 1) == "worker 1"
+        assert host.restarts == 1
+        made[1].ended.set()
+        await until(lambda: host.current is None)
+        with pytest.raises(Failure, match="started again"), host.lease():
+            pass
+
+    assert len(of_two(work, monkeypatch)) == 2
+
+
+def test_all_workers_move_to_a_new_version(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        POINTERS["notes"] = Pointer("v2", "0")
+        assert await swaps.swap() is True
+        assert [each.opened["notes"].version for each in made] == ["v2", "v2"]
+        assert [each.opened["manuals"].version for each in made] == ["v1", "v1"]
+        assert await swaps.swap() is False
+        made[1].opened["notes"] = Says("v1")  # opened while the others moved
+        assert await swaps.swap() is True
+        assert made[1].opened["notes"].version == "v2"
+
+    assert len(of_two(work, monkeypatch)) == 2, "none was opened anew"
+
+
+def test_where_one_cannot_move_all_are_opened_anew_or_none(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        POINTERS["notes"] = Pointer("v2", "0")
+        made[1].cannot.add("notes")
+        assert await swaps.swap() is True
+        assert host.living == made[2:]
+        await until(lambda: made[0].closed and made[1].closed)
+        assert not made[2].closed
+        assert host.restarts == 0
+
+    assert len(of_two(work, monkeypatch)) == 4
+
+
+def test_of_two_new_versions_the_one_that_can_be_opened_is_served(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        opened = host.open_all
+
+        async def refuse(wanted: Sequence[Wanted]) -> Any:
+            if any(each.name == "manuals" and each.version == Pointer("v2", "0") for each in wanted):
+                raise CollectionError("manuals is damaged")
+            return await opened(wanted)
+
+        monkeypatch.setattr(host, "open_all", refuse)
+        for each in made:
+            each.cannot |= {"notes", "manuals"}
+        POINTERS.update(notes=Pointer("v2", "0"), manuals=Pointer("v2", "0"))
+        assert await swaps.swap() is True
+        assert {name: facts.version for name, facts in host.facts.items()} == {"notes": "v2", "manuals": "v1"}
+        assert await swaps.swap() is False, "what was refused is not tried again"
+
+    of_two(work, monkeypatch)
+
+
+def test_what_comes_and_goes_does_so_in_every_worker(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        POINTERS["attic"] = Pointer("v1", "0")
+        assert (await swaps.add("attic", Path("attic"))).version == "v1"
+        assert all("attic" in each.opened for each in made)
+        await swaps.remove("attic")
+        assert not any("attic" in each.opened for each in made)
+
+        made[1].cannot.add("attic")
+        with pytest.raises(CollectionError, match="damaged"):
+            await swaps.add("attic", Path("attic"))
+        assert not any("attic" in each.opened for each in made), "what one cannot open no other keeps open"
+        assert "attic" not in host.catalogue.paths
+
+        made[0].opened["gone"] = Says("v1", "gone")  # removed while this worker was started again
+        await swaps.swap()
+        assert "gone" not in made[0].opened
+
+    of_two(work, monkeypatch)
+
+
+def test_a_collection_is_added_also_when_its_client_leaves(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        POINTERS["attic"] = Pointer("v1", "0")
+        asked = asyncio.ensure_future(swaps.add("attic", Path("attic")))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await until(lambda: "attic" in host.catalogue.paths)
+        asked = asyncio.ensure_future(swaps.remove("attic"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await until(lambda: not any("attic" in each.opened for each in made))
+        assert "attic" not in host.catalogue.paths
+
+    of_two(work, monkeypatch)
+
+
+def test_of_workers_that_open_together_none_is_left_open_when_one_cannot(monkeypatch: pytest.MonkeyPatch):
+    first = Fake("first")
+
+    async def opener(worker: int, collections: Sequence[Wanted]) -> Any:
+        if worker:
+            await asyncio.sleep(0.01)
+            raise EngineError("no memory")
+        return first
+
+    async def main() -> None:
+        host = Host({"notes": Path("nowhere")}, opener, Metrics(), close_after=0.2, workers=2)
+        with pytest.raises(EngineError, match="no memory"):
+            await Swaps(host).open()
+        assert first.closed
+        assert host.current is None
+        await host.close()
+
+    asyncio.run(main())

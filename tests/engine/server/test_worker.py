@@ -54,12 +54,13 @@ class Front:
         if isinstance(collections, Path):
             collections = {collections.name: collections}
 
-        async def opener(collections):
+        async def opener(worker, collections):
             if supervised:
                 return await Remote.start(collections, self.settings, metrics.batch, command=FAULTY)
             return await asyncio.to_thread(Local.open, collections, self.settings.engine_settings(), metrics.batch)
 
-        self.host = Host(collections, opener, metrics, close_after=5.0, needed=collections)
+        workers = self.settings.workers or 1
+        self.host = Host(collections, opener, metrics, close_after=5.0, needed=collections, workers=workers)
         self.service = Service(self.settings, host=self.host)
         self.loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -78,7 +79,7 @@ class Front:
             for server, bound in zip(self._servers, sockets, strict=True)
         ]
         try:
-            await self.host.open()
+            await self.service.swaps.open()
             self._ready.set()
             await asyncio.gather(*serving)
         finally:
@@ -108,6 +109,9 @@ class Front:
     def status(self) -> dict[str, Any]:
         return httpx.get(f"{self.admin}/admin/status", headers=KEYED, trust_env=False).json()
 
+    def process(self, worker: int = 0) -> int | None:
+        return self.status()["workers"][worker]["process"]
+
     def ready(self) -> bool:
         return self.client.get("/readyz").status_code == 200
 
@@ -135,7 +139,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory, tiny_bi_encoder: Path, 
 def front(collection: Path) -> Iterator[Front]:
     # No back-off: these tests end more workers in a minute than a year does.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tandem.engine.server.supervisor.BACK_OFF", (0.0,))
+        patch.setattr("tandem.engine.server.seat.BACK_OFF", (0.0,))
         with Front(collection, watchdog_ms=5000, timeout_ms=60_000) as opened:
             yield opened
 
@@ -197,7 +201,7 @@ def test_one_bad_item_among_64_fails_alone_and_the_worker_lives(front: Front, wo
         answers = list(pool.map(lambda body: front.client.post("/rerank", json=body), bodies))
     assert [place for place, answer in enumerate(answers) if answer.status_code != 200] == [37]
     assert answers[37].status_code == 424
-    assert front.status()["process"] == before["process"]
+    assert front.process() == before["workers"][0]["process"]
 
 
 def test_killed_under_load_it_comes_back_and_nobody_hangs(front: Front):
@@ -205,14 +209,14 @@ def test_killed_under_load_it_comes_back_and_nobody_hangs(front: Front):
     unready = []
     with load(front) as statuses:
         count = len(statuses)
-        os.kill(before["process"], signal.SIGKILL)
+        os.kill(before["workers"][0]["process"], signal.SIGKILL)
         until(lambda: unready.append(front.ready()) or not unready[-1] or front.host.restarts > before["restarts"])
-        until(lambda: front.ready() and front.status()["process"] not in (None, before["process"]))
+        until(lambda: front.ready() and front.process() not in (None, before["workers"][0]["process"]))
         until(lambda: len(statuses) > count + 20)
     assert set(statuses) <= {200, 503}
     assert statuses[-1] == 200
     assert front.status()["restarts"] == before["restarts"] + 1
-    assert front.metric(f"tandem_worker_restarts_total {before['restarts'] + 1}.0")
+    assert front.metric(f'tandem_worker_restarts_total{{worker="0"}} {before["restarts"] + 1}.0')
     assert not front.service.in_flight
     assert front.service.admission.requests == 0
 
@@ -224,7 +228,7 @@ def test_what_was_in_flight_is_asked_once_more(front: Front, monkeypatch: pytest
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(front.client.post, "/rerank", json=pair(*(f"slow {i}" for i in range(200))))
         until(lambda: front.status()["in_flight"] == 1 and front.status()["load"]["jobs"] > 0)
-        os.kill(before["process"], signal.SIGKILL)
+        os.kill(before["workers"][0]["process"], signal.SIGKILL)
         answer = slow.result(90)
     assert answer.status_code == 200
     assert len(answer.json()) == 200
@@ -253,7 +257,7 @@ def test_what_is_stuck_is_ended_by_the_watchdog(front: Front, how: str):
         answer = front.client.post("/rerank", json=pair("hang"), headers={"x-request-timeout-ms": "8000"})
         assert answer.status_code in (503, 504)
     else:
-        os.kill(before["process"], signal.SIGSTOP)
+        os.kill(before["workers"][0]["process"], signal.SIGSTOP)
         assert front.client.post("/rerank", json=pair("one")).status_code in (200, 503)
     until(lambda: front.status()["restarts"] > before["restarts"], 90)
     until(lambda: front.ready() and front.client.post("/rerank", json=pair("one")).status_code == 200, 90)
@@ -305,14 +309,14 @@ def test_a_new_version_is_swapped_in_and_a_broken_one_refused(
             return {hit["metadata"]["room"] for result in answer["results"] for hit in result["hits"]}
 
         assert rooms() == {"attic"}
-        assert front.do(front.host.swap()) is False  # nothing is new
+        assert front.do(front.service.swaps.swap()) is False  # nothing is new
         first = read_pointer(out)
         index_corpus(write(tmp_path / "two.jsonl", 30, "barn"), out, **models)
-        assert front.do(front.host.swap()) is True
+        assert front.do(front.service.swaps.swap()) is True
         assert rooms() == {"barn"}
         entry = front.client.get("/v1/collections").json()["collections"][0]
         assert (entry["version"], entry["passages"]) == (read_pointer(out).version, 30)
-        until(lambda: len(front.host._tasks) <= 1)
+        until(lambda: len(front.host.tasks) <= 1)
 
         texts = next((out / "versions" / first.version).rglob("texts.npy"))
         texts.write_bytes(texts.read_bytes()[:-7])
@@ -320,14 +324,14 @@ def test_a_new_version_is_swapped_in_and_a_broken_one_refused(
         for broken in (json.dumps(pointer), "nonsense"):
             (out / "CURRENT").write_text(broken)
             for _ in range(2):  # asked again it is not opened again
-                assert front.do(front.host.swap()) is False
+                assert front.do(front.service.swaps.swap()) is False
             assert rooms() == {"barn"}
         assert front.metric('tandem_swaps_total{outcome="refused"} 2.0')
         assert front.metric('tandem_swaps_total{outcome="done"} 1.0')
         forced = httpx.post(f"{front.admin}/admin/reload", headers=KEYED, trust_env=False, timeout=60)
         assert (forced.status_code, forced.json()["swapped"]) == (409, False)
         if supervised:  # the version that was served is what a new worker opens, not the broken one
-            os.kill(front.status()["process"], signal.SIGKILL)
+            os.kill(front.process(), signal.SIGKILL)
             until(lambda: front.status()["restarts"] == 1 and front.ready())
             assert rooms() == {"barn"}
 
@@ -354,7 +358,7 @@ def test_swapped_under_load_every_answer_is_of_one_version(
             asking = [pool.submit(ask) for _ in range(3)]
             for room in ("barn", "attic", "shed"):
                 index_corpus(write(tmp_path / "corpus.jsonl", 20, room), out, **models)
-                assert front.do(front.host.swap()) is True
+                assert front.do(front.service.swaps.swap()) is True
                 version = read_pointer(out).version
                 until(lambda version=version, room=room: (version, room) in seen)
             stop.set()
@@ -385,7 +389,7 @@ def test_a_server_takes_any_reranker_until_the_collection_has_it(
         as_read = hits()
         assert ids().startswith("made as passages are read: no token ids are stored")
         retokenize(tmp_path / "c", other_cross_encoder)
-        assert front.do(front.host.swap()) is True
+        assert front.do(front.service.swaps.swap()) is True
         assert ids() == "stored with the collection"
         assert [name for name, _ in hits()] == [name for name, _ in as_read]
         assert [score for _, score in hits()] == pytest.approx([score for _, score in as_read], abs=1e-5)

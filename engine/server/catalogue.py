@@ -1,0 +1,49 @@
+"""What is to be served: collections by name, and the version of each that requests see."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+
+from ..collection import Pointer
+from .engines import Wanted
+
+
+class Catalogue:
+    """`paths`: where each collection is, the first one first; `pointers`: the version that is served of each.
+
+    `needed`: names without which a server does not start; others are left out then, and the log says why
+    """
+
+    def __init__(self, paths: Mapping[str, Path], needed: Container[str] = ()) -> None:
+        self.paths = dict(paths)
+        self.pointers: dict[str, Pointer | None] = {}
+        self.needed = needed
+
+    @property
+    def names(self) -> list[str]:
+        """The collections that are served, the first one first."""
+        return list(self.paths)
+
+    def wanted(self, pointers: Mapping[str, Pointer | None], needed: Container[str] = ()) -> list[Wanted]:
+        """What a worker is to open: all, in the versions `pointers` (None, or not named: the current one).
+
+        Where there is only one, it is needed.
+        """
+        only = len(self.paths) == 1
+        return [
+            Wanted(name, path, pointers.get(name), needed=only or name in needed) for name, path in self.paths.items()
+        ]
+
+    def add(self, name: str, path: Path, pointer: Pointer) -> None:
+        """Serve one more."""
+        self.paths[name], self.pointers[name] = path, pointer
+
+    def remove(self, name: str) -> Path:
+        """Serve one no more; where it is."""
+        self.pointers.pop(name, None)
+        return self.paths.pop(name)
+
+    def gone(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that are served no more."""
+        return [name for name in names if name not in self.paths]

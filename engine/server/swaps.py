@@ -1,0 +1,258 @@
+"""What is served: new versions of collections, and collections that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ..collection import Pointer, read_pointer
+from ..config import SearchSettings
+from ..errors import CollectionError, TandemError
+from .aside import aside
+from .backend import Backend, WorkerFault, WorkerLost
+from .logs import where
+from .model_info import Facts
+from .rpc_calls import Close, Open, Refresh, SearchCall
+from .supervisor import Host
+
+log = logging.getLogger(__name__)
+REFRESH = Refresh(client="")
+# What is opened anew answers this before anybody else asks it: pages are read, and what does not work is found.
+PROBE = SearchCall(client="", query="warm", settings=SearchSettings(budget_ms=None))
+_FAULTS = (TandemError, WorkerLost, WorkerFault)
+
+
+class Swaps:
+    """Opens and moves the backends of a host. One change at a time; belongs to the event loop."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._catalogue = host.catalogue
+        self._metrics = host.metrics
+        self._refused: dict[str, Pointer | str] = {}
+        self._changing = asyncio.Lock()
+
+    async def open(self) -> dict[str, Facts]:
+        """Open the current versions, and from now on replace backends that end; raises what opening raises."""
+        catalogue = self._catalogue
+        pointers = {name: await aside(read_pointer, path) for name, path in catalogue.paths.items()}
+        backends = await self._host.open_all(catalogue.wanted(pointers, catalogue.needed))
+        catalogue.pointers = pointers
+        await self._host.take(backends)
+        return self._host.facts
+
+    async def watch(self, seconds: float) -> None:
+        """Swap whenever a collection's pointer moves, looked at every so many `seconds`."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.swap()
+            except Exception as error:  # the next look may work, and nobody else looks
+                log.error("looking for a new version failed", extra={"error": where(error)})
+
+    async def reload(self) -> bool:
+        """`swap` also to the version that is served; goes on when whoever asked for it leaves."""
+        return await self._host.tasks.whole(self.swap(force=True))
+
+    async def moved(self, name: str) -> None:
+        """After a change that this server made: say what is served now."""
+        await self.swap([name])
+
+    async def swap(self, names: Iterable[str] | None = None, *, force: bool = False) -> bool:
+        """Serve the versions that the collections' pointers name now (of `names`, or of all), where one is another (or
+        `force`); True when it does.
+
+        Where the models are the same, the backends that serve move to it (see `Engine.refresh`). Otherwise, and with
+        `force`, others are opened beside them and asked a question before any request sees them. A version that cannot
+        be opened is refused, and the old one goes on.
+        """
+        async with self._changing:
+            await self._close_gone()
+            moved, anew = False, dict[str, Pointer]()
+            for name in self._catalogue.names if names is None else names:
+                pointer = await self._newer(name, force=force)
+                if pointer is None:
+                    continue
+                error = None if force else await self._move(name, pointer)
+                if force or (error is not None and name in self._host.facts):
+                    anew[name] = pointer
+                elif error is not None:  # it was left out, and cannot be opened yet
+                    self._refuse(name, pointer, str(error))
+                else:
+                    moved = True
+            if not anew:
+                return moved
+            served = set(self._host.facts)
+            return await self._replace(anew, served if force else served | set(anew)) or moved
+
+    async def _newer(self, name: str, *, force: bool) -> Pointer | None:
+        """What a collection's pointer names, unless every backend serves that, or it was refused."""
+        path = self._catalogue.paths.get(name)
+        if path is None:
+            return None
+        try:
+            pointer = await aside(read_pointer, path)
+        except TandemError as error:
+            self._refuse(name, str(error), str(error))
+            return None
+        if force or pointer is None:
+            return pointer
+        if pointer == self._refused.get(name):
+            return None
+        if pointer != self._catalogue.pointers.get(name):
+            return pointer
+        serving = (backend.facts.get(name) for backend in self._host.living)
+        behind = any(facts is None or facts.version != pointer.version for facts in serving)
+        return pointer if behind else None
+
+    async def _move(self, name: str, pointer: Pointer) -> Exception | None:
+        """Have the backends go on to a version of what they have open: no model is loaded again, and what is not new is
+        not read again. Returns why one of them cannot.
+        """
+        living = self._host.living
+        if not living:
+            return self._host.absent()
+        path = self._catalogue.paths[name]
+        if error := await self._bring_all(living, name, path, pointer):
+            log.info("the version cannot be moved to", extra={"collection": name, "error": str(error)})
+            return error
+        self._catalogue.pointers[name] = pointer
+        self._swapped("moved", name, living[0].facts[name])
+        return None
+
+    async def _bring_all(
+        self, backends: Iterable[Backend], name: str, path: Path, pointer: Pointer
+    ) -> TandemError | None:
+        """Have `backends` serve a version; the first error where one cannot."""
+        brought = (_bring(backend, name, path, pointer) for backend in backends)
+        for found in await asyncio.gather(*brought, return_exceptions=True):
+            if isinstance(found, TandemError):
+                return found
+            if isinstance(found, BaseException):
+                raise found
+        return None
+
+    async def _replace(self, anew: Mapping[str, Pointer], needed: Container[str]) -> bool:
+        """Open other backends, with the versions `anew` and the others as served; False when they are refused, as they
+        are where one of the `needed` ones cannot be opened. Of several new versions each is tried alone then."""
+        pointers = {**self._catalogue.pointers, **anew}
+        try:
+            fresh = await self._host.open_all(self._catalogue.wanted(pointers, needed))
+        except TandemError as error:
+            return await self._refuse_all(anew, needed, error)
+        anew = {name: pointer for name, pointer in anew.items() if all(name in each.facts for each in fresh)}
+        try:
+            for name in anew:
+                await asyncio.gather(*(backend.run(PROBE, name) for backend in fresh))
+        except BaseException as error:
+            await asyncio.gather(*(backend.close() for backend in fresh))
+            if not isinstance(error, _FAULTS):
+                raise
+            return await self._refuse_all(anew, needed, error)
+        self._catalogue.pointers = pointers
+        await self._host.take(fresh)
+        for name in anew:
+            self._swapped("swapped", name, fresh[0].facts[name])
+        return True
+
+    async def _refuse_all(self, anew: Mapping[str, Pointer], needed: Container[str], error: Exception) -> bool:
+        """Refuse the one new version, or find out of several which is to be refused."""
+        if len(anew) > 1:
+            return any([await self._replace({name: pointer}, needed) for name, pointer in anew.items()])
+        for name, pointer in anew.items():
+            self._refuse(name, pointer, str(error))
+        return False
+
+    def _swapped(self, how: str, name: str, facts: Facts) -> None:
+        self._refused.pop(name, None)
+        self._metrics.serving(facts)
+        self._metrics.swaps.labels("done").inc()
+        log.info(how, extra={"collection": name, "version": facts.version, "passages": facts.passages})
+
+    def _refuse(self, name: str, what: Pointer | str, why: str) -> None:
+        if what == self._refused.get(name):
+            return
+        self._refused[name] = what
+        self._metrics.swaps.labels("refused").inc()
+        facts = self._host.facts.get(name)
+        log.error(
+            "the new version was refused; the old one goes on",
+            extra={"collection": name, "error": why, "serving": None if facts is None else facts.version},
+        )
+
+    async def add(self, name: str, path: Path) -> Facts:
+        """Serve one more collection, beside the others and with their models where these are the same; goes on when
+        whoever asked for it leaves.
+
+        It is asked a question before any request sees it. Raises CollectionError and whatever opening raises; Failure
+        `unavailable` while there is no backend.
+        """
+        return await self._host.tasks.whole(self._add(name, path))
+
+    async def _add(self, name: str, path: Path) -> Facts:
+        async with self._changing:
+            if name in self._catalogue.paths:
+                raise CollectionError(f"a collection {name} is served already")
+            pointer = await aside(read_pointer, path)
+            if pointer is None:
+                raise CollectionError(f"{name} is no collection: nothing was indexed there")
+            living = self._host.living
+            if not living:
+                raise self._host.absent()
+            if error := await self._bring_all(living, name, path, pointer):
+                await _close(living, name)
+                raise error
+            self._catalogue.add(name, path, pointer)
+            facts = living[0].facts[name]
+            self._swapped("loaded", name, facts)
+            return facts
+
+    async def remove(self, name: str) -> Path:
+        """Serve a collection no more; requests for it that are under way are answered. Returns where it is.
+
+        Goes on when whoever asked for it leaves. Raises CollectionError where no such collection is served.
+        """
+        return await self._host.tasks.whole(self._remove(name))
+
+    async def _remove(self, name: str) -> Path:
+        async with self._changing:
+            if name not in self._catalogue.paths:
+                raise CollectionError(f"no collection {name} is served")
+            path = self._catalogue.remove(name)
+            self._refused.pop(name, None)
+            self._metrics.gone(name)
+            await _close(self._host.living, name)
+            log.info("unloaded", extra={"collection": name})
+            return path
+
+    async def _close_gone(self) -> None:
+        """Close what a worker opened that is served no more: it was removed while the worker was started again."""
+        for backend in self._host.living:
+            for name in self._catalogue.gone(list(backend.facts)):
+                await _close([backend], name)
+
+
+async def _bring(backend: Backend, name: str, path: Path, pointer: Pointer) -> None:
+    """Have a backend serve a version, where it does not yet; raises TandemError when it cannot."""
+    facts = backend.facts.get(name)
+    if facts is not None and facts.version == pointer.version:
+        return
+    try:
+        if facts is None:
+            facts = await backend.run(Open(client="", path=str(path), version=pointer), name)
+            await backend.run(PROBE, name)
+        else:
+            facts = await backend.run(REFRESH, name)
+    except (WorkerLost, WorkerFault) as error:
+        raise CollectionError(f"the worker failed while it opened {name} ({error}); its log says more") from None
+    backend.facts[name] = facts  # of a newer version, where the pointer has moved once more
+
+
+async def _close(backends: Iterable[Backend], name: str) -> None:
+    for backend in backends:
+        backend.facts.pop(name, None)
+        with suppress(*_FAULTS):
+            await backend.run(Close(client=""), name)
