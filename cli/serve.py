@@ -16,6 +16,7 @@ NAME = "serve"
 EXAMPLES = (
     "tandem serve collection",
     "tandem serve notes manuals=/data/manuals/collection",
+    "tandem serve --model minilm=/data/models/minilm --model reranker=/data/models/reranker",
     "tandem serve collection --host 0.0.0.0 --port 80 --api-key-file keys.txt",
 )
 
@@ -46,6 +47,9 @@ def command(
     collections_folder: Path | None = typer.Option(
         None, help="A folder whose collections are all served, and in which /admin/collections makes and drops them."
     ),
+    model: list[str] = typer.Option(
+        [], metavar="NAME=FOLDER", help="A model by itself, which requests choose by its name; repeat for several."
+    ),
     encoder: Path | None = typer.Option(None, help=ENCODER),
     reranker: Path | None = typer.Option(None, help=RERANKER),
 ) -> None:
@@ -62,14 +66,28 @@ def command(
     settings = ServerSettings.load(
         config, given, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
         supervise=supervise, workers=workers, collections_folder=collections_folder, encoder=encoder, reranker=reranker,
+        models=_models(model) or None,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():
         logging.getLogger(__name__).warning("a variable sets nothing", extra={"variable": name})
     named = _by_name(collections or [])
-    if not named and settings.collections_folder is None:
-        raise InputError("name a collection to serve, or a folder of them with --collections-folder")
+    if not named and settings.collections_folder is None and not settings.models:
+        raise InputError("name a collection to serve, a folder of them (--collections-folder) or a model (--model)")
     serve(named, settings)
+
+
+def _models(given: list[str]) -> dict[str, Path]:
+    """Folders of models by name; raises InputError for one without a name, and for two of one name."""
+    found: dict[str, Path] = {}
+    for each in given:
+        name, named, folder = each.partition("=")
+        if not name or not named or not folder:
+            raise InputError(f"{each}: a model needs a name; write NAME=FOLDER")
+        if name in found:
+            raise InputError(f"two models are called {name}; give one another name")
+        found[name] = Path(folder)
+    return found
 
 
 def _by_name(given: list[str]) -> dict[str, Path]:

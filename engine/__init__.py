@@ -23,6 +23,7 @@ from .errors import (
     TandemError,
 )
 from .result import Hit, Reranked, SearchResult, Timings
+from .single_model import SingleModel
 
 __all__ = [
     "ArtifactError",
@@ -41,6 +42,7 @@ __all__ = [
     "Overloaded",
     "Reranked",
     "SearchResult",
+    "SingleModel",
     "StorageError",
     "TandemError",
     "Timings",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,25 +19,23 @@ from .collection.merging import Merged, merge
 from .collection.updating import Updated, add, delete
 from .config import EngineSettings, SearchSettings
 from .errors import CollectionError, EngineClosed, InputError
+from .model_requests import ModelRequests
 from .models.cross_encoder import CrossEncoder
 from .models.encoder import BiEncoder
-from .models.model import LoadedModel
-from .platform.device import Device
 from .recall import LexicalIndex
 from .recall.nearest import Recalled
-from .result import Embedded, Reranked, RerankResult, SearchResult
-from .scheduling.batcher import Batcher
+from .result import SearchResult
 from .scheduling.job import Job
 from .scheduling.request_steps import drive, drive_async, drive_together
 from .scoring.effort import RerankDepth
 from .scoring.fusion import Fusion
+from .search.model_api import ModelApi
 from .search.model_lookup import encoder_of, reranker_of
 from .search.model_pool import ModelPool
 from .search.passage_ids import PassageIds
 from .search.placement import Placed
 from .search.view import View
-from .text.prompting import PromptWish
-from .text.tokens import TokenBatch, Truncate
+from .text.tokens import TokenBatch
 
 WRITER = "tandem: documents that are added"
 """Who encodes them, among the clients that take turns."""
@@ -46,12 +43,12 @@ WRITER = "tandem: documents that are added"
 WINDOW = 32
 
 
-class Engine:
+class Engine(ModelRequests):
     """Both models and a collection, open on one device. Thread-safe; close it, or use it in a `with` block."""
 
     def __init__(self, view: View, pool: ModelPool, settings: EngineSettings) -> None:
         """Searches a `view` with models of `pool`, which this holds until it is closed; `Engine.open` makes them."""
-        self.pool = pool
+        super().__init__(pool)
         self._settings = settings
         self._refreshing = Lock()
         self._closed = False
@@ -59,9 +56,8 @@ class Engine:
         pool.hold(view.nbytes)
 
     @property
-    def device(self) -> Device:
-        """Where the models run."""
-        return self.pool.device
+    def _requests(self) -> ModelApi:
+        return self._view.models
 
     @property
     def _view(self) -> View:
@@ -260,93 +256,6 @@ class Engine:
         job = Job(self.encoder, self.encoder.tokenizer.single(batch), client=WRITER)
         return np.stack(drive(self.batcher.run(job)).results)
 
-    def embed(
-        self,
-        texts: Sequence[str],
-        prompt_name: str | None = None,
-        *,
-        prompt: str | None = None,
-        instruction: str | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """float32 [n, d]: vectors of `texts`, as `aembed` gives them: those of queries with `prompt_name="query"`."""
-        wish = PromptWish(prompt_name, prompt, instruction)
-        return drive(self._view.models.embed(texts, wish)).vectors
-
-    async def aembed(
-        self,
-        texts: Sequence[str],
-        prompt_name: str | None = None,
-        *,
-        prompt: str | None = None,
-        instruction: str | None = None,
-        truncate: Truncate = "right",
-        client: str = "",
-    ) -> Embedded:
-        """Vectors of `texts`, of length 1 where the model is compared by cosine.
-
-        Before each text stands one of the model's prompts (`query`, `passage`, or a name of its own), or `prompt`
-        itself, or what the model has around an `instruction`, the task in words; where none is given, nothing.
-
-        Raises InputError, also for a text longer than the model reads when `truncate` is never.
-        """
-        wish = PromptWish(prompt_name, prompt, instruction)
-        request = self._view.models.embed(texts, wish, truncate=truncate, client=client)
-        return await drive_async(request, self.pool.steps)
-
-    def rerank(
-        self,
-        query: str,
-        texts: Sequence[str] | None = None,
-        *,
-        ids: Sequence[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        instruction: str | None = None,
-    ) -> list[Reranked]:
-        """The caller's passages in the cross-encoder's order, best first: `texts`, or `ids` of stored passages. A blank
-        text comes last, with the score `model_api.BLANK`.
-
-        Raises InputError when neither or both are given, when an id is not in the collection, and for a prompt or an
-        instruction (see `arerank`) that the model does not take.
-        """
-        wish = PromptWish(prompt_name, prompt, instruction)
-        return drive(self._view.models.rerank(query, texts, ids, wish=wish)).passages
-
-    async def arerank(
-        self,
-        query: str,
-        texts: Sequence[str] | None = None,
-        *,
-        ids: Sequence[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        instruction: str | None = None,
-        truncate: Truncate = "right",
-        passage_tokens: int | None = None,
-        budget_ms: float | None = None,
-        client: str = "",
-    ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts passages; too long a pair is cut on the side of `truncate`, and
-        with never an InputError.
-
-        Before the query stands one of the model's prompts by its name, or `prompt` itself, in place of the model's
-        default; a model that takes one reads an `instruction`, the task in words.
-
-        Within `budget_ms` as many as fit are scored, in the order given; the others follow them with the lowest score
-        that was given, and `degraded` says so.
-        """
-        request = self._view.models.rerank(
-            query, texts, ids, truncate=truncate, passage_tokens=passage_tokens, budget_ms=budget_ms,
-            wish=PromptWish(prompt_name, prompt, instruction), client=client,
-        )  # fmt: skip
-        return await drive_async(request, self.pool.steps)
-
-    @property
-    def models(self) -> list[LoadedModel]:
-        """What is loaded: the encoder, the reranker, its early exit, as far as there are."""
-        early = None if self.reranker is None else self.reranker.early
-        return [model for model in (self.encoder, self.reranker, early) if model is not None]
-
     @property
     def choices(self) -> dict[str, str]:
         """What runs each part and why, in words: the device, both models, recall, the pipeline."""
@@ -364,22 +273,9 @@ class Engine:
             **self.placed.reasons,
         }
 
-    @property
-    def batcher(self) -> Batcher:
-        """The device thread and its queues, for gauges."""
-        return self.pool.batcher
-
     def close(self) -> None:
         """Take no more requests. The last engine of a pool stops the device thread; what waits gets EngineClosed."""
         with self._refreshing:
             closed, self._closed = self._closed, True
         if not closed:
             self.pool.release(self._shown.nbytes)
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

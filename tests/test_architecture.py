@@ -20,7 +20,7 @@ HEAVY = {
 ROOMS = {
     "engine": (
         "errors", "result", "platform", "text", "scheduling", "scoring", "recall", "models", "collection", "config",
-        "gpu_search", "search", "engine", "", "build", "server",
+        "gpu_search", "search", "model_requests", "single_model", "engine", "", "build", "server",
     ),
     "export": (
         "adapters", "quiet", "bundled", "families", "graph", "source", "finetune", "tracing", "parity", "staging",

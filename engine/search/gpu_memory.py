@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -126,12 +126,8 @@ def plan(
     moment: a new version that opens beside the one being served takes the same form, or is refused.
     """
     capacity = available if capacity is None else capacity
-    items = [Item("CUDA graphs", GRAPHS, "")]
-    if not loaded:
-        items.insert(0, Item("the CUDA context", CONTEXT, ""))
-    for what, model in (("encoder", encoder), ("reranker", reranker)):
-        if model is not None and model.artifact.fingerprint not in loaded:
-            items += _model(what, model)
+    named = {"encoder": encoder, "reranker": reranker}
+    items = _models({what: model for what, model in named.items() if model is not None}, loaded)
     if reranker is not None and stored:
         stored_bytes = sum(part.data.nbytes + part.offsets.nbytes for part in collection.token_parts())
         items.append(Item("the token store", stored_bytes, "index again with smaller --chunk-tokens"))
@@ -146,6 +142,12 @@ def plan(
         scratch = wanted.scratch or scan_scratch(rows)
         items.append(Item("recall's scratch memory", scratch, ""))
     return MemoryPlan(tuple(items), recall, available, capacity)
+
+
+def plan_model(model: Chosen, *, available: int | None, loaded: frozenset[str]) -> MemoryPlan:
+    """The plan for a model by itself (see `plan`)."""
+    items = _models({"model": model}, loaded)
+    return MemoryPlan(tuple(items), "there is nothing to recall", available, available)
 
 
 def scan_scratch(rows: int) -> int:
@@ -171,6 +173,16 @@ def available_memory(device: Device, gib: float | None) -> tuple[int, int] | tup
     capacity = int(card.memory * 0.95)
     free = cuda_driver.free_memory()
     return capacity if free is None else min(free, capacity), capacity
+
+
+def _models(models: Mapping[str, Chosen], loaded: frozenset[str]) -> list[Item]:
+    """What any engine needs, and its `models` by what they are called."""
+    items = [] if loaded else [Item("the CUDA context", CONTEXT, "")]
+    items.append(Item("CUDA graphs", GRAPHS, ""))
+    for what, model in models.items():
+        if model.artifact.fingerprint not in loaded:
+            items += _model(what, model)
+    return items
 
 
 def _model(what: str, model: Chosen) -> list[Item]:

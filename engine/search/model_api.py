@@ -32,13 +32,14 @@ class ModelApi:
 
     def __init__(
         self,
-        collection: Collection,
-        encoder: BiEncoder,
+        collection: Collection | None,
+        encoder: BiEncoder | None,
         reranker: CrossEncoder | None,
         passages: PassageIds | None,
         batcher: Batcher,
     ) -> None:
-        """`passages`: what the reranker reads of the stored ones; None without one."""
+        """`collection`: None for a model by itself, of which there is one then; `passages`: what the reranker reads of
+        the stored ones; None without one."""
         self._collection = collection
         self._encoder = encoder
         self._reranker = reranker
@@ -49,11 +50,14 @@ class ModelApi:
         self, texts: Sequence[str], wish: PromptWish, *, truncate: Truncate = "right", client: str = ""
     ) -> Embedded:
         """See `Engine.aembed`."""
+        encoder = self._encoder
+        if encoder is None:
+            raise InputError("this model is a cross-encoder, which gives no vectors; ask a bi-encoder for them")
         clock = Clock(None)
-        tokenizer = self._encoder.tokenizer
-        side, before = _side(truncate), self._encoder.prompting.before_text(wish)
+        tokenizer = encoder.tokenizer
+        side, before = _side(truncate), encoder.prompting.before_text(wish)
         if not texts:
-            return Embedded(np.empty((0, self._encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
+            return Embedded(np.empty((0, encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
         ids = tokenizer.encode_many([before + text for text in checked_all(texts)])
         long = ids.lengths > tokenizer.text_room
         if truncate == "never":
@@ -61,7 +65,7 @@ class ModelApi:
         batch = tokenizer.single(ids, side)
         clock.lap("tokenize")
 
-        served = await self._batcher.run(Job(self._encoder, batch, client=client))
+        served = await self._batcher.run(Job(encoder, batch, client=client))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
@@ -81,6 +85,8 @@ class ModelApi:
         reranker = self._needed_reranker()
         if (texts is None) == (ids is None):
             raise InputError("rerank takes texts or ids of stored passages: give one of the two")
+        if ids is not None and self._collection is None:
+            raise InputError("ids are of stored passages, and this model is not of a collection: give texts")
         clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
         side = _side(truncate)
@@ -101,7 +107,7 @@ class ModelApi:
         logits = _filled(served.results)
         blank = np.array([not text.strip() for text in texts or ()] or [False] * len(logits))
         logits[blank] = np.minimum(BLANK, logits.min())
-        if ids is not None:
+        if ids is not None and self._collection is not None:
             texts = self._collection.texts([self._collection.row_of(name) for name in ids])
         ranked = [
             Reranked(
@@ -117,11 +123,13 @@ class ModelApi:
 
     def _passages(self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer) -> TokenBatch:
         """Token ids of the caller's passages, or of stored ones."""
-        if ids is not None and self._stored is not None:
+        if ids is not None and self._stored is not None and self._collection is not None:
             return self._stored.tokens(np.array([self._collection.row_of(name) for name in ids], dtype=np.int64))
         return tokenizer.passages(checked_all(texts or []))
 
     def _needed_reranker(self) -> CrossEncoder:
+        if self._reranker is None and self._collection is None:
+            raise InputError("this model is a bi-encoder, which gives no scores of pairs; ask a cross-encoder for them")
         if self._reranker is None:
             raise InputError(
                 "this collection has no reranker; open it with one (reranker=FOLDER), or search with rerank=False"

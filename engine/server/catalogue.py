@@ -1,4 +1,4 @@
-"""What is to be served: collections by name, and the version of each that requests see."""
+"""What is to be served: collections by name, the version of each that requests see, and models by themselves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from .engines import Wanted
 class Catalogue:
     """`paths`: where each collection is, the first one first; `pointers`: the version that is served of each.
 
-    `needed`: names without which a server does not start; others are left out then, and the log says why
+    `needed`: names without which a server does not start; others are left out then, and the log says why; `models`:
+    where each model by itself is, by its name for clients. A worker has it open as `key_of` says.
     """
 
-    def __init__(self, paths: Mapping[str, Path], needed: Container[str] = ()) -> None:
+    def __init__(
+        self, paths: Mapping[str, Path], needed: Container[str] = (), models: Mapping[str, Path] | None = None
+    ) -> None:
         self.paths = dict(paths)
         self.pointers: dict[str, Pointer | None] = {}
         self.needed = needed
+        self.models = dict(models or {})
 
     @property
     def names(self) -> list[str]:
@@ -28,12 +32,13 @@ class Catalogue:
     def wanted(self, pointers: Mapping[str, Pointer | None], needed: Container[str] = ()) -> list[Wanted]:
         """What a worker is to open: all, in the versions `pointers` (None, or not named: the current one).
 
-        Where there is only one, it is needed.
+        Where there is only one, it is needed, and models are.
         """
         only = len(self.paths) == 1
-        return [
+        collections = [
             Wanted(name, path, pointers.get(name), needed=only or name in needed) for name, path in self.paths.items()
         ]
+        return collections + [Wanted(key_of(name), path, model=True) for name, path in self.models.items()]
 
     def add(self, name: str, path: Path, pointer: Pointer) -> None:
         """Serve one more."""
@@ -45,5 +50,10 @@ class Catalogue:
         return self.paths.pop(name)
 
     def gone(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that are served no more."""
-        return [name for name in names if name not in self.paths]
+        """Those of `names`, as a worker has them, that are served no more."""
+        return [name for name in names if name not in self.paths and name not in map(key_of, self.models)]
+
+
+def key_of(model: str) -> str:
+    """Under what a worker has a model by itself open: no collection's name has a slash."""
+    return f"model/{model}"

@@ -1,4 +1,5 @@
-"""The engines of one process, a collection each, by the names they are served under. They share models and device."""
+"""The engines of one process, a collection each or a model by itself, by the names they are served under. They share
+models and device."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ..config import EngineOptions, EngineSettings
 from ..engine import Engine
 from ..errors import CollectionError, TandemError
 from ..search.model_pool import ModelPool
-from .model_info import Facts, facts_of
+from ..single_model import SingleModel
+from .model_info import Facts, facts_of, facts_of_model
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +24,14 @@ log = logging.getLogger(__name__)
 class Wanted:
     """A collection that is to be served: its name, its folder, and its version (None: the current one).
 
-    needed: without it nothing is served
+    needed: without it nothing is served; model: the folder is that of a model by itself
     """
 
     name: str
     path: Path
     version: Pointer | None = None
     needed: bool = True
+    model: bool = False
 
 
 class Engines:
@@ -44,23 +47,35 @@ class Engines:
             own = {name: settings[name] for name in EngineOptions.model_fields if name in settings}
             pool = ModelPool(EngineSettings(**own))
         self.pool = pool
-        self._open: dict[str, Engine] = {}
+        self._open: dict[str, Engine | SingleModel] = {}
         pool.hold()
 
     def adopt(self, name: str, engine: Engine) -> None:
         """Take an engine of the same pool that is open already."""
         self._open[name] = engine
 
-    def __getitem__(self, name: str) -> Engine:
-        """Raises CollectionError when no such engine is open."""
+    def __getitem__(self, name: str) -> Engine | SingleModel:
+        """Raises CollectionError when nothing is open under that name."""
         engine = self._open.get(name)
         if engine is None:
             raise CollectionError(f"the collection {name} is not open")
         return engine
 
+    def engine(self, name: str) -> Engine:
+        """Raises CollectionError when no collection is open under that name."""
+        engine = self[name]
+        if isinstance(engine, SingleModel):
+            raise CollectionError(f"{name} is a model by itself, without a collection")
+        return engine
+
     def open(self, wanted: Wanted) -> Facts:
-        """Open a collection beside the others; raises what `Engine.open` raises."""
-        engine = Engine.open(wanted.path, version=wanted.version, pool=self.pool, **self._settings)
+        """Open a collection or a model beside the others; raises what `Engine.open` raises."""
+        engine: Engine | SingleModel
+        if wanted.model:
+            own = {name: self._settings[name] for name in EngineOptions.model_fields if name in self._settings}
+            engine = SingleModel.open(wanted.path, pool=self.pool, **own)
+        else:
+            engine = Engine.open(wanted.path, version=wanted.version, pool=self.pool, **self._settings)
         before, self._open[wanted.name] = self._open.get(wanted.name), engine
         if before is not None:
             before.close()
@@ -82,7 +97,8 @@ class Engines:
 
     def facts(self, name: str) -> Facts:
         """What an engine serves."""
-        return facts_of(name, self[name])
+        engine = self[name]
+        return facts_of_model(name, engine) if isinstance(engine, SingleModel) else facts_of(name, engine)
 
     def drift(self) -> dict[str, list[float]]:
         """What was learnt of the costs of each engine's models, in the order of `Engine.models`."""

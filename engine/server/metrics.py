@@ -86,9 +86,11 @@ class Metrics:
         self._reserved.labels(name).set_function(seconds)
 
     def serving(self, facts: Facts) -> None:
-        """A version, on a device, takes requests from now on."""
+        """A version of a collection, or a model by itself, takes requests on a device from now on."""
         self.device.clear()
         self.device.labels(facts.device).set(1)
+        if not facts.searched:
+            return
         self.gone(facts.name)
         self._served[facts.name] = facts.version
         self.version.labels(facts.name, facts.version).set(1)

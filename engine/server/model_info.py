@@ -14,6 +14,7 @@ from ..scheduling.cost_model import CostModel
 from ..scoring.effort import EVERYTHING, Effort, RerankDepth, depth_of
 from ..scoring.maxp import window_counts
 from ..search.passage_ids import MEASURED, spread_rows
+from ..single_model import SingleModel
 from ..text.prompting import Prompting
 
 
@@ -38,8 +39,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A version of a collection, its models and the device; `passage_tokens` and `passage_windows`, what reading a
-    passage again takes, are means over a sample."""
+    """A version of a collection, its models and the device; or a model by itself, with no passage.
+
+    `passage_tokens` and `passage_windows`, what reading a passage again takes, are means over a sample.
+    """
 
     name: str
     path: str
@@ -48,7 +51,8 @@ class Facts:
     documents: int
     dimension: int
     index: dict[str, Any]
-    encoder: ModelFacts
+    encoder: ModelFacts | None
+    """None: a cross-encoder by itself."""
     reranker: ModelFacts | None
     early: ModelFacts | None
     """The reranker up to its early exit."""
@@ -63,6 +67,8 @@ class Facts:
     """Candidates that are enough for a balanced search (see `Fusion`)."""
     at_once: bool
     """Whether a search may be one piece of work on the device, which reads every candidate once."""
+    searched: bool = True
+    """Whether it is a collection."""
 
     def depth(self, effort: Effort) -> RerankDepth:
         """What searches of this `effort` read."""
@@ -107,6 +113,32 @@ def facts_of(name: str, engine: Engine) -> Facts:
         passage_windows=float(window_counts(lengths, most).mean()),
         enough=engine.fusion.enough,
         at_once=engine.placed.pipeline is not None,
+    )
+
+
+def facts_of_model(name: str, single: SingleModel) -> Facts:
+    """What a model by itself serves under a name."""
+    model, reranker = single.model, single.reranker
+    return Facts(
+        name=name,
+        path=str(model.artifact.path),
+        version=model.artifact.fingerprint[:12],
+        passages=0,
+        documents=0,
+        dimension=0 if single.encoder is None else single.encoder.dimension,
+        index={},
+        encoder=None if single.encoder is None else _model(single.encoder),
+        reranker=None if reranker is None else _model(reranker),
+        early=None if reranker is None or reranker.early is None else _model(reranker.early),
+        device=single.device.kind,
+        reason=single.device.reason,
+        runs={"model": f"{model.choice.runtime} {model.precision}: {model.choice.reason}"},
+        threads=single.device.threads,
+        passage_tokens=0,
+        passage_windows=0.0,
+        enough=None,
+        at_once=False,
+        searched=False,
     )
 
 

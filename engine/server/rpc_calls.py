@@ -19,6 +19,8 @@ from pydantic import TypeAdapter
 from ..collection import Document, Pointer, Updated
 from ..config import SearchSettings
 from ..engine import Engine
+from ..model_requests import ModelRequests
+from ..models.model import LoadedModel
 from ..result import Embedded, RerankResult, Timings
 from ..text.prompting import NO_WISH, PromptWish
 from ..text.tokens import Truncate
@@ -42,7 +44,7 @@ class Call(Generic[Answer]):
 
     async def run_of(self, engines: Engines, name: str) -> Answer:
         """Do it with the engine of that name; raises CollectionError when there is none."""
-        return await self.run(engines[name])
+        return await self.run(engines.engine(name))
 
     def pack(self, answer: Any) -> tuple[Any, bytes]:
         """An answer as a frame holds it: what orjson writes, and bytes behind it."""
@@ -101,7 +103,10 @@ class Rerank(Call[RerankResult]):
     wish: PromptWish = NO_WISH
     answer: ClassVar[Any] = RerankResult
 
-    async def run(self, engine: Engine) -> RerankResult:
+    async def run_of(self, engines: Engines, name: str) -> RerankResult:
+        return await self.run(engines[name])
+
+    async def run(self, engine: ModelRequests) -> RerankResult:
         wish = self.wish
         return await engine.arerank(
             self.query, self.texts, ids=self.ids, truncate=self.truncate, passage_tokens=self.passage_tokens,
@@ -125,7 +130,10 @@ class Embed(Call[Embedded]):
     truncate: Truncate = "right"
     answer: ClassVar[Any] = Embedded
 
-    async def run(self, engine: Engine) -> Embedded:
+    async def run_of(self, engines: Engines, name: str) -> Embedded:
+        return await self.run(engines[name])
+
+    async def run(self, engine: ModelRequests) -> Embedded:
         wish = self.wish
         return await engine.aembed(
             self.texts, wish.name, prompt=wish.text, instruction=wish.instruction, truncate=self.truncate,
@@ -172,7 +180,7 @@ class Refresh(Call[Facts]):
     answer: ClassVar[Any] = Facts
 
     async def run_of(self, engines: Engines, name: str) -> Facts:
-        await asyncio.to_thread(engines[name].refresh)
+        await asyncio.to_thread(engines.engine(name).refresh)
         return engines.facts(name)
 
 
@@ -200,13 +208,16 @@ class Close(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class Tokenize(Call[bytes]):
-    """The encoder's tokens of `texts`, with their places in them, as the client gets them: megabytes of JSON."""
+    """The first model's tokens of `texts`, with their places in them, as the client gets them: megabytes of JSON."""
 
     texts: Sequence[str]
     wish: PromptWish = NO_WISH
     special: bool = True
 
-    async def run(self, engine: Engine) -> bytes:
+    async def run_of(self, engines: Engines, name: str) -> bytes:
+        return await self.run(engines[name])
+
+    async def run(self, engine: ModelRequests) -> bytes:
         return await asyncio.to_thread(lambda: orjson.dumps(self._tokens(engine)))
 
     def pack(self, answer: bytes) -> tuple[Any, bytes]:
@@ -215,9 +226,9 @@ class Tokenize(Call[bytes]):
     def unpack(self, document: Any, blob: bytes) -> bytes:
         return blob
 
-    def _tokens(self, engine: Engine) -> list[list[dict[str, Any]]]:
-        encoder = engine.encoder
-        before = encoder.prompting.before_text(self.wish)
+    def _tokens(self, engine: ModelRequests) -> list[list[dict[str, Any]]]:
+        encoder = _first(engine)
+        before = encoder.artifact.manifest.prompting.before_text(self.wish)
         texts = [before + text for text in self.texts]
         return [
             [
@@ -234,12 +245,20 @@ class Tokenize(Call[bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Decode(Call[list[str]]):
-    """Texts of the encoder's token ids."""
+    """Texts of the first model's token ids."""
 
     rows: Sequence[Sequence[int]]
     skip_special: bool = True
     answer: ClassVar[Any] = list[str]
 
-    async def run(self, engine: Engine) -> list[str]:
-        decode = engine.encoder.tokenizer.decode
+    async def run_of(self, engines: Engines, name: str) -> list[str]:
+        return await self.run(engines[name])
+
+    async def run(self, engine: ModelRequests) -> list[str]:
+        decode = _first(engine).tokenizer.decode
         return await asyncio.to_thread(lambda: [decode(row, skip_special=self.skip_special) for row in self.rows])
+
+
+def _first(engine: ModelRequests) -> LoadedModel:
+    """The encoder, or the cross-encoder that is there alone."""
+    return engine.models[0]

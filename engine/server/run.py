@@ -49,7 +49,7 @@ class Serving:
         # Those that are named come first, and keep their places where the folder has the same names.
         host = Host(
             {**collections, **found, **collections}, self._open, self._metrics, close_after=settings.timeout_ms / 1e3,
-            needed=collections, workers=len(self._places),
+            needed=collections, workers=len(self._places), models=settings.models,
         )  # fmt: skip
         self.service = Service(settings, host=host)
         self._listeners: list[Listener] = []

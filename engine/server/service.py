@@ -35,6 +35,7 @@ from .search_response import SearchResponse
 from .settings import ServerSettings
 from .supervisor import Host
 from .swaps import Swaps
+from .target import ModelKind, Target, needed_collection, needed_encoder, needed_reranker
 
 Answer = TypeVar("Answer")
 # Calls that are made before the event loop turns: 2,048 pairs of a request took a quarter of a second.
@@ -83,6 +84,17 @@ class Service:
         with self.admission.reserve(work, remaining, client, lease.seat.number):
             yield
 
+    @contextmanager
+    def lease_for(self, kind: ModelKind, target: Target) -> Iterator[Lease]:
+        """Hold what has the model that a request is for; raises as `lease` does."""
+        with self.lease(target.place(kind, self.host.catalogue, self.host.facts)) as lease:
+            yield lease
+
+    def facts_for(self, kind: ModelKind, target: Target) -> Facts:
+        """What has the model that a request is for; raises as `lease` does."""
+        with self.lease_for(kind, target) as lease:
+            return lease.facts
+
     def facts(self, name: str | None = None) -> Facts:
         """What is served now under a name (None: the first one); raises as `lease` does."""
         with self.lease(name) as lease:
@@ -99,7 +111,7 @@ class Service:
         return [str(path) for path in self.host.catalogue.paths.values()]
 
     def all_facts(self) -> list[Facts]:
-        """What is served now, the first collection first; raises Failure `unavailable` while nothing can be."""
+        """The collections that are served now, the first one first; raises Failure `unavailable` while none can be."""
         if self.host.current is None:
             raise self.host.absent()
         open_now = self.host.facts
@@ -121,7 +133,7 @@ class Service:
         return_text: bool = True,
     ) -> list[SearchResponse]:
         """Searches that are admitted together or not at all."""
-        wish = _reranker_wish(lease.facts, chosen)
+        wish = _reranker_wish(needed_collection(lease.facts), chosen)
         work = sum((self._search_work(lease.facts, query, chosen, wish.size) for query in queries), Work(0, 0.0))
         with self._reserved(lease, work, remaining, client):
             calls = [SearchCall(client, query, chosen, return_text) for query in queries]
@@ -212,18 +224,18 @@ class Service:
 
     async def add(self, lease: Lease, call: Add, remaining: float) -> Updated:
         """Documents that are added, all or none, admitted as the texts that are encoded for them."""
-        self._check_writable()
+        self._check_writable(lease)
         self.check_count(len(call.documents), self.settings.max_documents, "documents")
         texts = [f"{document.title} {document.text}" for document in call.documents]
         self._check_characters(texts, "document")
-        encoder = lease.facts.encoder
+        encoder = needed_encoder(lease.facts)
         lengths = lengths_of(_characters(texts), encoder.around, max(encoder.max_length, int(_characters(texts).max())))
         with self._reserved(lease, work_of(lengths, encoder.cost), remaining, call.client):
             return await self._changed(lease, call, remaining)
 
     async def delete(self, lease: Lease, call: Delete, remaining: float) -> Updated:
         """Documents that are deleted."""
-        self._check_writable()
+        self._check_writable(lease)
         self.check_count(len(call.ids), self.settings.max_documents, "ids")
         with self._reserved(lease, Work(len(call.ids), 0.0), remaining, call.client):
             return await self._changed(lease, call, remaining)
@@ -235,7 +247,8 @@ class Service:
             self.merges.begin(Path(lease.facts.path))
         return report
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, lease: Lease) -> None:
+        needed_collection(lease.facts)
         if self.settings.read_only:
             raise Failure("forbidden", "this server is read-only: documents are added and deleted elsewhere")
 
@@ -255,7 +268,7 @@ class Service:
         client: str = "",
     ) -> Embedded:
         """One admitted embedding request, whole or not at all."""
-        encoder = lease.facts.encoder
+        encoder = needed_encoder(lease.facts)
         self.check_inputs(texts)
         prompt = len(encoder.prompting.before_text(wish)) // 4
         estimated = lengths_of(_characters(texts), prompt + encoder.around, encoder.max_length)
@@ -327,22 +340,12 @@ async def _together(lease: Lease, calls: Sequence[Call[Answer]], remaining: floa
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def needed_reranker(facts: Facts) -> ModelFacts:
-    """The cross-encoder; raises Failure where the collection has none."""
-    if facts.reranker is None:
-        raise Failure(
-            "validation",
-            "this server's collection has no reranker; start it with --reranker FOLDER",
-            status_override=422,
-        )
-    return facts.reranker
-
-
 def _reranker_wish(facts: Facts, chosen: SearchSettings) -> PromptWish:
     """What a search wants of the reranker; raises InputError for what neither model takes."""
     reranker = facts.reranker.prompting if facts.reranker is not None and chosen.rerank else None
-    own, other = search_wishes(chosen.wish, facts.encoder.prompting, reranker)
-    facts.encoder.prompting.before_text(own)
+    encoder = needed_encoder(facts).prompting
+    own, other = search_wishes(chosen.wish, encoder, reranker)
+    encoder.before_text(own)
     return other
 
 

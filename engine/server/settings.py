@@ -97,6 +97,9 @@ class ServerSettings(EngineOptions, BaseSettings):
     """A folder whose collections are all served, and in which /admin/collections makes and drops them; "none": there
     is none, and the collections that the server was started with are all."""
 
+    models: Annotated[dict[str, Path], NoDecode] = Field(default_factory=dict)
+    """Models by themselves, beside the collections or without any: NAME=FOLDER, separated by commas in a variable, a
+    table in TOML. A request that names one as its `model` is answered by it."""
     encoder: Path | None = None
     reranker: Path | None = None
 
@@ -134,6 +137,16 @@ class ServerSettings(EngineOptions, BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if wrong := next((name for name, sign, _ in pairs if not sign), None):
+            raise ValueError(f"{wrong.strip()}: a model needs a name; write NAME=FOLDER")
+        return {name.strip(): folder.strip() for name, _, folder in pairs}
 
     @field_validator("*", mode="before")
     @classmethod

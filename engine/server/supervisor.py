@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..platform.device_wide import release_unused
 from .backend import Backend
-from .catalogue import Catalogue
+from .catalogue import Catalogue, key_of
 from .engines import Wanted
 from .errors import Failure, unavailable
 from .lease import Lease
@@ -42,17 +42,17 @@ class Host:
 
     def __init__(
         self, collections: Mapping[str, Path], opener: Opener | None, metrics: Metrics, *, close_after: float,
-        needed: Container[str] = (), workers: int = 1,
+        needed: Container[str] = (), workers: int = 1, models: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
-        """`collections` to serve, by name: the first answers whoever names none. `opener` opens them or raises
-        TandemError; None: only `adopt` brings a backend.
+        """`collections` to serve, by name: the first answers whoever names none; and `models` by themselves. `opener`
+        opens them or raises TandemError; None: only `adopt` brings a backend.
 
         `close_after`: seconds that leases on a replaced backend may last; `needed`: the names without which `open`
         fails, others are left out then, and the log says why; `workers`: how many backends there are
         """
         self.metrics = metrics
         self.poison = PoisonRequests()
-        self.catalogue = Catalogue(collections, needed)
+        self.catalogue = Catalogue(collections, needed, models)
         self.tasks = Tasks()
         self.opens = opener is not None
         """Whether backends can be opened here."""
@@ -104,7 +104,8 @@ class Host:
 
     @contextmanager
     def lease(self, name: str | None = None, cost: Callable[[int], float] = _alike) -> Iterator[Lease]:
-        """Hold a collection for one request (None: the first one), by the worker that has least to do.
+        """Hold a collection for one request (None: the first one), or a model (see `key_of`), by the worker that has
+        least to do.
 
         cost: seconds of work that worker number so and so has been given
 
@@ -113,10 +114,10 @@ class Host:
         seats = [seat for seat in self.seats if seat.current is not None]
         if not seats:
             raise self.absent()
-        paths = self.catalogue.paths
+        known = [*self.catalogue.names, *map(key_of, self.catalogue.models)]
         if name is None:
-            name = next(iter(paths), None)
-        if name is None or name not in paths:
+            name = next(iter(known), None)
+        if name is None or name not in known:
             raise Failure("not_found", "no such collection is served here; GET /v1/collections names those that are")
         able = [(seat, seat.current) for seat in seats if seat.current is not None and name in seat.current.facts]
         if not able:
@@ -190,8 +191,9 @@ class Host:
             self._changed.notify_all()
 
     def _tell(self, backend: Backend) -> None:
+        gone = self.catalogue.gone(backend.facts)
         for name, facts in backend.facts.items():
-            if name in self.catalogue.paths:
+            if name not in gone:
                 self.metrics.serving(facts)
 
     async def _retire(self, backend: Backend) -> None:

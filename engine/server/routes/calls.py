@@ -18,7 +18,8 @@ from ...text.tokens import Truncate
 from ..deadline import milliseconds
 from ..errors import Failure
 from ..service import Service
-from .shared import BUDGET_HEADER, Document, client_of, collection_of, filled, remaining
+from ..target import needed_encoder
+from .shared import BUDGET_HEADER, Document, client_of, filled, remaining, target_of
 
 
 async def embed_request(
@@ -31,8 +32,8 @@ async def embed_request(
     field: str = "prompt_name",
 ) -> Embedded:
     """`Service.embed` for a request; `field` is what it calls the prompt's name."""
-    with service.lease(collection_of(request)) as lease:
-        check_prompt(lease.facts.encoder.prompting, wish, field)
+    with service.lease_for("encoder", target_of(request)) as lease:
+        check_prompt(needed_encoder(lease.facts).prompting, wish, field)
         return await service.embed(
             lease, texts, wish, truncate=truncate, remaining=remaining(request), client=client_of(request)
         )
@@ -73,7 +74,7 @@ async def rerank_request(
     fewer passages scored."""
     budget = milliseconds(request.scope, BUDGET_HEADER)
     told = {"remaining": remaining(request), "client": client_of(request), "budget_ms": budget, **more}
-    with service.lease(collection_of(request)) as lease:
+    with service.lease_for("reranker", target_of(request)) as lease:
         return await service.rerank(lease, query, texts, **told)
 
 
@@ -116,7 +117,7 @@ async def score_pairs(
     for place, (first, _) in enumerate(pairs):
         places[first].append(place)
     groups = [(first, [pairs[row][1] for row in rows]) for first, rows in places.items()]
-    with service.lease(collection_of(request)) as lease:
+    with service.lease_for("reranker", target_of(request)) as lease:
         results = await service.rerank_all(
             lease, groups, truncate=truncate, wish=wish, remaining=remaining(request), client=client_of(request)
         )

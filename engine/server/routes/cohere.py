@@ -11,8 +11,9 @@ from ...text.prompting import PromptWish
 from ...text.tokens import Truncate
 from ..json_response import Form, Json, written_vectors
 from ..response_schemas import CohereEmbeddings
+from ..target import needed_encoder
 from .calls import embed_request, first_dimensions
-from .shared import Body, Served, Texts, filled, new_router
+from .shared import Body, Served, Texts, filled, new_router, target_of
 
 router = new_router("Cohere", "flat")
 _CUTS: dict[str, Truncate] = {"NONE": "never", "START": "left", "END": "right"}
@@ -34,7 +35,8 @@ async def embed(body: EmbedTextsBody, request: Request, service: Served) -> Json
     """Vectors by format; the first version has a bare list where no format is asked for."""
     texts, wish = filled(body.texts, "texts"), PromptWish(body.input_type)
     result = await embed_request(service, request, texts, wish, _CUTS[body.truncate], field="input_type")
-    vectors = first_dimensions(result.vectors, body.output_dimension, service.facts().encoder.similarity)
+    similarity = needed_encoder(service.facts_for("encoder", target_of(request))).similarity
+    vectors = first_dimensions(result.vectors, body.output_dimension, similarity)
     forms = {form: await written_vectors(vectors, form) for form in body.embedding_types or ["float"]}
     bare = body.embedding_types is None and request.url.path.endswith("/v1/embed")
     told: dict[str, Any] = {

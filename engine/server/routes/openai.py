@@ -8,12 +8,14 @@ from fastapi import Request
 from pydantic import AliasChoices, Field
 
 from ...text.prompting import PromptWish
+from ..catalogue import key_of
 from ..errors import Failure
 from ..json_response import Form, Json, written_vectors
 from ..response_schemas import Embeddings, ModelEntry, ModelList
 from ..service import Service
+from ..target import name_of, needed_encoder
 from .calls import embed_request, first_dimensions
-from .shared import IdRows, Ids, Prompted, Served, Texts, collection_of, new_router, texts_of, usage
+from .shared import IdRows, Ids, Prompted, Served, Texts, new_router, target_of, texts_of, usage
 
 router = new_router("OpenAI", "openai")
 
@@ -43,19 +45,20 @@ class EmbeddingsBody(Prompted):
 @router.post("/infinity/embeddings", include_in_schema=False)
 async def embeddings(body: EmbeddingsBody, request: Request, service: Served) -> Json:
     """Vectors, in the request's order."""
-    texts, encoder = texts_of(request, body.input, "input"), service.facts(collection_of(request)).encoder
+    texts, facts = texts_of(request, body.input, "input"), service.facts_for("encoder", target_of(request))
+    encoder = needed_encoder(facts)
     result = await embed_request(
         service, request, texts, body.wish, field="prompt_name" if body.input_type is None else "input_type"
     )
     vectors = first_dimensions(result.vectors, body.dimensions, encoder.similarity)
     rows = await written_vectors(vectors, body.encoding_format)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
-    return Json({"object": "list", "data": data, "model": encoder.name, "usage": usage(result.tokens)})
+    return Json({"object": "list", "data": data, "model": name_of(facts, encoder), "usage": usage(result.tokens)})
 
 
 @router.get("/v1/models", response_model=ModelList)
 async def models(service: Served) -> Json:
-    """The two models."""
+    """The first collection's models, and those that are served by themselves."""
     return Json({"object": "list", "data": _entries(service, "tandem")})
 
 
@@ -69,20 +72,28 @@ async def infinity_models(service: Served) -> Json:
 @router.get("/v1/models/{model:path}", response_model=ModelEntry)
 @router.get("/models/{model:path}", include_in_schema=False)
 async def retrieve(model: str, service: Served) -> Json:
-    """One of the two, by its name."""
+    """One of them, by its name."""
     entries = {entry["id"]: entry for entry in _entries(service, "tandem")}
     if model not in entries:
-        raise Failure("not_found", f"no such model is served; there is {' and '.join(entries)}", param="model")
+        raise Failure("not_found", f"no such model is served; there is {', '.join(entries)}", param="model")
     return Json(entries[model])
 
 
 def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
     """What is told of each model; `stats` are of the whole server."""
-    facts, load = service.facts(), service.host.load
-    served = {"embed": facts.encoder, "rerank": facts.reranker}
+    load, opened = service.host.load, service.host.facts
+    names = [*service.host.catalogue.names[:1], *map(key_of, service.host.catalogue.models)]
+    if not opened:
+        raise service.host.absent()
+    served = [
+        (facts, capability, model)
+        for facts in (opened[name] for name in names if name in opened)
+        for capability, model in (("embed", facts.encoder), ("rerank", facts.reranker))
+        if model is not None
+    ]
     return [
         {
-            "id": model.name,
+            "id": name_of(facts, model),
             "object": "model",
             "created": 0,
             "owned_by": owner,
@@ -96,6 +107,5 @@ def _entries(service: Service, owner: str) -> list[dict[str, Any]]:
                 "batch_size": max(1, model.cost.tokens // model.max_length),
             },
         }
-        for capability, model in served.items()
-        if model is not None
+        for facts, capability, model in served
     ]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..json_response import Json
 from ..response_schemas import WeaviateMeta, failures
-from ..service import needed_reranker
+from ..target import ANY, needed_reranker
 from .shared import Served, new_router
 
 router = new_router("operation")
@@ -37,7 +37,7 @@ async def docs() -> Response:
 @router.get("/meta", response_model=WeaviateMeta, responses=failures("tandem"))
 async def meta(service: Served) -> Json:
     """As Weaviate's sidecar has it."""
-    reranker = needed_reranker(service.facts())
+    reranker = needed_reranker(service.facts_for("reranker", ANY))
     return Json({"model": reranker.name, "max_length": reranker.max_length})
 
 

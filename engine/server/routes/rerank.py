@@ -14,7 +14,8 @@ from ...result import Reranked, RerankResult
 from ..errors import Failure
 from ..json_response import Json
 from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, failures
-from ..service import Service, needed_reranker
+from ..service import Service
+from ..target import name_of, needed_reranker
 from . import nim
 from .calls import rerank_documents
 from .shared import (
@@ -23,11 +24,11 @@ from .shared import (
     Served,
     Texts,
     as_body,
-    collection_of,
     degradation,
     logistic,
     new_router,
     scaled,
+    target_of,
     usage,
 )  # fmt: skip
 from .tei import RerankBody, rank_texts
@@ -112,7 +113,8 @@ async def infinity(body: DocumentsBody, request: Request, service: Served) -> Js
 
 async def _ranked(body: DocumentsBody, request: Request, service: Service, form: Form) -> Json:
     """One answer with the fields of all families, best first; only its documents differ."""
-    model = needed_reranker(service.facts(collection_of(request))).name
+    facts = service.facts_for("reranker", target_of(request))
+    model = name_of(facts, needed_reranker(facts))
     result, texts = await _read(body, request, service)
     echoed = form.echoed if body.return_documents is None else body.return_documents
     raw = body.raw_scores or body.use_activation is False

@@ -16,6 +16,7 @@ from ..model_info import Facts
 from ..response_schemas import CollectionRow, Collections, SearchAnswers
 from ..search_response import together
 from ..service import Service
+from ..target import needed_encoder
 from .shared import DEGRADED_HEADER, OwnBody, Served, Texts, client_of, collection_of, filled, new_router, remaining
 
 router = new_router("tandem", "tandem")
@@ -74,7 +75,7 @@ def _row(facts: Facts) -> dict[str, Any]:
         "documents": facts.documents,
         "dimension": facts.dimension,
         "index": facts.index,
-        "encoder": facts.encoder.name,
+        "encoder": needed_encoder(facts).name,
         "reranker": facts.reranker.name if facts.reranker is not None else None,
         "device": facts.device,
         "runs": facts.runs,

@@ -21,6 +21,7 @@ from ..errors import Dialect, Failure
 from ..json_body import parsed
 from ..response_schemas import failures
 from ..service import Service
+from ..target import Target
 
 
 class _Route(APIRoute):
@@ -41,6 +42,7 @@ class _Route(APIRoute):
 
         async def handle(request: Request) -> Response:
             given = await parsed(await _json_of(request))
+            request.state.model = given.get("model") if isinstance(given, dict) else None
             try:
                 body = declared.validate_python(given)
             except ValidationError as error:
@@ -181,6 +183,12 @@ def collection_of(request: Request) -> str | None:
     """The collection that a request's path names; None: the first one."""
     name: str | None = request.path_params.get("collection")
     return name
+
+
+def target_of(request: Request) -> Target:
+    """The collection that a request's path names, and the model that its path or its body does."""
+    model = request.path_params.get("model") or getattr(request.state, "model", None)
+    return Target(collection_of(request), model if isinstance(model, str) else None)
 
 
 def client_of(request: Request) -> str:

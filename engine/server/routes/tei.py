@@ -15,6 +15,7 @@ from ..errors import Failure
 from ..json_response import Json, written_vectors
 from ..response_schemas import TeiInfo, TeiPrediction, TeiRank
 from ..service import Service
+from ..target import name_of, needed_encoder
 from .calls import embed_request, first_dimensions, rerank_request, score_pairs, unit
 from .shared import (
     Body,
@@ -29,6 +30,7 @@ from .shared import (
     filled,
     new_router,
     scaled,
+    target_of,
     texts_of,
 )
 
@@ -124,7 +126,7 @@ async def embed(body: EmbedBody, request: Request, service: Served) -> Json:
     """Vectors of texts: a list of lists."""
     texts = texts_of(request, body.inputs, "inputs")
     result = await embed_request(service, request, texts, body.wish, body.cut())
-    similarity = service.facts().encoder.similarity
+    similarity = needed_encoder(service.facts_for("encoder", target_of(request))).similarity
     vectors = first_dimensions(result.vectors, body.dimensions, similarity)
     written = await written_vectors(unit(vectors) if body.normalize and similarity == "dot" else vectors)
     return Json(written, headers=told(service, result.timings, result.tokens, sum(map(len, texts))))
@@ -175,14 +177,14 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
 async def info(service: Served) -> Json:
     """The model and the limits, for clients that split their requests by them."""
     facts, settings = service.facts(), service.settings
-    served = facts.reranker or facts.encoder
+    served = facts.reranker or needed_encoder(facts)
     label = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
-    pooling = {"embedding": {"pooling": facts.encoder.pooling}}
+    pooling = {"embedding": {"pooling": facts.encoder.pooling if facts.encoder is not None else None}}
     return Json({
-        "model_id": served.name,
+        "model_id": name_of(facts, served),
         "model_sha": served.fingerprint,
         "model_dtype": served.precision,
-        "served_model_name": served.name,
+        "served_model_name": name_of(facts, served),
         "model_type": pooling if facts.reranker is None else label,
         "max_concurrent_requests": settings.max_concurrent_requests,
         "max_input_length": served.max_length,
@@ -194,5 +196,5 @@ async def info(service: Served) -> Json:
         "version": version("tandem"),
         "sha": None,
         "docker_label": None,
-        "prompts": facts.encoder.prompts,
+        "prompts": [] if facts.encoder is None else facts.encoder.prompts,
     })  # fmt: skip

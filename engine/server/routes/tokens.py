@@ -12,7 +12,7 @@ from ..json_response import Json, Written
 from ..response_schemas import TeiToken
 from ..rpc_calls import Decode, Tokenize
 from .calls import check_prompt
-from .shared import Body, IdRows, Ids, Prompted, Served, Texts, client_of, filled, new_router, remaining
+from .shared import Body, IdRows, Ids, Prompted, Served, Texts, client_of, filled, new_router, remaining, target_of
 
 router = new_router("TEI", "tei")
 # Characters of a request to /tokenize, in all.
@@ -40,8 +40,8 @@ async def tokenize(body: TokenizeBody, request: Request, service: Served) -> Wri
     """Token ids with their places in the text, by the encoder's tokenizer."""
     texts = [body.inputs] if isinstance(body.inputs, str) else filled(body.inputs, "inputs")
     wish = body.wish
-    with service.lease() as lease:
-        check_prompt(lease.facts.encoder.prompting, wish, "prompt_name")
+    with service.lease_for("encoder", target_of(request)) as lease:
+        check_prompt(lease.facts.models[0].prompting, wish, "prompt_name")
         service.check_inputs(texts)
         characters = sum(map(len, texts))
         if characters > MAX_TOKENIZED:
@@ -63,8 +63,8 @@ async def decode(body: DecodeBody, request: Request, service: Served) -> Json:
     rows = cast(list[list[int]], [ids] if isinstance(ids[0], int) else ids)
     service.check_count(len(rows), service.settings.max_inputs, "ids")
     service.check_count(sum(map(len, rows)), MAX_IDS, "ids")
-    with service.lease() as lease:
-        size = lease.facts.encoder.vocab_size
+    with service.lease_for("encoder", target_of(request)) as lease:
+        size = lease.facts.models[0].vocab_size
         if not all(0 <= token < size for row in rows for token in row):
             raise Failure("validation", f"a token id is outside [0, {size})", param="ids")
         client = client_of(request)

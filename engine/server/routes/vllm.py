@@ -10,9 +10,9 @@ from pydantic import AliasChoices, Field
 from ..errors import Failure
 from ..json_response import Json
 from ..response_schemas import Scores
-from ..service import needed_reranker
+from ..target import name_of, needed_reranker
 from .calls import score_pairs
-from .shared import Prompted, Served, Texts, new_router, scaled, usage
+from .shared import Prompted, Served, Texts, new_router, scaled, target_of, usage
 
 router = new_router("vLLM", "openai")
 
@@ -35,7 +35,8 @@ async def scores(body: ScoreBody, request: Request, service: Served) -> Json:
         first = first * len(second)
     if not first or len(first) != len(second):
         raise Failure("validation", "text_1 has to be one text, or as many as text_2 and not none", param="text_1")
-    model = needed_reranker(service.facts()).name
+    facts = service.facts_for("reranker", target_of(request))
+    model = name_of(facts, needed_reranker(facts))
     logits, tokens, _ = await score_pairs(service, request, list(zip(first, second, strict=True)), wish=body.wish)
     rows = [
         {"index": place, "object": "score", "score": scaled(logit, body.use_activation is False)}

@@ -41,6 +41,7 @@ class Says:
     name: str = "notes"
     device: str = "cpu"
     passages: int = 1
+    searched: bool = True
 
 
 @dataclass(eq=False)

@@ -60,7 +60,10 @@ class Front:
             return await asyncio.to_thread(Local.open, collections, self.settings.engine_settings(), metrics.batch)
 
         workers = self.settings.workers or 1
-        self.host = Host(collections, opener, metrics, close_after=5.0, needed=collections, workers=workers)
+        self.host = Host(
+            collections, opener, metrics, close_after=5.0, needed=collections, workers=workers,
+            models=self.settings.models,
+        )  # fmt: skip
         self.service = Service(self.settings, host=self.host)
         self.loop = asyncio.new_event_loop()
         self._ready = threading.Event()
