@@ -8,7 +8,7 @@ EXTRAS := cpu,export,serve,bench,dev,clients
 NO_WHEEL = $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --use-feature=fast-deps \
   --only-binary=:all: --requirement constraints.txt 2>&1 | sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python; try make PYTHON=python3.11/p"
 
-.PHONY: help install demo test check docs micro bench accuracy rivals soak clients offline clean
+.PHONY: help install demo test check docs micro bench accuracy rivals soak clients offline protos clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -41,6 +41,9 @@ docs: $(INSTALLED)  ## Run every command of README and docs with the bundled mod
 
 micro: $(INSTALLED)  ## Micro-benchmarks of the hot paths.
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-autosave
+
+protos: $(INSTALLED)  ## Make the modules of the gRPC calls from their .proto files.
+	cd engine/server/grpc_api && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tandem_v1.proto tei_v1.proto
 
 MINUTES ?= 30
 soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 operations with faults, mutated streams, 5,000 changes of a collection.

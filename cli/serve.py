@@ -36,6 +36,7 @@ def command(
     admin_port: str | None = typer.Option(
         None, help="Port of the second listener, for metrics, reload and drain (default: 9000), or none."
     ),
+    grpc_port: int | None = typer.Option(None, help="Port of a listener for gRPC (default: none)."),
     api_key_file: Path | None = typer.Option(None, help="A file with one bearer key a line."),
     workers: int | None = typer.Option(
         None, help="Processes that compute, each with the models (default: one a GPU, or one on a CPU)."
@@ -64,9 +65,9 @@ def command(
     except ImportError as error:
         raise InputError(f"serving needs more libraries ({error}): pip install 'tandem[serve]'") from error
     settings = ServerSettings.load(
-        config, given, host=host, port=port, admin_port=admin_port, api_key_file=api_key_file, timeout_ms=timeout_ms,
-        supervise=supervise, workers=workers, collections_folder=collections_folder, encoder=encoder, reranker=reranker,
-        models=_models(model) or None,
+        config, given, host=host, port=port, admin_port=admin_port, grpc_port=grpc_port, api_key_file=api_key_file,
+        timeout_ms=timeout_ms, supervise=supervise, workers=workers, collections_folder=collections_folder,
+        models=_models(model) or None, encoder=encoder, reranker=reranker,
     )  # fmt: skip
     logs.set_up()
     for name in unknown_variables():

@@ -63,7 +63,7 @@ class Deadlines:
         if request.ending == "gone":
             raise ClientGone
         if not started:
-            raise _late(seconds) if request.ending == "late" else _aborted()
+            raise late(seconds) if request.ending == "late" else aborted()
 
     async def _answer(self, request: InFlight, scope: Scope, receive: Receive, body: bytes, send: Send) -> None:
         async def watch() -> None:
@@ -109,9 +109,11 @@ def _replay(body: bytes) -> Receive:
     return receive
 
 
-def _late(seconds: float) -> Failure:
+def late(seconds: float) -> Failure:
+    """What a request is told that was not done in its time."""
     return Failure("deadline", f"the request was not done within its {seconds * 1e3:.0f} ms; send less or allow more")
 
 
-def _aborted() -> Failure:
+def aborted() -> Failure:
+    """What a request is told that a drain ended."""
     return Failure("unavailable", "the server is going down", retry_after=5, close=True)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -26,6 +27,9 @@ from .service import Service
 from .settings import ServerSettings
 from .supervisor import Host
 from .worker_client import Remote
+
+if TYPE_CHECKING:
+    from .grpc_api.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Serving:
             Listener(application, settings, bound, self._metrics.refused, max(1, most))
             for application, bound in zip(applications, sockets, strict=True)
         ]
+        calls = await self._grpc()
         self._catch_signals()
         listening = [asyncio.create_task(listener.run()) for listener in self._listeners]
         address, port = sockets[0].getsockname()[:2]
@@ -101,9 +106,21 @@ class Serving:
             for listener in self._listeners:
                 listener.stop()
             await asyncio.gather(*listening, return_exceptions=True)
+            if calls is not None:
+                await calls.stop()
             await self.service.merges.close()
             await host.close()
         log.info("stopped")
+
+    async def _grpc(self) -> GrpcServer | None:
+        """The listener for gRPC, which takes calls; None where none is wanted. Raises InputError."""
+        if self._settings.grpc_port is None:
+            return None
+        try:
+            from .grpc_api.server import GrpcServer
+        except ImportError as error:
+            raise InputError(f"gRPC needs more libraries ({error}): pip install 'tandem[grpc]'") from error
+        return await GrpcServer.start(self.service)
 
     async def _open(self, worker: int, collections: Sequence[Wanted]) -> Backend:
         """A backend for collections: in the worker process of that number, or (unsupervised) in this one."""

@@ -42,6 +42,8 @@ class ServerSettings(EngineOptions, BaseSettings):
     admin_host: str = "127.0.0.1"
     admin_port: int | None = Field(default=9000, ge=0, le=65535)
     """Second listener: /metrics and the probes without a key, and /admin; "none": no such listener."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """A listener for gRPC at `host`, with the same keys and limits; none: there is none."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas in a variable. Without one, only a loopback address is served."""
     api_key_file: Path | None = None
