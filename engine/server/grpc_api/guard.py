@@ -53,7 +53,7 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Caller:
     """What a call brings besides its message: whose turn it takes, and until when it waits (the event loop's clock)."""
 
     client: str
@@ -72,7 +72,7 @@ class Guard:
         self._service = service
         self._keys = Keys(service.settings)
 
-    def one(self, name: str, answer: Callable[[Request, Asked], Awaitable[Reply]]) -> Callable[..., Any]:
+    def one(self, name: str, answer: Callable[[Request, Caller], Awaitable[Reply]]) -> Callable[..., Any]:
         """A handler of one message and one answer."""
 
         async def handle(request: Request, context: Context) -> Reply:
@@ -80,7 +80,7 @@ class Guard:
 
         return handle
 
-    def each(self, name: str, answer: Callable[[Request, Asked], Awaitable[Reply]]) -> Callable[..., Any]:
+    def each(self, name: str, answer: Callable[[Request, Caller], Awaitable[Reply]]) -> Callable[..., Any]:
         """A handler of a stream, in which each message has an answer, in their order."""
 
         async def handle(requests: AsyncIterator[Request], context: Context) -> AsyncIterator[Reply]:
@@ -89,11 +89,11 @@ class Guard:
 
         return handle
 
-    def whole(self, name: str, answer: Callable[[list[Request], Asked], Awaitable[Reply]]) -> Callable[..., Any]:
+    def whole(self, name: str, answer: Callable[[list[Request], Caller], Awaitable[Reply]]) -> Callable[..., Any]:
         """A handler of a stream that has one answer; no more messages than a request may have documents."""
 
         async def handle(requests: AsyncIterator[Request], context: Context) -> Reply:
-            async def work(asked: Asked) -> Reply:
+            async def work(asked: Caller) -> Reply:
                 read: list[Request] = []
                 async for request in requests:
                     read.append(request)
@@ -104,7 +104,7 @@ class Guard:
 
         return handle
 
-    async def _within(self, name: str, context: Context, work: Callable[[Asked], Awaitable[Reply]]) -> Reply:
+    async def _within(self, name: str, context: Context, work: Callable[[Caller], Awaitable[Reply]]) -> Reply:
         loop, begun = asyncio.get_running_loop(), asyncio.get_running_loop().time()
         try:
             reply = await self._served(context, work)
@@ -114,14 +114,14 @@ class Guard:
         self._count(name, 200, loop.time() - begun)
         return reply
 
-    async def _served(self, context: Context, work: Callable[[Asked], Awaitable[Reply]]) -> Reply:
+    async def _served(self, context: Context, work: Callable[[Caller], Awaitable[Reply]]) -> Reply:
         """Raises Failure, and CancelledError where the client has left."""
         seconds = self._seconds(context)
         loop, request = asyncio.get_running_loop(), InFlight()
         alarm = loop.call_later(seconds, request.end, "late")
         self._service.in_flight.add(request)
         try:
-            return await work(Asked(self._client(context), loop.time() + seconds))
+            return await work(Caller(self._client(context), loop.time() + seconds))
         except asyncio.CancelledError:
             if not request.settle():
                 self._service.metrics.cancelled.inc()

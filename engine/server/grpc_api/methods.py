@@ -16,7 +16,7 @@ from ...text.prompting import PromptWish
 from ..service import Service
 from ..target import Target
 from . import tandem_v1_pb2 as v1
-from .guard import Asked
+from .guard import Caller
 
 NAME = "tandem.v1.Tandem"
 
@@ -27,7 +27,7 @@ class Methods:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def search(self, request: v1.SearchRequest, asked: Asked) -> v1.SearchReply:
+    async def search(self, request: v1.SearchRequest, asked: Caller) -> v1.SearchReply:
         """As /v1/search. Raises InputError for an option that there is not."""
         chosen = _options(request.options)
         with self._service.lease(request.collection or None) as lease:
@@ -39,7 +39,7 @@ class Methods:
         json_format.ParseDict(orjson.loads(answer.body), reply)
         return reply
 
-    async def rerank(self, request: v1.RerankRequest, asked: Asked) -> v1.RerankReply:
+    async def rerank(self, request: v1.RerankRequest, asked: Caller) -> v1.RerankReply:
         """As /v1/rerank, with logits."""
         texts = list(request.texts) or None
         with self._service.lease_for("reranker", _target(request)) as lease:
@@ -55,7 +55,7 @@ class Methods:
             timings=_timings(found.timings),
         )  # fmt: skip
 
-    async def embed(self, request: v1.EmbedRequest, asked: Asked) -> v1.EmbedReply:
+    async def embed(self, request: v1.EmbedRequest, asked: Caller) -> v1.EmbedReply:
         """As /v1/embeddings."""
         with self._service.lease_for("encoder", _target(request)) as lease:
             found = await self._service.embed(

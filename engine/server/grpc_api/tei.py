@@ -14,7 +14,7 @@ from ..routes.shared import scaled
 from ..service import Service
 from ..target import ANY, name_of, needed_encoder
 from . import tei_v1_pb2 as v1
-from .guard import Asked
+from .guard import Caller
 
 INFO, EMBED, RERANK = "tei.v1.Info", "tei.v1.Embed", "tei.v1.Rerank"
 
@@ -25,7 +25,7 @@ class TeiMethods:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def info(self, request: v1.InfoRequest, asked: Asked) -> v1.InfoResponse:
+    async def info(self, request: v1.InfoRequest, asked: Caller) -> v1.InfoResponse:
         """As /info."""
         facts, settings = self._service.facts(), self._service.settings
         served = facts.reranker or needed_encoder(facts)
@@ -38,7 +38,7 @@ class TeiMethods:
             tokenization_workers=facts.threads,
         )  # fmt: skip
 
-    async def embed(self, request: v1.EmbedRequest, asked: Asked) -> v1.EmbedResponse:
+    async def embed(self, request: v1.EmbedRequest, asked: Caller) -> v1.EmbedResponse:
         """The vector of a text."""
         wish = PromptWish(request.prompt_name if request.HasField("prompt_name") else None)
         with self._service.lease_for("encoder", ANY) as lease:
@@ -51,13 +51,13 @@ class TeiMethods:
             embeddings=vectors[0], metadata=_metadata(found.timings, found.tokens, len(request.inputs))
         )
 
-    async def rerank(self, request: v1.RerankRequest, asked: Asked) -> v1.RerankResponse:
+    async def rerank(self, request: v1.RerankRequest, asked: Caller) -> v1.RerankResponse:
         """Texts by their scores, best first."""
         texts = list(request.texts)
         found = await self._ranked(request.query, texts, _side(request), asked)
         return _response(found, request.query, texts, request.raw_scores, request.return_text)
 
-    async def rerank_stream(self, requests: list[v1.RerankStreamRequest], asked: Asked) -> v1.RerankResponse:
+    async def rerank_stream(self, requests: list[v1.RerankStreamRequest], asked: Caller) -> v1.RerankResponse:
         """The same for texts that come one by one."""
         if not requests:
             raise Failure("empty", "no message was sent; give at least one")
@@ -65,7 +65,7 @@ class TeiMethods:
         found = await self._ranked(first.query, texts, _side(first), asked)
         return _response(found, first.query, texts, first.raw_scores, first.return_text)
 
-    async def _ranked(self, query: str, texts: list[str], side: Truncate, asked: Asked) -> RerankResult:
+    async def _ranked(self, query: str, texts: list[str], side: Truncate, asked: Caller) -> RerankResult:
         if not texts:
             raise Failure("empty", "texts is empty; give at least one")
         with self._service.lease_for("reranker", ANY) as lease:
