@@ -17,9 +17,10 @@ from .shards import BuildJob
 def create_like(like: Path, out: Path) -> CollectionManifest:
     """A collection in the new or empty folder `out` without a document, with the models and settings of another.
 
-    Raises CollectionError when there is something in `out` already, StorageError when the disk refuses.
+    Raises CollectionError when there is something in `out` already, but what making one left that was ended;
+    StorageError when the disk refuses.
     """
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or not _unfinished(out))):
         raise CollectionError(f"{out} is there already; give the name of a new collection")
     pattern = Collection.open(like)
     with versions.writer_lock(out):
@@ -40,6 +41,11 @@ def create_like(like: Path, out: Path) -> CollectionManifest:
         versions.publish(out, job.assembly(), manifest, assemble.check)
         versions.tidy(out, manifest)
     return manifest
+
+
+def _unfinished(folder: Path) -> bool:
+    """Whether nothing is in there, or what `create_like` leaves when it is ended before it publishes."""
+    return {path.name for path in folder.iterdir()} <= {versions.LOCK, versions.STAGING, versions.VERSIONS}
 
 
 def drop_collection(root: Path) -> None:

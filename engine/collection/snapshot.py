@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import CollectionError
+from ..models.artifact import Artifact
 from ..platform.durable_io import rename, sha256, storage, sync_tree, write_durably
 from . import fitted_weights, versions
 from .changes import link_segment
@@ -27,8 +28,8 @@ def snapshot(root: Path, out: Path, *, with_models: bool = False) -> CollectionM
     checked at the end. with_models: the artifacts are copied into it too, so that it can be moved alone; else it
     remembers where they are.
 
-    Raises CollectionError when `root` holds no collection, `out` is there already or an artifact is not where it was;
-    StorageError when the disk refuses. Then there is no `out`.
+    Raises CollectionError when `root` holds no collection, `out` is there already or an artifact is not where it was,
+    ArtifactError when one is damaged, StorageError when the disk refuses. Then there is no `out`.
     """
     if out.is_symlink() or out.exists():
         raise CollectionError(f"{out} is there already; give a new folder")
@@ -101,6 +102,7 @@ def _models(root: Path, models: CollectionModels, copies: Path | None, out: Path
         place = f"{MODELS}/{fingerprint[:16]}"
         if not (copies / place).exists():
             shutil.copytree(artifact, copies / place)
+            Artifact.open(copies / place).verify()
         return record.model_copy(update={"path": place})
 
     reranker = None if models.reranker is None else seen(models.reranker)

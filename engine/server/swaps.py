@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..collection import Pointer, read_pointer
+from ..collection.creating import create_like, drop_collection
 from ..config import SearchSettings
 from ..errors import CollectionError, TandemError
 from .aside import aside
@@ -183,32 +184,45 @@ class Swaps:
             extra={"collection": name, "error": why, "serving": None if facts is None else facts.version},
         )
 
-    async def add(self, name: str, path: Path) -> Facts:
+    async def add(self, name: str, path: Path, like: Path | None = None) -> Facts:
         """Serve one more collection, beside the others and with their models where these are the same; goes on when
         whoever asked for it leaves.
+
+        like: the collection is made first, empty, as this one is; where it cannot be served it is removed again
 
         It is asked a question before any request sees it. Raises CollectionError and whatever opening raises; Failure
         `unavailable` while there is no backend.
         """
-        return await self._host.tasks.whole(self._add(name, path))
+        return await self._host.tasks.whole(self._add(name, path, like))
 
-    async def _add(self, name: str, path: Path) -> Facts:
+    async def _add(self, name: str, path: Path, like: Path | None) -> Facts:
         async with self._changing:
             if name in self._catalogue.paths:
                 raise CollectionError(f"a collection {name} is served already")
-            pointer = await aside(read_pointer, path)
-            if pointer is None:
-                raise CollectionError(f"{name} is no collection: nothing was indexed there")
-            living = self._host.living
-            if not living:
-                raise self._host.absent()
-            if error := await self._bring_all(living, name, path, pointer):
-                await _close(living, name)
-                raise error
-            self._catalogue.add(name, path, pointer)
-            facts = living[0].facts[name]
-            self._swapped("loaded", name, facts)
-            return facts
+            if like is None:
+                return await self._serve(name, path)
+            await aside(create_like, like, path)
+            try:
+                return await self._serve(name, path)
+            except BaseException:
+                with suppress(TandemError):
+                    await aside(drop_collection, path)
+                raise
+
+    async def _serve(self, name: str, path: Path) -> Facts:
+        pointer = await aside(read_pointer, path)
+        if pointer is None:
+            raise CollectionError(f"{name} is no collection: nothing was indexed there")
+        living = self._host.living
+        if not living:
+            raise self._host.absent()
+        if error := await self._bring_all(living, name, path, pointer):
+            await _close(living, name)
+            raise error
+        self._catalogue.add(name, path, pointer)
+        facts = living[0].facts[name]
+        self._swapped("loaded", name, facts)
+        return facts
 
     async def remove(self, name: str) -> Path:
         """Serve a collection no more; requests for it that are under way are answered. Returns where it is.

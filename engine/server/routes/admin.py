@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import Field
 
-from ...collection.creating import create_like, drop_collection
+from ...collection.creating import drop_collection
 from ...errors import TandemError
 from ..aside import aside
 from ..errors import Failure
@@ -76,9 +76,8 @@ async def add(body: CollectionBody, service: Served) -> Json:
     """Serve one more collection of the server's folder; where `like` names one, make it first."""
     path = _folder(service) / body.name
     with _told():
-        if body.like is not None:
-            await aside(create_like, Path(service.facts(body.like).path), path)
-        facts = await service.swaps.add(body.name, path)
+        like = None if body.like is None else Path(service.facts(body.like).path)
+        facts = await service.swaps.add(body.name, path, like)
     return Json({"name": facts.name, "version": facts.version, "documents": facts.documents}, status_code=201)
 
 

@@ -18,7 +18,7 @@ from tandem.engine.collection.snapshot import snapshot
 from tandem.engine.collection.updating import delete
 from tandem.engine.collection.versions import read_pointer
 from tandem.engine.engine import Engine
-from tandem.engine.errors import CollectionError, StorageError
+from tandem.engine.errors import ArtifactError, CollectionError, StorageError
 from tandem.engine.scoring.fusion import Fusion
 
 from .conftest import World, write_jsonl
@@ -160,3 +160,27 @@ def test_a_collection_that_is_dropped_is_gone_and_nothing_else_is(root: Path, tm
     assert not root.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "notes"]
     assert opened.texts([0]) == ["the a key"], "who has it open goes on"
+
+
+def test_a_damaged_model_is_not_taken_along(tmp_path: Path, tiny_bi_encoder: Path) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(tiny_bi_encoder, encoder)
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"_id": "a", "text": "the attic"}])
+    index_corpus(corpus, tmp_path / "live", encoder=encoder)
+    graph = next(encoder.rglob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactError, match="damaged"):
+        snapshot(tmp_path / "live", tmp_path / "alone", with_models=True)
+    assert not (tmp_path / "alone").exists()
+
+
+def test_what_making_a_collection_left_is_no_collection(root: Path, tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    (ended / "staging" / "half").mkdir(parents=True)
+    (ended / "writer.lock").touch()
+    create_like(root, ended)
+    assert len(Collection.open(ended)) == 0
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    with pytest.raises(CollectionError, match="there already"):
+        create_like(root, tmp_path / "notes")

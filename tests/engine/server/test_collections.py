@@ -111,6 +111,23 @@ def test_collections_are_made_served_and_dropped_while_it_serves(folder: Path) -
         assert not front.metric('tandem_collection_info{collection="cellar"')
 
 
+def test_what_is_made_and_cannot_be_served_is_removed_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Front(found_in(folder), supervised=False, collections_folder=folder) as front:
+        with monkeypatch.context() as patch:
+
+            def refuse(*_: object, **__: object) -> None:
+                raise CollectionError("no memory for one more")
+
+            patch.setattr(Engine, "open", refuse)
+            refused = admin(front, "POST", name="cellar", like="hall")
+            assert (refused.status_code, "no memory" in refused.text) == (409, True)
+        assert not (folder / "cellar").exists()
+        assert rooms(front) == {"attic": 6, "hall": 9}
+        (folder / "cellar").mkdir()
+        (folder / "cellar" / "writer.lock").touch()  # a creation that was ended
+        assert admin(front, "POST", name="cellar", like="hall").status_code == 201
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", ".hidden", "a/b", "x" * 200])
 def test_a_name_that_is_no_folders_is_refused(folder: Path, name: str) -> None:
     with Front(found_in(folder), supervised=False, collections_folder=folder) as front:
