@@ -22,7 +22,8 @@ class SingleModel(ModelRequests):
     """A bi-encoder or a cross-encoder. Thread-safe; close it, or use it in a `with` block."""
 
     def __init__(self, model: BiEncoder | CrossEncoder, pool: ModelPool, nbytes: int = 0) -> None:
-        """A `model` of `pool`, which this holds until it is closed; `nbytes` of the device's memory, by the plan."""
+        """A `model` of `pool`, which this holds until it is closed; `nbytes` of the device's memory, by the
+        plan, without the model."""
         super().__init__(pool)
         self._model = model
         self._nbytes = nbytes
@@ -48,7 +49,9 @@ class SingleModel(ModelRequests):
             opened = Artifact.open(artifact)
             planned = _planned(opened, pool, chosen)
             load = pool.encoder if opened.manifest.kind == "bi-encoder" else pool.reranker
-            return cls(load(opened, chosen), pool, 0 if planned is None else planned.total)
+            if planned is not None:
+                pool.planned(planned.shared)
+            return cls(load(opened, chosen), pool, 0 if planned is None else planned.own)
         finally:
             pool.release()
 

@@ -13,6 +13,7 @@ from ..models.memory import Chosen
 from ..platform import cuda_driver
 from ..platform.device import Device
 from ..recall.gpu_planning import GpuPlan, plan_gpu
+from .model_pool import ANY_MODEL
 
 GIB = 2**30
 # The driver's context, cuBLAS's workspace and loaded kernels: what `nvidia-smi` shows of an idle PyTorch process.
@@ -23,11 +24,15 @@ GRAPHS = 512 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing on the device: its bytes, and what would make it smaller (empty: nothing)."""
+    """One thing on the device: its bytes, and what would make it smaller (empty: nothing).
+
+    shared: of a model its fingerprint, since others may use it too, and it is there as long as one does; else empty
+    """
 
     what: str
     nbytes: int
     shrink: str
+    shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,20 @@ class MemoryPlan:
     @property
     def total(self) -> int:
         return sum(item.nbytes for item in self.items)
+
+    @property
+    def own(self) -> int:
+        """Bytes of what nobody else uses."""
+        return sum(item.nbytes for item in self.items if not item.shared)
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """Bytes of each model that is not on the device yet, by its fingerprint, and of the context where none is."""
+        found: dict[str, int] = {}
+        for item in self.items:
+            if item.shared:
+                found[item.shared] = found.get(item.shared, 0) + item.nbytes
+        return found
 
     @property
     def problem(self) -> str | None:
@@ -177,7 +196,7 @@ def available_memory(device: Device, gib: float | None) -> tuple[int, int] | tup
 
 def _models(models: Mapping[str, Chosen], loaded: frozenset[str]) -> list[Item]:
     """What any engine needs, and its `models` by what they are called."""
-    items = [] if loaded else [Item("the CUDA context", CONTEXT, "")]
+    items = [] if loaded else [Item("the CUDA context", CONTEXT, "", shared=ANY_MODEL)]
     items.append(Item("CUDA graphs", GRAPHS, ""))
     for what, model in models.items():
         if model.artifact.fingerprint not in loaded:
@@ -187,7 +206,8 @@ def _models(models: Mapping[str, Chosen], loaded: frozenset[str]) -> list[Item]:
 
 def _model(what: str, model: Chosen) -> list[Item]:
     weights, activations = model.nbytes
+    shared = model.artifact.fingerprint
     return [
-        Item(f"the {what}'s weights", weights, f"use a smaller {what}"),
-        Item(f"the {what}'s activations ({model.choice.runtime})", activations, f"use a narrower {what}"),
+        Item(f"the {what}'s weights", weights, f"use a smaller {what}", shared),
+        Item(f"the {what}'s activations ({model.choice.runtime})", activations, f"use a narrower {what}", shared),
     ]

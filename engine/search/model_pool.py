@@ -6,7 +6,7 @@ and serves all of them in their clients' turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TypeVar
@@ -23,6 +23,8 @@ from ..scheduling.batcher import Batcher
 
 OF_A_POOL = ("device", "threads", "queue_tokens")
 """Settings that all engines of a pool share."""
+ANY_MODEL = "any model"
+"""Where sizes are by models' fingerprints: what is there as long as one of them is."""
 Key = tuple[object, ...]
 Loaded = TypeVar("Loaded", bound=LoadedModel)
 
@@ -41,28 +43,41 @@ class ModelPool:
         self._loading = Lock()
         self._counting = Lock()
         self._users = 0
-        self.taken = 0
-        """Bytes of the device's memory that its users planned for themselves."""
+        self._own = 0
+        self._sizes: dict[str, int] = {}
         # A model goes with the last engine that has it.
         self._encoders: WeakValueDictionary[Key, BiEncoder] = WeakValueDictionary()
         self._rerankers: WeakValueDictionary[Key, CrossEncoder] = WeakValueDictionary()
         self._warm: WeakSet[LoadedModel] = WeakSet()
 
     def hold(self, nbytes: int = 0) -> None:
-        """Count a user, with so many bytes of the device's memory."""
+        """Count a user, with so many bytes of the device's memory for itself alone."""
         with self._counting:
             self._users += 1
-            self.taken += nbytes
+            self._own += nbytes
 
     def release(self, nbytes: int = 0) -> None:
         """Count one less; after the last one the device thread ends, and requests that wait get EngineClosed."""
         with self._counting:
             self._users -= 1
-            self.taken -= nbytes
+            self._own -= nbytes
             last = not self._users
         if last:
             self.batcher.close()
             self.steps.shutdown(cancel_futures=True)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the device's memory, by the plans: its users' own, and those of the models that are loaded."""
+        loaded = self.loaded()
+        with self._counting:
+            there = {*loaded, ANY_MODEL} if loaded else set()
+            return self._own + sum(nbytes for name, nbytes in self._sizes.items() if name in there)
+
+    def planned(self, sizes: Mapping[str, int]) -> None:
+        """Bytes that models take, by fingerprint, and under ANY_MODEL what the first one of all takes besides."""
+        with self._counting:
+            self._sizes.update(sizes)
 
     def check(self, settings: EngineSettings) -> None:
         """Raise InputError where `settings` want of the pool what it has otherwise."""

@@ -28,7 +28,7 @@ class View:
 
     fusion: the weights of the final order; placed: where recall and the pipeline are; passages: what the reranker
     reads, None without one; words, why_words: the index that recall looks words up in, None for recall by vectors
-    alone, and why, in words; nbytes: of the device's memory, by the plan
+    alone, and why, in words; nbytes: of the device's memory, by the plan, without the models
     """
 
     collection: Collection
@@ -65,6 +65,8 @@ class View:
             collection, encoder, reranker, device, settings, stored=problem is None, loaded=pool.loaded(),
             taken=pool.taken - (0 if before is None else before.nbytes),
         )  # fmt: skip
+        if memory is not None:
+            pool.planned(memory.shared)
         with nullcontext() if memory is None else memory.advising():
             first = pool.encoder(encoder, settings)
             second, passages = None, None
@@ -77,7 +79,7 @@ class View:
         words, why = words_of(collection, problem)
         two_stage = TwoStage(first, second, device.kind, fusion, placed, passages, batcher, words)
         models = ModelApi(collection, first, second, passages, batcher)
-        nbytes = 0 if memory is None else memory.total
+        nbytes = 0 if memory is None else memory.own
         return cls(collection, first, second, fusion, placed, passages, words, why, two_stage, models, nbytes)
 
     def warm_up(self, pool: ModelPool) -> None:

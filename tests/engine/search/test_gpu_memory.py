@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tandem.engine.models.runtime.select import arena_limit
 from tandem.engine.platform import cuda_driver
 from tandem.engine.platform.device import Device
 from tandem.engine.search.gpu_memory import GIB, available_memory, plan, scan_scratch
+from tandem.engine.search.model_pool import ANY_MODEL, ModelPool
 from tandem.engine.search.placement import plan_memory
 from tandem.kernels import scan
 
@@ -175,3 +177,25 @@ def test_the_memory_given_is_what_is_planned_with(monkeypatch: pytest.MonkeyPatc
     for free, expected in ((None, 76 * GIB), (79 * GIB, 76 * GIB), (30 * GIB, 30 * GIB)):
         monkeypatch.setattr(cuda_driver, "free_memory", lambda free=free: free)
         assert available_memory(cuda, None) == (expected, 76 * GIB)
+
+
+def test_a_model_that_is_shared_counts_as_long_as_somebody_has_it(parts, tiny_bi_encoder: Path):
+    collection, encoder, reranker = parts
+    planned = plan(collection, encoder, reranker, available=None)
+    assert planned.own + sum(planned.shared.values()) == planned.total
+    fingerprint = encoder.artifact.fingerprint
+    assert set(planned.shared) == {fingerprint, reranker.artifact.fingerprint, ANY_MODEL}
+    pool = ModelPool(EngineSettings(device="cpu", warm_up=False))
+    pool.hold()
+    pool.planned(planned.shared)
+    pool.hold(planned.own)
+    assert pool.taken == planned.own, "a model that is not loaded takes nothing"
+    first = pool.encoder(Artifact.open(tiny_bi_encoder), pool.settings)
+    pool.planned({first.artifact.fingerprint: 1000, ANY_MODEL: 100})
+    second = pool.encoder(Artifact.open(tiny_bi_encoder), pool.settings)
+    pool.release(planned.own)
+    assert pool.taken == 1100, "the one that planned it is gone, and it is still there"
+    del first, second
+    gc.collect()
+    assert pool.taken == 0
+    pool.release()
