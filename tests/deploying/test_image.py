@@ -139,6 +139,20 @@ def test_its_user_is_nobody_of_the_machine(image: str):
     assert podman("image", "inspect", "--format={{.User}}", image).stdout.strip() == "10001:10001"
 
 
+def test_it_moves_to_a_version_that_is_written_from_outside(container: Container, data: Path):
+    from tandem.engine import Document, Engine
+
+    container.wait()
+    with Engine.open(data / "collection") as engine:
+        engine.add([Document("backups", "", "Nightly backups are kept for thirty days.")])
+    for _ in range(150):
+        found = container.asked("/v1/search", {"query": "how long are backups kept"})[1]
+        if "backups" in [hit["document"] for hit in found["hits"]]:
+            return
+        time.sleep(0.2)
+    pytest.fail("the new version was not served within half a minute")
+
+
 def test_its_health_check_says_when_it_is_ready(container: Container):
     container.wait()
     assert podman("healthcheck", "run", NAME).returncode == 0
