@@ -8,7 +8,7 @@ EXTRAS := cpu,export,serve,bench,dev,clients
 NO_WHEEL = $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --use-feature=fast-deps \
   --only-binary=:all: --requirement constraints.txt 2>&1 | sed -n "s/^ERROR: No matching distribution found for \(.*\)/Not installed: the package index has no wheel of \1 for this Python; try make PYTHON=python3.11/p"
 
-.PHONY: help install demo test check docs micro bench accuracy rivals soak clients offline protos clean
+.PHONY: help install demo test check docs micro bench accuracy rivals soak clients charts offline protos clean
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -51,12 +51,16 @@ soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 ope
 	TANDEM_OPERATIONS=5000 TANDEM_STREAMS=5000 $(BIN)/python -m pytest -s tests/engine/server/test_operations.py \
 		tests/engine/server/test_streams.py tests/engine/collection/test_living.py
 
-CLIENTS ?= .clients
-# An environment over .venv, whose packages it sees: 130 MB that nothing else here needs.
-$(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
-	$(BIN)/python -m venv $(CLIENTS)
+# An environment over .venv, whose packages it sees, for what nothing else here needs.
+define environment
+	$(BIN)/python -m venv $(1)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-	  >"$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	  >"$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+endef
+
+CLIENTS ?= .clients
+$(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
+	$(call environment,$(CLIENTS))
 	$(CLIENTS)/bin/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt \
 	  --requirement tests/engine/server/clients.txt
 	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78
@@ -64,6 +68,15 @@ $(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
 
 clients: $(CLIENTS)/.installed  ## Run the clients the server speaks to, and the schema fuzz, against it.
 	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server
+
+CHARTS ?= .charts
+$(CHARTS)/.installed: $(INSTALLED) tests/deploying/tools.txt
+	$(call environment,$(CHARTS))
+	$(CHARTS)/bin/python -m pip install --quiet --only-binary=:all: --requirement tests/deploying/tools.txt
+	@touch $@
+
+charts: $(CHARTS)/.installed  ## Check the image, the compose file, the chart and the unit of docs/deploying with their users' tools.
+	$(CHARTS)/bin/python -m pytest -rs tests/deploying
 
 # Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.
 DATA ?= $(wildcard ../shared/data/squad-dev)
@@ -113,4 +126,4 @@ offline:  ## Fill .offline with what a GPU machine without network lacks, for Py
 	  pydantic pydantic-core annotated-types typing-inspection
 
 clean:  ## Remove what the targets made here (the collections of the benchmarks too); the demo keeps its own in ~/.cache/tandem.
-	rm -rf $(VENV) $(CLIENTS) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(CHARTS) .demo .bench .rivals .offline .pytest_cache .mypy_cache .ruff_cache

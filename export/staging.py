@@ -29,10 +29,17 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         with storage(out):
             yield staging
+            _open_to_all(staging)
         sync_tree(staging)
         _publish(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _open_to_all(staging: Path) -> None:
+    """safetensors writes weights for their owner alone, and a server runs as another user."""
+    for path in staging.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _refuse_occupied(out: Path) -> None:

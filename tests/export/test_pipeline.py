@@ -89,6 +89,14 @@ def test_an_artifact_is_replaced_whole(source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_an_artifact_can_be_read_by_a_server_of_another_user(source, tmp_path):
+    out = tmp_path / "out"
+    export(source, out)
+    modes = {path.relative_to(out).as_posix(): path.stat().st_mode & 0o777 for path in out.rglob("*")}
+    assert modes["model.safetensors"] == 0o644  # safetensors writes it for its owner alone
+    assert set(modes.values()) == {0o644, 0o755}
+
+
 def test_an_interrupt_leaves_the_old_artifact_and_no_litter(source, tmp_path):
     out = tmp_path / "out"
     before = export(source, out).fingerprint
