@@ -32,13 +32,14 @@ class ModelApi:
 
     def __init__(
         self,
-        collection: Collection,
-        encoder: BiEncoder,
+        collection: Collection | None,
+        encoder: BiEncoder | None,
         reranker: CrossEncoder | None,
         passages: PassageIds | None,
         batcher: Batcher,
     ) -> None:
-        """`passages`: what the reranker reads of the stored ones; None without one."""
+        """`passages`: what the reranker reads of the stored ones; None without one. Without a collection, or without a
+        model, what needs it is an InputError."""
         self._collection = collection
         self._encoder = encoder
         self._reranker = reranker
@@ -50,10 +51,11 @@ class ModelApi:
     ) -> Embedded:
         """See `Engine.aembed`."""
         clock = Clock(None)
-        tokenizer = self._encoder.tokenizer
-        side, before = _side(truncate), self._encoder.prompting.before_text(wish)
+        encoder = self._needed_encoder()
+        tokenizer = encoder.tokenizer
+        side, before = _side(truncate), encoder.prompting.before_text(wish)
         if not texts:
-            return Embedded(np.empty((0, self._encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
+            return Embedded(np.empty((0, encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
         ids = tokenizer.encode_many([before + text for text in checked_all(texts)])
         long = ids.lengths > tokenizer.text_room
         if truncate == "never":
@@ -61,7 +63,7 @@ class ModelApi:
         batch = tokenizer.single(ids, side)
         clock.lap("tokenize")
 
-        served = await self._batcher.run(Job(self._encoder, batch, client=client))
+        served = await self._batcher.run(Job(encoder, batch, client=client))
         clock.spent(queue=served.queued, encode=served.running)
         return Embedded(np.stack(served.results), len(batch.ids), int(long.sum()), clock.timings())
 
@@ -102,7 +104,8 @@ class ModelApi:
         blank = np.array([not text.strip() for text in texts or ()] or [False] * len(logits))
         logits[blank] = np.minimum(BLANK, logits.min())
         if ids is not None:
-            texts = self._collection.texts([self._collection.row_of(name) for name in ids])
+            collection = self._needed_collection()
+            texts = collection.texts([collection.row_of(name) for name in ids])
         ranked = [
             Reranked(
                 index=int(row),
@@ -118,8 +121,19 @@ class ModelApi:
     def _passages(self, texts: Sequence[str] | None, ids: Sequence[str] | None, tokenizer: Tokenizer) -> TokenBatch:
         """Token ids of the caller's passages, or of stored ones."""
         if ids is not None and self._stored is not None:
-            return self._stored.tokens(np.array([self._collection.row_of(name) for name in ids], dtype=np.int64))
+            collection = self._needed_collection()
+            return self._stored.tokens(np.array([collection.row_of(name) for name in ids], dtype=np.int64))
         return tokenizer.passages(checked_all(texts or []))
+
+    def _needed_collection(self) -> Collection:
+        if self._collection is None:
+            raise InputError("there are no stored passages here; give texts in place of ids")
+        return self._collection
+
+    def _needed_encoder(self) -> BiEncoder:
+        if self._encoder is None:
+            raise InputError("there is no bi-encoder here; open one to embed")
+        return self._encoder
 
     def _needed_reranker(self) -> CrossEncoder:
         if self._reranker is None:

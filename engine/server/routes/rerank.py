@@ -11,25 +11,14 @@ from fastapi import Request
 from pydantic import AliasChoices, Field
 
 from ...result import Reranked, RerankResult
+from ...scoring.scale import logistic
 from ..errors import Failure
 from ..json_response import Json
 from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, failures
 from ..service import Service, needed_reranker
 from . import nim
 from .calls import rerank_documents
-from .shared import (
-    Documents,
-    Prompted,
-    Served,
-    Texts,
-    as_body,
-    collection_of,
-    degradation,
-    logistic,
-    new_router,
-    scaled,
-    usage,
-)  # fmt: skip
+from .shared import Documents, Prompted, Served, Texts, as_body, collection_of, degradation, new_router, scaled, usage
 from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")
