@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -25,6 +26,9 @@ from .parts import parts as parts_of
 
 if TYPE_CHECKING:
     import httpx
+
+    Kept = tuple[httpx.AsyncClient, AsyncGenerator[None, None]]
+    """The client of an event loop, and what closes it."""
 
 TIMEOUT_S = 60.0
 """A server's own limit of a request is 30 s; what waits longer will not be answered."""
@@ -64,8 +68,9 @@ class HttpBackend:
         self._base = "/v1" if collection is None else f"/v1/collections/{quote(checked(collection, 'collection'), '')}"
         self._httpx = httpx
         self._client = httpx.Client(headers=self._headers, timeout=self._timeout_s)
+        weakref.finalize(self, self._client.close)
         # A connection belongs to the event loop that opened it.
-        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Kept] = WeakKeyDictionary()
         self._making = Lock()
 
     def __repr__(self) -> str:
@@ -108,8 +113,8 @@ class HttpBackend:
     async def aclose(self) -> None:
         """`close`, and the connections of the event loop that runs this."""
         self.close()
-        if (client := self._of_loops.pop(asyncio.get_running_loop(), None)) is not None:
-            await client.aclose()
+        if (kept := self._of_loops.pop(asyncio.get_running_loop(), None)) is not None:
+            await kept[1].aclose()
 
     def _ask(self, call: Call[Read]) -> Read:
         self._open()
@@ -122,7 +127,7 @@ class HttpBackend:
     async def _aask(self, call: Call[Read]) -> Read:
         self._open()
         try:
-            answer = await self._of_loop().post(self._address(call), json=call.body)
+            answer = await (await self._of_loop()).post(self._address(call), json=call.body)
         except self._httpx.RequestError as error:
             raise self._unreachable(error) from error
         return self._read(call, answer)
@@ -134,14 +139,17 @@ class HttpBackend:
         if self._client.is_closed:
             raise EngineClosed(f"the connection to {self.url} was closed; connect again to ask it")
 
-    def _of_loop(self) -> httpx.AsyncClient:
+    async def _of_loop(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
         with self._making:
-            client = self._of_loops.get(loop)
-            if client is None:
-                client = self._httpx.AsyncClient(headers=self._headers, timeout=self._timeout_s)
-                self._of_loops[loop] = client
-            return client
+            kept = self._of_loops.get(loop)
+            if kept is not None:
+                return kept[0]
+            client = self._httpx.AsyncClient(headers=self._headers, timeout=self._timeout_s)
+            life = _life(client)
+            self._of_loops[loop] = client, life
+        await anext(life)
+        return client
 
     def _read(self, call: Call[Read], answer: httpx.Response) -> Read:
         if answer.status_code != 200:
@@ -152,6 +160,15 @@ class HttpBackend:
         if isinstance(error, self._httpx.TimeoutException):
             return EngineError(f"{self.url} did not answer within {self._timeout_s:g} seconds; is it overloaded?")
         return EngineError(f"{self.url} cannot be reached ({error}); check the URL, and that `tandem serve` runs there")
+
+
+async def _life(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """Begun in an event loop, it closes `client` there: when the loop shuts its generators down, as `asyncio.run` does
+    at its end, or when nobody refers to it any more."""
+    try:
+        yield
+    finally:
+        await client.aclose()
 
 
 def _search(query: str, settings: SearchSettings) -> Call[SearchResult]:
