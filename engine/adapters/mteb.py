@@ -26,6 +26,7 @@ from .missing import missing
 try:
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ScoringFunction
     from mteb.types import PromptType
 except ModuleNotFoundError as error:
     raise missing("the adapter for MTEB", "mteb", error) from error
@@ -133,7 +134,8 @@ def _meta(artifact: Artifact | None, name: str | None, similarity: str | None, k
             "embed_dim": manifest.dimension,
             "use_instructions": manifest.prompting.takes_instruction,
         }
-    return ModelMeta.create_empty({**known, "similarity_fn_name": similarity, "model_type": [kind]})
+    compared = None if similarity is None else ScoringFunction(similarity)
+    return ModelMeta.create_empty({**known, "similarity_fn_name": compared, "model_type": [kind]})
 
 
 def _texts(batch: Any) -> list[str]:

@@ -18,17 +18,18 @@ from tandem.engine.build.indexing import index_corpus
 
 pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
 
-from ..server.conftest import KEY, Running, running  # noqa: E402
+from ..server.conftest import KEY, Running, running
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when Haystack is imported
 QUERY = "how long are backups kept"
+NIGHTLY, RESET = "Nightly backups are kept for thirty days.", "A key is reset under security."
 DOCUMENTS = [
-    {"_id": "backups", "title": "Backups", "text": "Nightly backups are kept for thirty days.", "lang": "en", "year": 2021},
-    {"_id": "keys", "title": "Keys", "text": "A key is reset under security.", "lang": "en", "year": 2023, "score": "own"},
+    {"_id": "backups", "title": "Backups", "text": NIGHTLY, "lang": "en", "year": 2021},
+    {"_id": "keys", "title": "Keys", "text": RESET, "lang": "en", "year": 2023, "score": "own"},
     {"_id": "wetter", "title": "Wetter", "text": "Das Wetter bleibt trocken und kalt.", "lang": "de", "year": 2022},
     {"_id": "long", "title": "Long", "text": "A sentence about backups and how long they are. " * 60, "lang": "en"},
-]  # fmt: skip
-TEXTS = ["A key is reset under security.", "Backups are kept for thirty days.", " ", "It rains."]
+]
+TEXTS = [RESET, "Backups are kept for thirty days.", " ", "It rains."]
 
 
 @pytest.fixture(scope="session")

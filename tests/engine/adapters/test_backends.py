@@ -65,11 +65,11 @@ def test_many_searches_are_the_engines(given: dict[str, Any], engine: Engine):
 
 def test_a_rerank_is_the_engines(given: dict[str, Any], engine: Engine):
     wanted = [(each.index, each.score, each.text) for each in engine.rerank(QUERY, TEXTS)]
-    for found in (
+    for passages in (
         connected(given).rerank(QUERY, TEXTS, NO_WISH),
         asyncio.run(connected(given).arerank(QUERY, TEXTS, NO_WISH)),
     ):
-        assert [(each.index, each.score, each.text) for each in found] == wanted
+        assert [(each.index, each.score, each.text) for each in passages] == wanted
     assert connected(given).rerank(QUERY, [], NO_WISH) == []
 
 
