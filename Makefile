@@ -49,18 +49,18 @@ soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 ope
 		tests/engine/server/test_streams.py tests/engine/collection/test_living.py
 
 CLIENTS ?= .clients
-# An environment over .venv, whose packages it sees: 130 MB that nothing else here needs.
+# An environment over .venv, whose packages it sees: 500 MB that nothing else here needs.
 $(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
 	$(BIN)/python -m venv $(CLIENTS)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  >"$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
 	$(CLIENTS)/bin/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt \
 	  --requirement tests/engine/server/clients.txt
-	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78
+	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78 langchain-huggingface==1.2.3
 	@touch $@
 
-clients: $(CLIENTS)/.installed  ## Run the clients the server speaks to, and the schema fuzz, against it.
-	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server
+clients: $(CLIENTS)/.installed  ## Run the server's clients, the schema fuzz and the frameworks of the adapters.
+	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server tests/engine/adapters
 
 # Real questions where they are, Python's documentation otherwise. RIVALS="--rival all" takes those of `make rivals` too.
 DATA ?= $(wildcard ../shared/data/squad-dev)

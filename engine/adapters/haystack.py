@@ -6,6 +6,7 @@ A component that was given a URL, or the folder of a collection, can be saved wi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,12 +49,21 @@ class _Connected:
             secret = key.resolve_value() if isinstance(key, Secret) else key
             self._backend = connect(self._given["backend"], api_key=secret, collection=collection)
 
+    async def warm_up_async(self) -> None:
+        """`warm_up`, awaited."""
+        if self._backend is None:
+            await asyncio.to_thread(self.warm_up)
+
     @property
     def backend(self) -> Backend:
         """What answers."""
         self.warm_up()
         assert self._backend is not None
         return self._backend
+
+    async def _awaited(self) -> Backend:
+        await self.warm_up_async()
+        return self.backend
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form. Raises InputError for an open engine, and for a key that was given as text."""
@@ -102,7 +112,7 @@ class HaystackRetriever(_Connected):
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, query: str, **options: Any) -> dict[str, Any]:
         """`run`, awaited."""
-        return _found(await self.backend.asearch(query, chosen(self._settings, _ours(options))))
+        return _found(await (await self._awaited()).asearch(query, chosen(self._settings, _ours(options))))
 
 
 def _ours(options: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +164,7 @@ class HaystackRanker(_Connected):
     @component.output_types(documents=list[Document])
     async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """`run`, awaited."""
-        ranked = await self.backend.arerank(query, _texts(documents, self._fields), self._wish)
+        ranked = await (await self._awaited()).arerank(query, _texts(documents, self._fields), self._wish)
         return {"documents": self._best(documents, ranked, top_k)}
 
     def _best(self, documents: list[Document], ranked: list[Reranked], top_k: int | None) -> list[Document]:
@@ -196,7 +206,7 @@ class HaystackTextEmbedder(_Connected):
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, Any]:
         """`run`, awaited."""
-        return {"embedding": floats(await self.backend.aembed([text], self._wish))[0]}
+        return {"embedding": floats(await (await self._awaited()).aembed([text], self._wish))[0]}
 
 
 @component
@@ -223,7 +233,9 @@ class HaystackDocumentEmbedder(_Connected):
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run`, awaited."""
-        return _embedded(documents, await self.backend.aembed(_texts(documents, self._fields), PromptWish(PASSAGE)))
+        return _embedded(
+            documents, await (await self._awaited()).aembed(_texts(documents, self._fields), PromptWish(PASSAGE))
+        )
 
 
 def _embedded(documents: list[Document], vectors: Any) -> dict[str, Any]:

@@ -64,10 +64,16 @@ class HttpBackend:
         self.url = url.rstrip("/")
         self.collection = collection
         self._timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
-        self._headers = {} if api_key is None else {"authorization": f"Bearer {_ascii(api_key)}"}
+        headers = {} if api_key is None else {"authorization": f"Bearer {_ascii(api_key)}"}
+        # Certificates are read here once, and not on an event loop.
+        self._options: dict[str, Any] = {
+            "headers": headers,
+            "timeout": self._timeout_s,
+            "verify": httpx.create_ssl_context(),
+        }
         self._base = "/v1" if collection is None else f"/v1/collections/{quote(checked(collection, 'collection'), '')}"
         self._httpx = httpx
-        self._client = httpx.Client(headers=self._headers, timeout=self._timeout_s)
+        self._client = httpx.Client(**self._options)
         weakref.finalize(self, self._client.close)
         # A connection belongs to the event loop that opened it.
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Kept] = WeakKeyDictionary()
@@ -145,7 +151,7 @@ class HttpBackend:
             kept = self._of_loops.get(loop)
             if kept is not None:
                 return kept[0]
-            client = self._httpx.AsyncClient(headers=self._headers, timeout=self._timeout_s)
+            client = self._httpx.AsyncClient(**self._options)
             life = _life(client)
             self._of_loops[loop] = client, life
         await anext(life)

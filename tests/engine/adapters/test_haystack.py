@@ -176,6 +176,11 @@ def test_what_cannot_be_saved_is_told(engine: Engine):
         HaystackRetriever("http://host", api_key=KEY).to_dict()
 
 
+def test_a_folder_is_opened_by_what_is_awaited(engine: Engine):
+    found = asyncio.run(HaystackRetriever(engine.collection.path, top_k=2).run_async(query=QUERY))
+    assert len(found["documents"]) == 2
+
+
 def test_a_folder_is_opened_when_the_pipeline_warms_up(tmp_path: Path):
     component = HaystackRetriever(str(tmp_path / "absent"))  # may be loaded where the collection is not yet
     with pytest.raises(Exception, match="absent"):
