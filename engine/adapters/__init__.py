@@ -10,6 +10,6 @@ Each takes an open `Engine`, the URL of a server, the folder of a collection, or
 Nothing here imports a framework; a module does, and raises MissingPackage with the pip command where it is not there.
 """
 
-from .backend import Backend, Source, connect
+from .backend import AnyBackend, Source, connect
 
-__all__ = ["Backend", "Source", "connect"]
+__all__ = ["AnyBackend", "Source", "connect"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
@@ -20,6 +21,9 @@ from .over_http import HttpBackend
 Vectors = npt.NDArray[np.float32]
 
 
+_HOST = re.compile(r"(localhost|[\w.-]+:\d+)(/.*)?")
+
+
 class Models(Protocol):
     """Two models without a collection, or one of them."""
 
@@ -33,7 +37,7 @@ class Models(Protocol):
 
 
 @runtime_checkable
-class Backend(Models, Protocol):
+class AnyBackend(Models, Protocol):
     """Two-stage search and both models. Where nothing answers, every method raises: a closed engine EngineClosed, a
     server what `http_answers.failure` says. `wish` is what stands around the query, or around texts to embed."""
 
@@ -58,13 +62,13 @@ class Backend(Models, Protocol):
         ...
 
 
-Source = Engine | Backend | str | Path
+Source = Engine | AnyBackend | str | Path
 """An open engine (which stays the caller's), a server's URL, the folder of a collection, or one that is connected."""
 
 
 def connect(
     source: Source, *, api_key: str | None = None, collection: str | None = None, timeout_s: float | None = None
-) -> Backend:
+) -> AnyBackend:
     """What is behind `source`, for one or several adapters.
 
     api_key:    of a server that wants one
@@ -81,9 +85,11 @@ def connect(
         raise InputError(f"{' and '.join(wrong)} go with the URL of a server, and {_named(source)} is none")
     if isinstance(source, Engine):
         return EngineBackend(source)
+    if isinstance(source, str) and _HOST.fullmatch(source) and not Path(source).exists():
+        raise InputError(f"{source!r} looks like a server's address: write http:// before it")
     if isinstance(source, str | Path):
         return opened(Path(source))
-    if isinstance(source, Backend):
+    if isinstance(source, AnyBackend):
         return source
     raise InputError(f"give an open Engine, a server's URL or the folder of a collection, not {_named(source)}")
 

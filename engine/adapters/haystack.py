@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..result import Reranked, SearchResult
 from ..scoring.scale import logistic
 from ..text.prompting import PASSAGE, PromptWish
-from .backend import Backend, Source, chosen, connect, is_url, wished
+from .backend import AnyBackend, Source, chosen, connect, is_url, wished
 from .haystack_filters import translated
 from .hits import metadata_of
 from .missing import missing
@@ -38,7 +38,7 @@ class _Connected:
 
     def _connect(self, backend: Source, api_key: Secret | str | None, collection: str | None, **options: Any) -> None:
         self._given = {"backend": backend, "api_key": api_key, "collection": collection, **options}
-        self._backend: Backend | None = None
+        self._backend: AnyBackend | None = None
         if is_url(backend) or not isinstance(backend, str | Path):
             self.warm_up()  # costs nothing, and says at once what is wrong
 
@@ -55,13 +55,13 @@ class _Connected:
             await asyncio.to_thread(self.warm_up)
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> AnyBackend:
         """What answers."""
         self.warm_up()
         assert self._backend is not None
         return self._backend
 
-    async def _awaited(self) -> Backend:
+    async def _awaited(self) -> AnyBackend:
         await self.warm_up_async()
         return self.backend
 

@@ -25,33 +25,33 @@ class EngineBackend:
         self.engine = engine
 
     def search(self, query: str, settings: SearchSettings) -> SearchResult:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return told(self.engine.search(query, **settings.model_dump(exclude_unset=True)))
 
     def search_many(self, queries: Sequence[str], settings: SearchSettings) -> list[SearchResult]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         asked = {**settings.model_dump(exclude_unset=True), "budget_ms": settings.budget_ms}
         return [told(result) for result in self.engine.search_many(queries, **asked)]
 
     async def asearch(self, query: str, settings: SearchSettings) -> SearchResult:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return told(await self.engine.asearch(query, settings))
 
     def rerank(self, query: str, texts: Sequence[str], wish: PromptWish) -> list[Reranked]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return united(texts, [self.engine.rerank(query, part, **words(wish)) for part in parts_of(texts)])
 
     async def arerank(self, query: str, texts: Sequence[str], wish: PromptWish) -> list[Reranked]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         results = [await self.engine.arerank(query, part, **words(wish)) for part in parts_of(texts)]
         return united(texts, [result.passages for result in results])
 
     def embed(self, texts: Sequence[str], wish: PromptWish) -> npt.NDArray[np.float32]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return joined([self.engine.embed(part, **words(wish)) for part in parts_of(texts)])
 
     async def aembed(self, texts: Sequence[str], wish: PromptWish) -> npt.NDArray[np.float32]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         results = [await self.engine.aembed(part, **words(wish)) for part in parts_of(texts)]
         return joined([result.vectors for result in results])
 

@@ -11,7 +11,7 @@ from ..config import SearchSettings
 from ..result import Reranked, SearchResult
 from ..scoring.scale import logistic
 from ..text.prompting import PASSAGE, PromptWish
-from .backend import Backend, Source, chosen, connect, wished
+from .backend import AnyBackend, Source, chosen, connect, wished
 from .hits import metadata_of
 from .missing import missing
 from .parts import floats
@@ -30,7 +30,7 @@ class LangChainRetriever(BaseRetriever):
     of a hit (see `hits`); its id is the passage's."""
 
     name: str | None = "TandemRetriever"
-    backend: Backend = Field(repr=False, exclude=True)
+    backend: AnyBackend = Field(repr=False, exclude=True)
     settings: SearchSettings
 
     def __init__(
@@ -96,7 +96,7 @@ class LangChainReranker(BaseDocumentCompressor):
     rerankers call it, and `rerank_score`, the logit behind it."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
-    backend: Backend = Field(repr=False, exclude=True)
+    backend: AnyBackend = Field(repr=False, exclude=True)
     top_n: int | None = Field(default=None, ge=1)
     wish: PromptWish
 

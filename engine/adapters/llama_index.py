@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..result import Hit, Reranked, SearchResult
 from ..scoring.scale import logistic
 from ..text.prompting import PASSAGE, PromptWish
-from .backend import Backend, Source, chosen, connect, wished
+from .backend import AnyBackend, Source, chosen, connect, wished
 from .hits import FACTS, OF_THE_SEARCH, metadata_of
 from .missing import missing
 from .parts import floats
@@ -83,7 +83,7 @@ class LlamaIndexReranker(BaseNodePostprocessor):
 
     top_n: int | None = Field(default=None, ge=1, description="Nodes that are kept; none: all")
     metadata_mode: MetadataMode = Field(default=MetadataMode.NONE, description="What of the metadata is read too")
-    _backend: Backend = PrivateAttr()
+    _backend: AnyBackend = PrivateAttr()
     _wish: PromptWish = PrivateAttr()
 
     def __init__(
@@ -141,7 +141,7 @@ class LlamaIndexEmbedding(BaseEmbedding):
 
     model_name: str = "tandem"
     embed_batch_size: int = Field(default=256, gt=0, le=2048, description="Texts of one call")
-    _backend: Backend = PrivateAttr()
+    _backend: AnyBackend = PrivateAttr()
     _query_wish: PromptWish = PrivateAttr()
 
     def __init__(

@@ -38,7 +38,7 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Read]):
+class HttpCall(Generic[Read]):
     """One request: where it goes under the collection, its body, and how the answer is read."""
 
     path: str
@@ -83,33 +83,33 @@ class HttpBackend:
         return f"HttpBackend({self.url!r}, collection={self.collection!r})"
 
     def search(self, query: str, settings: SearchSettings) -> SearchResult:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return told(self._ask(_search(query, settings)))
 
     async def asearch(self, query: str, settings: SearchSettings) -> SearchResult:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return told(await self._aask(_search(query, settings)))
 
     def search_many(self, queries: Sequence[str], settings: SearchSettings) -> list[SearchResult]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         groups = [list(queries[start : start + QUERIES]) for start in range(0, len(queries), QUERIES)]
-        calls = [Call("/search", {"queries": group, **_body(settings)}, all_found) for group in groups]
+        calls = [HttpCall("/search", {"queries": group, **_body(settings)}, all_found) for group in groups]
         return [told(result) for call in calls for result in self._ask(call)]
 
     def rerank(self, query: str, texts: Sequence[str], wish: PromptWish) -> list[Reranked]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return united(texts, [self._ask(_rerank(query, part, wish)) for part in parts_of(texts) if part])
 
     async def arerank(self, query: str, texts: Sequence[str], wish: PromptWish) -> list[Reranked]:
-        """See `Backend`."""
+        """See `AnyBackend`."""
         return united(texts, [await self._aask(_rerank(query, part, wish)) for part in parts_of(texts) if part])
 
     def embed(self, texts: Sequence[str], wish: PromptWish) -> npt.NDArray[np.float32]:
-        """See `Backend`; of no texts [0, 0], since how long a vector is only an answer says."""
+        """See `AnyBackend`; of no texts [0, 0], since how long a vector is only an answer says."""
         return joined([self._ask(_embed(part, wish)) for part in parts_of(texts) if part])
 
     async def aembed(self, texts: Sequence[str], wish: PromptWish) -> npt.NDArray[np.float32]:
-        """See `Backend`; of no texts [0, 0]."""
+        """See `AnyBackend`; of no texts [0, 0]."""
         return joined([await self._aask(_embed(part, wish)) for part in parts_of(texts) if part])
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class HttpBackend:
         if (kept := self._of_loops.pop(asyncio.get_running_loop(), None)) is not None:
             await kept[1].aclose()
 
-    def _ask(self, call: Call[Read]) -> Read:
+    def _ask(self, call: HttpCall[Read]) -> Read:
         self._open()
         try:
             answer = self._client.post(self._address(call), json=call.body)
@@ -130,7 +130,7 @@ class HttpBackend:
             raise self._unreachable(error) from error
         return self._read(call, answer)
 
-    async def _aask(self, call: Call[Read]) -> Read:
+    async def _aask(self, call: HttpCall[Read]) -> Read:
         self._open()
         try:
             answer = await (await self._of_loop()).post(self._address(call), json=call.body)
@@ -138,7 +138,7 @@ class HttpBackend:
             raise self._unreachable(error) from error
         return self._read(call, answer)
 
-    def _address(self, call: Call[Any]) -> str:
+    def _address(self, call: HttpCall[Any]) -> str:
         return f"{self.url}{self._base}{call.path}"
 
     def _open(self) -> None:
@@ -157,7 +157,7 @@ class HttpBackend:
         await anext(life)
         return client
 
-    def _read(self, call: Call[Read], answer: httpx.Response) -> Read:
+    def _read(self, call: HttpCall[Read], answer: httpx.Response) -> Read:
         if answer.status_code != 200:
             raise failure(self.url, answer.status_code, answer.content, self.collection)
         return read(self.url, answer.content, call.read)
@@ -177,8 +177,8 @@ async def _life(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
         await client.aclose()
 
 
-def _search(query: str, settings: SearchSettings) -> Call[SearchResult]:
-    return Call("/search", {"query": checked(query, "the query"), **_body(settings)}, found)
+def _search(query: str, settings: SearchSettings) -> HttpCall[SearchResult]:
+    return HttpCall("/search", {"query": checked(query, "the query"), **_body(settings)}, found)
 
 
 def _body(settings: SearchSettings) -> dict[str, Any]:
@@ -186,13 +186,13 @@ def _body(settings: SearchSettings) -> dict[str, Any]:
     return settings.model_dump(exclude_unset=True)
 
 
-def _rerank(query: str, texts: list[str], wish: PromptWish) -> Call[list[Reranked]]:
+def _rerank(query: str, texts: list[str], wish: PromptWish) -> HttpCall[list[Reranked]]:
     body = {"query": checked(query, "the query"), "documents": texts, "return_documents": False}
-    return Call("/rerank", {**body, "use_activation": False, **words(wish)}, passages(texts))
+    return HttpCall("/rerank", {**body, "use_activation": False, **words(wish)}, passages(texts))
 
 
-def _embed(texts: list[str], wish: PromptWish) -> Call[npt.NDArray[np.float32]]:
-    return Call("/embeddings", {"input": texts, "encoding_format": "base64", **words(wish)}, vectors)
+def _embed(texts: list[str], wish: PromptWish) -> HttpCall[npt.NDArray[np.float32]]:
+    return HttpCall("/embeddings", {"input": texts, "encoding_format": "base64", **words(wish)}, vectors)
 
 
 def _ascii(key: str) -> str:

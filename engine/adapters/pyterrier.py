@@ -46,10 +46,12 @@ class PyTerrierRetriever(pt.Transformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Of a frame with qid and query, whatever else it has of queries, the best documents of each query."""
         pt.validate.columns(inp, includes=["qid", "query"], context=self)
-        queries = inp[pt.model.query_columns(inp)].drop_duplicates("qid").to_dict("records")
+        known = set(pt.model.query_columns(inp))
+        columns = [column for column in inp.columns if column in known]
+        queries = inp[columns].drop_duplicates("qid").to_dict("records")
         results = self.backend.search_many([row["query"] for row in queries], self.settings)
         rows = [{**query, **row} for query, result in zip(queries, results, strict=True) for row in _rows(result)]
-        return pd.DataFrame(rows, columns=[*pt.model.query_columns(inp), "docno", "score", "rank", *_COLUMNS])
+        return pd.DataFrame(rows, columns=[*columns, "docno", "score", "rank", *_COLUMNS])
 
 
 def _rows(result: SearchResult) -> list[dict[str, Any]]:

@@ -129,6 +129,20 @@ def test_an_await_does_not_block(given: dict[str, Any]):
     assert asyncio.run(counted()) > 1  # another event loop, the same backend
 
 
+def test_many_are_asked_at_once_and_some_are_cancelled(given: dict[str, Any], engine: Engine):
+    backend, wanted = connected(given), answer(engine.search(QUERY, budget_ms=None))
+
+    async def together() -> list[SearchResult]:
+        asked = [asyncio.ensure_future(backend.asearch(QUERY, UNHURRIED)) for _ in range(40)]
+        await asyncio.sleep(0)
+        for task in asked[::2]:
+            task.cancel()
+        await asyncio.wait(asked)
+        return [task.result() for task in asked[1::2]]
+
+    assert [answer(result) for result in asyncio.run(together())] == [wanted] * 20
+
+
 @pytest.mark.parametrize("method", ["search", "search_many", "rerank", "embed", "asearch", "arerank", "aembed"])
 def test_a_closed_engine_raises(engine: Engine, method: str):
     with Engine.open(engine.collection.path, device="cpu", warm_up=False) as opened:
@@ -273,6 +287,8 @@ def test_wrong_sources_are_told(engine: Engine, tmp_path: Path):
         connect(engine, api_key=KEY, collection="notes")
     with pytest.raises(InputError, match="go with the URL of a server, and 'localhost:8080' is none"):
         connect("localhost:8080", api_key=KEY)
+    with pytest.raises(InputError, match="looks like a server's address: write http:// before it"):
+        connect("localhost:8080")
     with pytest.raises(CollectionError, match="absent"):
         connect(tmp_path / "absent")
     with pytest.raises(InputError, match="not an object of type int"):
