@@ -51,7 +51,7 @@ soak: $(INSTALLED)  ## A mixed load on the server for MINUTES=30, then 5,000 ope
 	TANDEM_OPERATIONS=5000 TANDEM_STREAMS=5000 $(BIN)/python -m pytest -s tests/engine/server/test_operations.py \
 		tests/engine/server/test_streams.py tests/engine/collection/test_living.py
 
-# An environment over .venv, whose packages it sees, for what nothing else here needs.
+# An environment over .venv, whose packages it sees, for what nothing else here needs (that of the clients: 500 MB).
 define environment
 	$(BIN)/python -m venv $(1)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
@@ -63,11 +63,11 @@ $(CLIENTS)/.installed: $(INSTALLED) tests/engine/server/clients.txt
 	$(call environment,$(CLIENTS))
 	$(CLIENTS)/bin/python -m pip install --quiet --only-binary=:all: --constraint constraints.txt \
 	  --requirement tests/engine/server/clients.txt
-	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78
+	$(CLIENTS)/bin/python -m pip install --quiet --no-deps infinity_client==0.0.78 langchain-huggingface==1.2.3
 	@touch $@
 
-clients: $(CLIENTS)/.installed  ## Run the clients the server speaks to, and the schema fuzz, against it.
-	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server
+clients: $(CLIENTS)/.installed  ## Run the server's clients, the schema fuzz and the frameworks of the adapters.
+	$(CLIENTS)/bin/python -m pytest -m clients -rs tests/engine/server tests/engine/adapters
 
 CHARTS ?= .charts
 $(CHARTS)/.installed: $(INSTALLED) tests/deploying/tools.txt

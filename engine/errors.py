@@ -2,6 +2,7 @@
 
     TandemError
     ├── InputError          an argument, query or setting of the caller
+    │   └── MissingPackage      what was asked for needs a package that is not installed
     ├── CorpusError         a corpus, query or judgement file that cannot be read as what it claims to be
     ├── ArtifactError       an exported model that is missing, damaged, unsafe or of the wrong kind
     ├── CollectionError     an indexed corpus that is missing, damaged or does not fit its models
@@ -31,6 +32,10 @@ class InputError(TandemError, ValueError):
     """An argument, query or setting of the caller is not usable."""
 
     exit_code = 2
+
+
+class MissingPackage(InputError, ImportError):
+    """What was asked for needs a package that is not installed."""
 
 
 class CorpusError(TandemError):

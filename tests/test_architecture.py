@@ -14,13 +14,13 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("kernels", "engine", "export", "bench", "cli")  # each may import those before it
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "peft", "datasets", "accelerate", "onnx", "triton", "ir_measures",
-    "matplotlib",
+    "matplotlib", "langchain_core", "llama_index", "haystack", "pyterrier", "pandas", "mteb", "httpx",
 }  # fmt: skip
 # Rooms of a layer, lowest first: a room imports from those before it only. A room is a sub-package, or one module.
 ROOMS = {
     "engine": (
         "errors", "result", "platform", "text", "scheduling", "scoring", "recall", "models", "collection", "config",
-        "gpu_search", "search", "model_requests", "single_model", "engine", "", "build", "server",
+        "gpu_search", "search", "model_requests", "single_model", "engine", "", "build", "server", "adapters",
     ),
     "export": (
         "adapters", "quiet", "bundled", "families", "graph", "source", "finetune", "tracing", "parity", "staging",
@@ -154,6 +154,7 @@ class Refuse:
             raise ImportError(name + " must not be needed to run an engine")
 sys.meta_path.insert(0, Refuse())
 import tandem.engine, tandem.engine.build.indexing, tandem.engine.build.calibrate, tandem.kernels, tandem.cli
+import tandem.engine.adapters
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -7,6 +7,7 @@ the final score follows the relevance, a probability, by a logistic curve (Platt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,14 @@ FINAL_HITS = 10
 _RIDGE = 1e-3
 _NEWTON_STEPS = 50
 _BINS = 10
+
+
+def logistic(logit: float) -> float:
+    """1 / (1 + e^-x) without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    small = math.exp(logit)
+    return small / (1.0 + small)
 
 
 class _Fitted(BaseModel):

@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import AliasChoices, Field
 
 from ...result import Reranked, RerankResult
+from ...scoring.scale import logistic
 from ..errors import Failure
 from ..json_response import Json
 from ..response_schemas import NimRankings, Ranks, TeiRank, WeaviateScores, failures
@@ -18,19 +19,7 @@ from ..service import Service
 from ..target import name_of, needed_reranker
 from . import nim
 from .calls import rerank_documents
-from .shared import (
-    Documents,
-    Prompted,
-    Served,
-    Texts,
-    as_body,
-    degradation,
-    logistic,
-    new_router,
-    scaled,
-    target_of,
-    usage,
-)  # fmt: skip
+from .shared import Documents, Prompted, Served, Texts, as_body, degradation, new_router, scaled, target_of, usage
 from .tei import RerankBody, rank_texts
 
 router = new_router("rerank")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections.abc import Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType
 
 from ...config import shortened as quoted
+from ...scoring.scale import logistic
 from ...text.prompting import PromptWish
 from ..errors import Dialect, Failure
 from ..json_body import parsed
@@ -199,14 +199,6 @@ def client_of(request: Request) -> str:
 def degradation(degraded: str | None) -> dict[str, str]:
     """The header that tells of it."""
     return {} if degraded is None else {DEGRADED_HEADER: degraded}
-
-
-def logistic(logit: float) -> float:
-    """1 / (1 + e^-x) without overflow."""
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    small = math.exp(logit)
-    return small / (1.0 + small)
 
 
 def scaled(logit: float, raw: bool) -> float:
