@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -62,6 +64,7 @@ def options(
 def main() -> None:
     """Run the command line: an error of the user's or of ours is one sentence on stderr and its class's exit code."""
     debug = "--debug" in sys.argv[1:]
+    _end_when_asked()
     never_refuse()
     log_to_stderr()
     try:
@@ -71,6 +74,15 @@ def main() -> None:
             raise
         _fail(*told)
     sys.exit(code)
+
+
+def _end_when_asked() -> None:
+    """The first process of a container ends at SIGTERM too: the kernel drops a signal that such a process handles not.
+
+    A server takes the signal over when it serves, and drains.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _told(error: Exception) -> tuple[str, int] | None:

@@ -6,6 +6,9 @@ with Engine.open("collection/") as engine:
     result = engine.search("how do I reset an API key")
 """
 
+from . import telemetry_off  # noqa: F401
+
+# isort: split
 from .collection import Collection, Document
 from .engine import Engine
 from .errors import (

@@ -19,7 +19,8 @@ HEAVY = {
 # Rooms of a layer, lowest first: a room imports from those before it only. A room is a sub-package, or one module.
 ROOMS = {
     "engine": (
-        "errors", "result", "platform", "text", "scheduling", "scoring", "recall", "models", "collection", "config",
+        "telemetry_off", "errors", "result", "platform", "text", "scheduling", "scoring", "recall", "models",
+        "collection", "config",
         "gpu_search", "search", "model_requests", "single_model", "engine", "", "build", "server", "adapters",
     ),
     "export": (

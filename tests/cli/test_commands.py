@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -485,3 +487,16 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_is_read(tandem, tmp
     assert code == 2
     assert f"{option}: Input should be" in " ".join(err.split())
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(1, 128 + signal.SIGTERM), (2, -signal.SIGTERM)])
+def test_the_first_process_of_a_container_ends_when_it_is_asked_to(number: int, status: int):
+    """The kernel drops a signal that process 1 does not handle."""
+    code = (
+        f"import os, time\nos.getpid = lambda: {number}\nfrom tandem import cli\n"
+        "def app(**_):\n    print('there', flush=True)\n    time.sleep(60)\ncli.app = app\ncli.main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "there\n"
+        process.terminate()
+        assert process.wait(30) == status

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -79,3 +82,12 @@ def test_a_containers_quota_is_read(tmp_path: Path, content: str, cores: float |
     file.write_text(content)
     assert device._cgroup_quota(file) == cores
     assert device._cgroup_quota(tmp_path / "missing") is None
+
+
+def test_onnx_runtime_keeps_nothing_of_the_machine(tmp_path: Path):
+    """Imported by itself it writes an id and a queue of uploads into the user's cache."""
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    for module in ("tandem.engine", "tandem.engine.models.runtime.onnx", "tandem.cli", "tandem.engine.server.worker"):
+        subprocess.run([sys.executable, "-c", f"import {module}"], env={**kept, **home}, check=True)
+        assert not [path for path in tmp_path.rglob("*") if "icrosoft" in str(path)], module
