@@ -179,6 +179,7 @@ def serve(
     deadline_ms: float = typer.Option(10_000.0, min=1.0, help="Each search's deadline."),
     short_deadline_ms: float = typer.Option(1_000.0, min=1.0, help="Each short rerank's deadline."),
     multiples: str = typer.Option("1,2,5", help="Loads, as multiples of the measured capacity."),
+    workers: int | None = typer.Option(None, min=1, help="Worker processes (default: as `tandem serve` has it)."),
     supervise: bool = typer.Option(True, help="With the engine in a worker process, as `tandem serve` has it."),
 ) -> Iterator[Measured]:
     """Start a server, find its capacity, offer 1, 2 and 5 times as much: goodput, times, memory, what HTTP adds.
@@ -189,7 +190,7 @@ def serve(
     from ..bench.serving.server_load import serve_bench
 
     loads = read_multiples(multiples)
-    settings: dict[str, Any] = {"supervise": supervise}
+    settings: dict[str, Any] = {"supervise": supervise, "workers": workers}
     if opener.threads is not None:
         settings["threads"] = opener.threads
     document = serve_bench(

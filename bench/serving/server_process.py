@@ -47,7 +47,7 @@ class ServerProcess:
         return document
 
     def resident(self) -> dict[str, float]:
-        """MB in memory: of the HTTP process and of its workers together."""
+        """MB in memory: of the HTTP process and of its workers together, what they share counted once."""
         workers = [each["process"] for each in self.status()["workers"] if each["process"] is not None]
         own = {"http": _resident(self.process.pid)}
         return {**own, "worker": sum(map(_resident, workers))} if workers else own
@@ -79,8 +79,9 @@ def served(collection: Path, *, seconds: float = 600, **settings: Any) -> Iterat
 
 
 def _resident(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    """MB of a process, of pages that n processes have the nth part (its proportional set size)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
             return round(int(line.split()[1]) / 1024, 1)
     return 0.0
 
