@@ -83,7 +83,7 @@ class ModelRequests(ABC):
         *,
         prompt: str | None = None,
         instruction: str | None = None,
-        truncate: Truncate = "right",
+        truncate: Truncate | None = None,
         client: str = "",
     ) -> Embedded:
         """Vectors of `texts`, of length 1 where the model is compared by cosine.
@@ -91,7 +91,8 @@ class ModelRequests(ABC):
         Before each text stands one of the model's prompts (`query`, `passage`, or a name of its own), or `prompt`
         itself, or what the model has around an `instruction`, the task in words; where none is given, nothing.
 
-        Raises InputError, also for a text longer than the model reads when `truncate` is never.
+        `truncate`: where texts that are too long are cut; None: where the model cuts them; never: they are an
+        InputError, as other wrong input is.
         """
         wish = PromptWish(prompt_name, prompt, instruction)
         request = self._requests.embed(texts, wish, truncate=truncate, client=client)
@@ -125,13 +126,13 @@ class ModelRequests(ABC):
         prompt_name: str | None = None,
         prompt: str | None = None,
         instruction: str | None = None,
-        truncate: Truncate = "right",
+        truncate: Truncate | None = None,
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
         client: str = "",
     ) -> RerankResult:
-        """`rerank`, awaited. `passage_tokens` cuts passages; too long a pair is cut on the side of `truncate`, and
-        with never an InputError.
+        """`rerank`, awaited. `passage_tokens` cuts passages; too long a pair is cut on the side of `truncate`
+        (None: as the model does), and with never an InputError.
 
         Before the query stands one of the model's prompts by its name, or `prompt` itself, in place of the model's
         default; a model that takes one reads an `instruction`, the task in words.

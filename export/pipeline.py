@@ -208,6 +208,7 @@ def _save_model(origin: Origin, loaded: Loaded, usage: Usage, folder: Path) -> A
         family=config.model_type,
         max_length=min(usage.max_length, record.max_length) if record else usage.max_length,
         segments=usage.segments,
+        cut_side=usage.cut_side,
         pad_id=tokenizer.pad_token_id,
         size=ModelSize(
             layers=config.num_hidden_layers,
@@ -246,8 +247,9 @@ def _variants(
 ) -> dict[Precision, Variant]:
     """Write and prove each precision's graph; one that fails is left out. Raises NotEqual when none passes."""
     tokenizer = Tokenizer(
-        folder / "tokenizer.json", max_length=base.max_length, segments=base.segments, prompting=base.prompting
-    )
+        folder / "tokenizer.json", max_length=base.max_length, segments=base.segments, prompting=base.prompting,
+        side=base.cut_side,
+    )  # fmt: skip
     reading = Reading.of(base, tokenizer)
     watch = partial(outputs, reading=reading, samples=samples, count=WATCHED)
     (folder / "onnx").mkdir()

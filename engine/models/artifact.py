@@ -22,6 +22,7 @@ from ..recall.planning import Similarity
 from ..scoring.fusion import Fusion
 from ..text.prompting import PairText, Prompting, Prompts
 from ..text.tokenizer import Tokenizer
+from ..text.tokens import CutSide
 from .checking import CONFIG, CONFIGS, check_configs, check_folder, read_config
 from .external_data import external_files
 
@@ -109,6 +110,8 @@ class ArtifactManifest(_Record):
     prompts: Prompts = Prompts()
     pair_text: PairText | None = None
     """Of a cross-encoder that is a decoder: what it reads. None: query and passage between the special tokens."""
+    cut_side: CutSide = "right"
+    """Where texts that are too long are cut, where a request does not say it."""
     similarity: Similarity = "cosine"
     """How a bi-encoder's vectors are compared; dot: they are not of length 1."""
     activation: Literal["identity", "sigmoid"] = "identity"
@@ -129,7 +132,7 @@ class ArtifactManifest(_Record):
 
 
 # What an early exit reads as the whole model does.
-_SHARED = ("family", "max_length", "segments", "pad_id", "activation")
+_SHARED = ("family", "max_length", "segments", "pad_id", "activation", "cut_side")
 
 
 class Artifact:
@@ -231,6 +234,7 @@ class Artifact:
             max_length=max_length,
             segments=manifest.segments,
             prompting=manifest.prompting,
+            side=manifest.cut_side,
         )
 
 

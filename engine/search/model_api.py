@@ -47,7 +47,7 @@ class ModelApi:
         self._batcher = batcher
 
     async def embed(
-        self, texts: Sequence[str], wish: PromptWish, *, truncate: Truncate = "right", client: str = ""
+        self, texts: Sequence[str], wish: PromptWish, *, truncate: Truncate | None = None, client: str = ""
     ) -> Embedded:
         """See `Engine.aembed`."""
         encoder = self._encoder
@@ -55,7 +55,7 @@ class ModelApi:
             raise InputError("this model is a cross-encoder, which gives no vectors; ask a bi-encoder for them")
         clock = Clock(None)
         tokenizer = encoder.tokenizer
-        side, before = _side(truncate), encoder.prompting.before_text(wish)
+        side, before = _side(truncate, tokenizer), encoder.prompting.before_text(wish)
         if not texts:
             return Embedded(np.empty((0, encoder.dimension), dtype=np.float32), 0, 0, clock.timings())
         ids = tokenizer.encode_many([before + text for text in checked_all(texts)])
@@ -75,7 +75,7 @@ class ModelApi:
         texts: Sequence[str] | None,
         ids: Sequence[str] | None,
         *,
-        truncate: Truncate = "right",
+        truncate: Truncate | None = None,
         passage_tokens: int | None = None,
         budget_ms: float | None = None,
         wish: PromptWish = NO_WISH,
@@ -89,7 +89,7 @@ class ModelApi:
             raise InputError("ids are of stored passages, and this model is not of a collection: give texts")
         clock = Clock(budget_ms)
         tokenizer = reranker.tokenizer
-        side = _side(truncate)
+        side = _side(truncate, tokenizer)
         query_ids = tokenizer.query(checked(query, "the query"), wish)
         passages = self._passages(texts, ids, tokenizer)
         if not len(passages):
@@ -137,11 +137,13 @@ class ModelApi:
         return self._reranker
 
 
-def _side(truncate: Truncate) -> CutSide:
-    """Where a text is cut; one that is refused for its length is measured from its beginning."""
+def _side(truncate: Truncate | None, tokenizer: Tokenizer) -> CutSide:
+    """Where a text is cut: as the request says, else as the model does."""
+    if truncate is None or truncate == "never":
+        return tokenizer.side
     if truncate not in get_args(Truncate):
         raise InputError(f"truncate {truncate!r} is unknown; choose {', '.join(get_args(Truncate))}")
-    return "left" if truncate == "left" else "right"
+    return truncate
 
 
 def _refuse_long(long: npt.NDArray[np.bool_], what: str, max_length: int) -> None:

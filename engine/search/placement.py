@@ -162,6 +162,8 @@ def pipeline_problem(
     for model in (encoder, reranker):
         if model.choice.runtime != "packed":
             return f"{model.artifact.manifest.name} runs on ONNX Runtime ({model.choice.reason})"
+    if reranker.tokenizer.side != "right" or encoder.tokenizer.side != "right":
+        return "a model cuts long texts on the left, and the device cuts them on the right"
     if reranker.tokenizer.pair_template.whole_first:
         return f"{reranker.artifact.manifest.name} reads a template, whose pairs the device does not cut"
     return None

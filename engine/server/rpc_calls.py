@@ -97,7 +97,7 @@ class Rerank(Call[RerankResult]):
     query: str
     texts: Sequence[str] | None = None
     ids: Sequence[str] | None = None
-    truncate: Truncate = "right"
+    truncate: Truncate | None = None
     passage_tokens: int | None = None
     budget_ms: float | None = None
     wish: PromptWish = NO_WISH
@@ -127,7 +127,7 @@ class Embed(Call[Embedded]):
 
     texts: Sequence[str]
     wish: PromptWish = NO_WISH
-    truncate: Truncate = "right"
+    truncate: Truncate | None = None
     answer: ClassVar[Any] = Embedded
 
     async def run_of(self, engines: Engines, name: str) -> Embedded:

@@ -25,11 +25,14 @@ class Tokenizer:
     """One model's tokenizer: text → ids without special tokens, and ids → what the model reads.
 
     `max_length` is the model's limit in tokens, special tokens included; `segments` says whether the model reads
-    segment ids; `prompting` what goes around its texts (None: nothing); `fingerprint` (sha256 of rules and vocabulary)
-    tells whether two models can share token ids.
+    segment ids; `prompting` what goes around its texts (None: nothing); `side` where it cuts
+    long texts; `fingerprint` (sha256 of rules and vocabulary) tells whether two models can share token ids.
     """
 
-    def __init__(self, path: Path, *, max_length: int, segments: bool, prompting: Prompting | None = None) -> None:
+    def __init__(
+        self, path: Path, *, max_length: int, segments: bool, prompting: Prompting | None = None,
+        side: CutSide = "right",
+    ) -> None:  # fmt: skip
         """Raises ArtifactError when `path` is not a readable `tokenizer.json`, or fails on the text `a`."""
         with _failing_as(ArtifactError, f"{path} is not a readable tokenizer", "; export the model again"):
             self._rust = RustTokenizer.from_buffer(path.read_bytes())
@@ -45,6 +48,7 @@ class Tokenizer:
         self.vocab_size: int = self._rust.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
         self.segments = segments
+        self.side: CutSide = side
 
     @property
     def special(self) -> int:
@@ -116,14 +120,15 @@ class Tokenizer:
         with _failing_as(InferenceError, "the tokenizer failed on token ids of this request"):
             return str(self._rust.decode(list(ids), skip_special_tokens=skip_special))
 
-    def single(self, texts: TokenBatch, side: CutSide = "right") -> TokenBatch:
-        """Sequences as the model reads them: special tokens added, cut on that `side` to `max_length`."""
-        return wrap(texts, self._one, self.max_length, segments=self.segments, side=side)
+    def single(self, texts: TokenBatch, side: CutSide | None = None) -> TokenBatch:
+        """Sequences as the model reads them: special tokens added, cut to `max_length` on that `side` (None: where the
+        model cuts)."""
+        return wrap(texts, self._one, self.max_length, segments=self.segments, side=side or self.side)
 
-    def pairs(self, query: Ids, passages: TokenBatch, side: CutSide = "right") -> TokenBatch:
+    def pairs(self, query: Ids, passages: TokenBatch, side: CutSide | None = None) -> TokenBatch:
         """(query, passage) pairs as the model reads them: joined from ids (see `query` and `passages`) and cut to
         `max_length` as the reference cuts them (see `tokens.kept_of_pairs`)."""
-        return join_pairs(query, passages, self._two, self.max_length, segments=self.segments, side=side)
+        return join_pairs(query, passages, self._two, self.max_length, segments=self.segments, side=side or self.side)
 
     def pair_lengths(self, query: Ids, passages: TokenBatch) -> npt.NDArray[np.int64]:
         """int64 [n]: tokens of each of `pairs`, without joining them."""

@@ -29,11 +29,6 @@ def refuse_settings(origin: Origin, loaded: Loaded) -> None:
             raise ExportError(f"{origin.name} sets {name} for its Transformer, which is not supported")
     _refuse_processing(origin, loaded)
     _refuse_outputs(origin, loaded)
-    if tokenizer.truncation_side != "right":
-        raise ExportError(
-            f"{origin.name} cuts long texts on the left (truncation_side in tokenizer_config.json), which is not "
-            "supported; a request may ask for it (truncate: left)"
-        )
     if tokenizer.pad_token_id is None:
         raise ExportError(f"{origin.name}'s tokenizer has no padding token (pad_token), which batches need")
     if loaded.kind == "cross-encoder" and getattr(loaded.network.config, "is_encoder_decoder", False):

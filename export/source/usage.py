@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 
 from ...engine.errors import ExportError
 from ...engine.models.artifact import LONGEST
 from ...engine.text.prompting import PairText, Prompts
+from ...engine.text.tokens import CutSide
 from ..families import FAMILIES, Family
 from .card_prompts import card_prompts
 from .library import Loaded
@@ -44,6 +45,7 @@ class Usage:
     pair_text: PairText | None = None
     dimension: int | None = None
     pooling: str | None = None
+    cut_side: CutSide = "right"
     similarity: Literal["cosine", "dot"] = "cosine"
     activation: Literal["identity", "sigmoid"] = "identity"
 
@@ -60,6 +62,7 @@ def read(origin: Origin, loaded: Loaded, wishes: Wishes, say: Callable[[str], No
         "family": family,
         "max_length": _max_length(origin, loaded, family, wishes),
         "segments": _segments(loaded),
+        "cut_side": _cut_side(origin, loaded),
         "prompts": prompts_of(origin, loaded, wishes, say),
         "own_prompts": (wishes.query_prompt, wishes.passage_prompt, card_prompts(origin.name)) == (None, None, None),
     }
@@ -107,6 +110,11 @@ def _cross_encoder(
     if labels not in (1, 2):
         raise ExportError(f"{origin.name} answers with {labels} labels; a cross-encoder for ranking has one or two")
     pair_text = pair_text_of(origin, loaded, wishes, say)
+    if pair_text is not None and shared["cut_side"] == "left":
+        raise ExportError(
+            f"{origin.name} has a chat template and cuts long texts on the left (truncation_side in "
+            "tokenizer_config.json), so that the template's beginning would be lost; that is not supported"
+        )
     if pair_text is not None:  # what stands before a query is in there
         shared["prompts"] = shared["prompts"].model_copy(update={"query": "", "instructed": None})
     return Usage(_scorer(origin, loaded, family), activation=activation, pair_text=pair_text, **shared)
@@ -188,6 +196,13 @@ def _max_length(origin: Origin, loaded: Loaded, family: Family, wishes: Wishes) 
             f"{origin.name} would read {length} tokens, of which {special} are special ones; give a larger --max-length"
         )
     return length
+
+
+def _cut_side(origin: Origin, loaded: Loaded) -> CutSide:
+    side = loaded.tokenizer.truncation_side
+    if side not in get_args(CutSide):
+        raise ExportError(f"{origin.name} sets truncation_side to {side!r}; it must be right or left")
+    return cast(CutSide, side)
 
 
 def _segments(loaded: Loaded) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +58,22 @@ def test_what_it_cannot_do_is_said(tiny_bi_encoder: Path, tiny_cross_encoder: Pa
     reranker.close()  # a second time does nothing
     with pytest.raises(ArtifactError):
         SingleModel.open(tmp_path)
+
+
+def test_long_texts_are_cut_where_the_model_cuts_them_unless_a_request_says_otherwise(
+    tiny_bi_encoder: Path, tiny_cross_encoder: Path, tmp_path: Path
+):
+    text = "alpha " * 700 + "omega " * 700
+    for artifact, ask in (
+        (tiny_bi_encoder, lambda model, **how: asyncio.run(model.aembed([text], **how)).vectors[0].tolist()),
+        (tiny_cross_encoder, lambda model, **how: asyncio.run(model.arerank("omega", [text], **how)).passages[0].score),
+    ):
+        left = tmp_path / artifact.parent.name / artifact.name
+        shutil.copytree(artifact, left)
+        manifest = json.loads((left / "manifest.json").read_text())
+        (left / "manifest.json").write_text(json.dumps({**manifest, "cut_side": "left"}))
+        with SingleModel.open(artifact, **SETTINGS) as right, SingleModel.open(left, **SETTINGS) as other:
+            assert ask(other) == ask(right, truncate="left") != ask(right)
+            assert ask(other, truncate="right") == ask(right)
+            with pytest.raises(InputError, match="truncation was turned off"):
+                ask(other, truncate="never")

@@ -65,7 +65,7 @@ class TeiMethods:
         found = await self._ranked(first.query, texts, _side(first), asked)
         return _response(found, first.query, texts, first.raw_scores, first.return_text)
 
-    async def _ranked(self, query: str, texts: list[str], side: Truncate, asked: Caller) -> RerankResult:
+    async def _ranked(self, query: str, texts: list[str], side: Truncate | None, asked: Caller) -> RerankResult:
         if not texts:
             raise Failure("empty", "texts is empty; give at least one")
         with self._service.lease_for("reranker", ANY) as lease:
@@ -74,9 +74,10 @@ class TeiMethods:
             )
 
 
-def _side(request: v1.EmbedRequest | v1.RerankRequest | v1.RerankStreamRequest) -> Truncate:
-    """Long texts are cut whatever `truncate` says, as /info tells: in protocol buffers false is what nobody said."""
-    return "left" if request.truncation_direction == v1.TRUNCATION_DIRECTION_LEFT else "right"
+def _side(request: v1.EmbedRequest | v1.RerankRequest | v1.RerankStreamRequest) -> Truncate | None:
+    """Long texts are cut whatever `truncate` says, as /info tells: in protocol buffers false is what nobody said. The
+    right side is what nobody said, too: there the model decides."""
+    return "left" if request.truncation_direction == v1.TRUNCATION_DIRECTION_LEFT else None
 
 
 def _response(found: RerankResult, query: str, texts: Sequence[str], raw: bool, return_text: bool) -> v1.RerankResponse:

@@ -27,7 +27,7 @@ async def embed_request(
     request: Request,
     texts: Sequence[str],
     wish: PromptWish = NO_WISH,
-    truncate: Truncate = "right",
+    truncate: Truncate | None = None,
     *,
     field: str = "prompt_name",
 ) -> Embedded:
@@ -108,7 +108,7 @@ async def score_pairs(
     service: Service,
     request: Request,
     pairs: list[tuple[str, str]],
-    truncate: Truncate = "right",
+    truncate: Truncate | None = None,
     wish: PromptWish = NO_WISH,
 ) -> tuple[list[float], int, Timings]:
     """Logits of pairs in their order, the tokens read and the time: those with the same first text are one job."""

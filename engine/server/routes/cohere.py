@@ -16,7 +16,7 @@ from .calls import embed_request, first_dimensions
 from .shared import Body, Served, Texts, filled, new_router, target_of
 
 router = new_router("Cohere", "flat")
-_CUTS: dict[str, Truncate] = {"NONE": "never", "START": "left", "END": "right"}
+_CUTS: dict[str | None, Truncate | None] = {None: None, "NONE": "never", "START": "left", "END": "right"}
 
 
 class EmbedTextsBody(Body):
@@ -25,7 +25,7 @@ class EmbedTextsBody(Body):
     texts: Texts
     input_type: str | None = None
     embedding_types: list[Form] | None = None
-    truncate: Literal["NONE", "START", "END"] = "END"
+    truncate: Literal["NONE", "START", "END"] | None = None
     output_dimension: int | None = Field(default=None, ge=1)
 
 

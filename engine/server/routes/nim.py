@@ -28,7 +28,7 @@ class RankingBody(Body):
 
     query: Text
     passages: list[Text]
-    truncate: Literal["NONE", "END"] = "END"
+    truncate: Literal["NONE", "END"] | None = None
     top_k: int | None = Field(default=None, ge=1)
 
 
@@ -42,7 +42,7 @@ async def ranking(body: RankingBody, request: Request, service: Served) -> Json:
 async def rank(body: RankingBody, request: Request, service: Service) -> Json:
     """The answer to a ranking request, whichever route it came by."""
     texts = [passage.text for passage in filled(body.passages, "passages")]
-    truncate: Truncate = "right" if body.truncate == "END" else "never"
+    truncate: Truncate | None = None if body.truncate is None else "right" if body.truncate == "END" else "never"
     result = await rerank_request(service, request, body.query.text, texts, truncate=truncate)
     best = result.passages[: body.top_k]
     rankings = [{"index": passage.index, "logit": passage.score} for passage in best]

@@ -39,15 +39,17 @@ Direction = Literal["Right", "Left", "right", "left"]
 
 
 class Truncation(Body):
-    """How long texts are treated: cut on the right unless told otherwise."""
+    """How long texts are treated: cut as the model cuts them unless told otherwise."""
 
     truncate: bool | None = None
-    truncation_direction: Direction = "right"
+    truncation_direction: Direction | None = None
 
-    def cut(self) -> Truncate:
+    def cut(self) -> Truncate | None:
         """What becomes of texts that are too long."""
         if self.truncate is False:
             return "never"
+        if self.truncation_direction is None:
+            return None
         return "left" if self.truncation_direction.lower() == "left" else "right"
 
 

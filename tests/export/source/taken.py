@@ -41,8 +41,9 @@ class Taken:
         usage = self.usage
         prompting = Prompting("model", usage.prompts, usage.pair_text)
         return Tokenizer(
-            scratch / "tokenizer.json", max_length=usage.max_length, segments=usage.segments, prompting=prompting
-        )
+            scratch / "tokenizer.json", max_length=usage.max_length, segments=usage.segments, prompting=prompting,
+            side=usage.cut_side,
+        )  # fmt: skip
 
 
 def take(folder: Path | str, kind: Any = "bi-encoder", *, trust: bool = False, **wishes: Any) -> Taken:

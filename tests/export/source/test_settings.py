@@ -10,7 +10,7 @@ from transformers import BertConfig
 from tandem.engine.errors import ExportError
 
 from ...tiny import tiny_model, write_json
-from .repositories import HIDDEN, edit, plain
+from .repositories import HIDDEN, decoder_reranker, edit, plain, saved_cross_encoder
 from .taken import assert_equal, take
 
 SETTINGS = "config_sentence_transformers.json"
@@ -63,12 +63,32 @@ def test_settings_of_the_model_that_are_refused(tmp_path, settings, said):
 
 
 @pytest.mark.parametrize("where", ["tokenizer_config.json", "sentence_bert_config.json"])
-def test_a_tokenizer_that_cuts_on_the_left_is_refused(tmp_path, where):
-    folder = tiny_model(tmp_path / "model")
-    side = {"truncation_side": "left"}
+def test_texts_are_cut_on_the_side_that_the_tokenizer_says(tmp_path, where):
+    folder, side = tiny_model(tmp_path / "model"), {"truncation_side": "left"}
     edit(folder / where, **(side if where.startswith("tokenizer") else {"tokenizer_args": side}))
+    taken = take(folder, max_length=12)
+    assert taken.usage.cut_side == "left"
+    tokenizer = taken.tokenizer(tmp_path / "ids")
+    first, last = ("one two three four " * 8 + end for end in ("alpha", "omega"))
+    assert tokenizer.single(tokenizer.encode_many([first]))[0].tolist() != (
+        tokenizer.single(tokenizer.encode_many([last]))[0].tolist()
+    ), "the end is read"
+    assert_equal(taken, tmp_path / "scratch", asked={"max_length": 12})
+
+
+def test_a_cross_encoder_that_cuts_on_the_left(tmp_path):
+    folder = saved_cross_encoder(tmp_path / "model")
+    edit(folder / "tokenizer_config.json", truncation_side="left", model_max_length=16)
+    taken = take(folder, "cross-encoder")
+    assert taken.usage.cut_side == "left"
+    assert_equal(taken, tmp_path / "scratch")
+
+
+def test_a_template_is_not_cut_on_the_left(tmp_path):
+    folder = decoder_reranker(tmp_path / "model")
+    edit(folder / "tokenizer_config.json", truncation_side="left")
     with pytest.raises(ExportError, match="truncation_side"):
-        take(folder)
+        take(folder, "cross-encoder")
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
