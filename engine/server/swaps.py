@@ -84,10 +84,13 @@ class Swaps:
                     self._refuse(name, pointer, str(error))
                 else:
                     moved = True
-            if not anew:
-                return moved
-            served = set(self._host.facts)
-            return await self._replace(anew, served if force else served | set(anew)) or moved
+            if not self._host.opens:
+                for name, pointer in anew.items():
+                    self._refuse(name, pointer, "this server cannot open collections: its engine was given to it")
+            elif anew or (force and self._catalogue.models):
+                served = set(self._host.facts)
+                moved = await self._replace(anew, served if force else served | set(anew)) or moved
+            return moved
 
     async def _newer(self, name: str, *, force: bool) -> Pointer | None:
         """What a collection's pointer names, unless every backend serves that, or it was refused."""

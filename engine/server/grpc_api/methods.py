@@ -69,7 +69,10 @@ class Methods:
 
 def _options(given: struct_pb2.Struct) -> SearchSettings:
     """A search's options. A Struct knows no whole numbers: those without a fraction are read as such."""
-    options = _whole(json_format.MessageToDict(given))
+    try:
+        options = _whole(json_format.MessageToDict(given))
+    except (json_format.Error, ValueError) as error:  # a number that JSON has not
+        raise InputError(f"the options cannot be read: {error}") from error
     unknown = [name for name in options if name not in SearchOptions.model_fields]
     if unknown:
         raise InputError(f"option {unknown[0]!r} is unknown; known are {', '.join(SearchOptions.model_fields)}")

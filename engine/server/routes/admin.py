@@ -67,7 +67,7 @@ async def reload(service: Served) -> Json:
     Picks up new versions at once, or a new calibration. `swapped` is false when they were refused; the log says why.
     """
     swapped = await service.swaps.reload()
-    versions = {name: facts.version for name, facts in service.host.facts.items()}
+    versions = {facts.name: facts.version for facts in service.all_facts()}
     return Json({"swapped": swapped, "collections": versions}, status_code=200 if swapped else 409)
 
 

@@ -176,6 +176,9 @@ def test_what_is_wrong_is_said_by_gRPCs_codes(client: Client):
     misspelt.options.update({"topk": 3})
     code, said = client.refused("Search", misspelt)
     assert (code, "'topk' is unknown" in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    endless = own.SearchRequest(query="q")
+    endless.options.update({"budget_ms": float("inf")})
+    assert client.refused("Search", endless)[0] == grpc.StatusCode.INVALID_ARGUMENT
     out_of_range = own.SearchRequest(query="q")
     out_of_range.options.update({"top_k": 0})
     assert client.refused("Search", out_of_range)[0] == grpc.StatusCode.INVALID_ARGUMENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
@@ -13,7 +14,7 @@ from tandem.engine.build.indexing import index_corpus
 from tandem.engine.errors import InputError
 from tandem.engine.server.settings import ServerSettings
 
-from .test_worker import Front, write
+from .test_worker import KEYED, Front, write
 
 TEXTS = ["The ladder is in the cellar.", "Nobody knows."]
 
@@ -61,6 +62,9 @@ def test_a_server_of_models_alone(tiny_bi_encoder: Path, tiny_cross_encoder: Pat
         assert len(post(front, "/tokenize", inputs=["a b"])) == 1
         assert front.metric('tandem_device_info{device="cpu"} 1.0')
 
+        reloaded = httpx.post(f"{front.admin}/admin/reload", headers=KEYED, trust_env=False, timeout=60)
+        assert reloaded.json() == {"swapped": True, "collections": {}}
+        assert post(front, "/embed", inputs=TEXTS) == vectors
         assert refused(front, "/v1/search", query="q")[0] == 404
         assert refused(front, "/v1/documents", documents=[{"id": "a", "text": "b"}])[0] == 404
         status, said = refused(front, "/v1/embeddings", model="ranker", input=["a"])

@@ -635,3 +635,20 @@ def test_of_workers_that_open_together_none_is_left_open_when_one_cannot(monkeyp
         await host.close()
 
     asyncio.run(main())
+
+
+def test_an_engine_that_was_given_is_not_replaced(monkeypatch: pytest.MonkeyPatch):
+    """By an embedded server nothing can be opened anew: what it cannot move to is refused."""
+    monkeypatch.setattr(swapping, "read_pointer", lambda path: Pointer("v2", "0"))
+
+    async def main() -> None:
+        host = Host({}, None, Metrics(), close_after=0.2)
+        given = Open("given", opened={"notes": SimpleNamespace(**vars(Says("v1")), path="notes")}, cannot={"notes"})
+        host.adopt(given)
+        swaps = Swaps(host)
+        assert await swaps.swap() is False
+        assert await swaps.reload() is False
+        assert host.current is given
+        await host.close()
+
+    asyncio.run(main())
