@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -116,6 +117,8 @@ class Serving:
         """The listener for gRPC, which takes calls; None where none is wanted. Raises InputError."""
         if self._settings.grpc_port is None:
             return None
+        # Workers are other programs and never use gRPC; its handlers of forks would only write lines that are no JSON.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         try:
             from .grpc_api.server import GrpcServer
         except ImportError as error:
