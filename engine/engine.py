@@ -56,6 +56,11 @@ class Engine(ModelRequests):
         pool.hold(view.nbytes)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more requests."""
+        return self._closed
+
+    @property
     def _requests(self) -> ModelApi:
         return self._view.models
 

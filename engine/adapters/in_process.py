@@ -68,7 +68,7 @@ def opened(folder: Path) -> EngineBackend:
     where = folder.resolve()
     with _opening:
         backend = _folders.get(where)
-        if backend is None:
+        if backend is None or backend.engine.is_closed:
             engine = Engine.open(folder)
             backend = _folders[where] = EngineBackend(engine)
             weakref.finalize(backend, engine.close)

@@ -51,7 +51,7 @@ class Work:
 
     def within(self, at_most: float | None) -> Work:
         """The same where a budget of `at_most` seconds, if any, cuts it off."""
-        return self if at_most is None else Work(self.tokens, min(self.seconds, at_most))
+        return self if at_most is None else Work(self.tokens, max(0.0, min(self.seconds, at_most)))
 
 
 def search_work(

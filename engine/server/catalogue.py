@@ -29,16 +29,24 @@ class Catalogue:
         """The collections that are served, the first one first."""
         return list(self.paths)
 
+    @property
+    def keys(self) -> list[str]:
+        """Under what workers have all of it open: the collections, and then the models."""
+        return [*self.paths, *map(key_of, self.models)]
+
     def wanted(self, pointers: Mapping[str, Pointer | None], needed: Container[str] = ()) -> list[Wanted]:
         """What a worker is to open: all, in the versions `pointers` (None, or not named: the current one).
 
-        Where there is only one, it is needed, and models are.
+        Where there is only one thing, it is needed.
         """
-        only = len(self.paths) == 1
+        only = len(self.paths) + len(self.models) == 1
         collections = [
             Wanted(name, path, pointers.get(name), needed=only or name in needed) for name, path in self.paths.items()
         ]
-        return collections + [Wanted(key_of(name), path, model=True) for name, path in self.models.items()]
+        models = {key_of(name): path for name, path in self.models.items()}
+        return collections + [
+            Wanted(key, path, needed=only or key in needed, model=True) for key, path in models.items()
+        ]
 
     def add(self, name: str, path: Path, pointer: Pointer) -> None:
         """Serve one more."""
@@ -51,7 +59,8 @@ class Catalogue:
 
     def gone(self, names: Iterable[str]) -> list[str]:
         """Those of `names`, as a worker has them, that are served no more."""
-        return [name for name in names if name not in self.paths and name not in map(key_of, self.models)]
+        known = self.keys
+        return [name for name in names if name not in known]
 
 
 def key_of(model: str) -> str:

@@ -140,3 +140,8 @@ def failure_of(error: Exception, hide: Iterable[str] = ()) -> Failure:
 def unavailable(why: str, seconds: float = 0.0) -> Failure:
     """503 with the advice to come back when that is likely to be over, which takes so many seconds."""
     return Failure("unavailable", f"{why}; try again soon", retry_after=max(2, math.ceil(seconds)))
+
+
+def unknown_collection() -> Failure:
+    """404 for a name that is not served."""
+    return Failure("not_found", "no such collection is served here; GET /v1/collections names those that are")

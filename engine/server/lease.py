@@ -24,8 +24,8 @@ class Lessor(Protocol):
     metrics: Metrics
     poison: PoisonRequests
 
-    async def next_seat(self, remaining: float) -> Seat:
-        """A seat whose backend lives; raises Failure `unavailable` after `remaining` seconds at most."""
+    async def next_seat(self, name: str, remaining: float) -> Seat:
+        """A seat whose backend lives and has `name` open; raises Failure `unavailable` after `remaining` seconds."""
         ...
 
     def hold(self, backend: Backend) -> None:
@@ -100,7 +100,7 @@ class Lease:
         async with self._moving:
             lost = self.backend
             if lost.ended.is_set():
-                seat = await self._lessor.next_seat(remaining)
+                seat = await self._lessor.next_seat(self.name, remaining)
                 assert seat.current is not None
                 self._lessor.hold(seat.current)
                 self._lessor.release(lost)

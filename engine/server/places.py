@@ -38,13 +38,13 @@ def places(settings: ServerSettings) -> list[WorkerPlace]:
             raise InputError(f"{wanted} workers need processes of their own; leave --no-supervise out")
         return [ANYWHERE]
     cards = [] if wanted == 1 or settings.device == "cpu" else _cards()
-    if wanted is None and len(cards) > 1 and not _computes_there(settings.device):
+    if (len(cards) > 1 or (cards and wanted)) and not _computes_there(settings.device):
         cards = []
     count = wanted or max(1, len(cards))
     if count == 1:
         return [ANYWHERE]
     if cards and count > len(cards):
-        raise InputError(f"{count} workers are more than the {len(cards)} GPUs here; each needs one of its own")
+        raise InputError(f"{count} workers are too many for {len(cards)} GPU(s): each needs one of its own")
     threads = {} if settings.threads else {"threads": max(1, available_cores() // count)}
     return [WorkerPlace({VISIBLE: card} if cards else {}, threads) for card in (cards or [""] * count)[:count]]
 

@@ -71,7 +71,8 @@ class Serving:
         if settings.admin_port is not None:
             sockets.append(bind(settings.admin_host, settings.admin_port))
             applications.append(create_admin(self.service, partial(self.stop, settings.drain_delay_ms / 1e3)))
-        most = make_room(settings.max_connections * len(sockets)) // len(sockets)
+        listeners = len(sockets) + (settings.grpc_port is not None)
+        most = make_room(settings.max_connections * listeners) // listeners
         self._listeners = [
             Listener(application, settings, bound, self._metrics.refused, max(1, most))
             for application, bound in zip(applications, sockets, strict=True)

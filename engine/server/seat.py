@@ -31,9 +31,10 @@ class Seat:
 
     def __init__(
         self, number: int, opener: Opener | None, catalogue: Catalogue, metrics: Metrics, tasks: Tasks,
-        taken: Callable[[Backend], Awaitable[None]],
+        settle: Callable[[Backend], Awaitable[None]], taken: Callable[[Backend], Awaitable[None]],
     ) -> None:  # fmt: skip
-        """`opener`: None where only `adopt` brings a backend; `taken`: told of each backend that was opened again."""
+        """`opener`: None where only `adopt` brings a backend; `settle` and `taken`: told of each backend that was
+        opened again, before and after it is asked."""
         self.number = number
         self.current: Backend | None = None
         """What takes new requests; None while there is nothing."""
@@ -44,6 +45,7 @@ class Seat:
         self._catalogue = catalogue
         self._metrics = metrics
         self._tasks = tasks
+        self._settle = settle
         self._taken = taken
         self._deaths = 0
 
@@ -109,6 +111,8 @@ class Seat:
                 await asyncio.sleep(FAILED[min(failures, len(FAILED) - 1)])
                 failures += 1
                 continue
+            if self.current is None:
+                await self._settle(backend)
             if self.current is None:
                 self.take(backend)
                 await self._taken(backend)

@@ -24,7 +24,7 @@ from . import telemetry
 from .admission import Admission, Work, lengths_of, search_work, work_of
 from .backend import Local
 from .engines import Engines
-from .errors import Failure
+from .errors import Failure, unknown_collection
 from .in_flight import InFlight
 from .lease import Lease
 from .merges import Merges
@@ -35,7 +35,7 @@ from .search_response import SearchResponse
 from .settings import ServerSettings
 from .supervisor import Host
 from .swaps import Swaps
-from .target import ModelKind, Target, needed_collection, needed_encoder, needed_reranker
+from .target import ANY, ModelKind, Target, needed_collection, needed_encoder, needed_reranker
 
 Answer = TypeVar("Answer")
 # Calls that are made before the event loop turns: 2,048 pairs of a request took a quarter of a second.
@@ -73,6 +73,14 @@ class Service:
 
         Raises Failure `unavailable` while there is nothing or when the server goes down, `not_found` for another name.
         """
+        if name is not None and name not in self.host.catalogue.paths:
+            raise unknown_collection()
+        with self._leased(name) as lease:
+            yield lease
+
+    @contextmanager
+    def _leased(self, name: str | None) -> Iterator[Lease]:
+        """The same by the name that workers have it under."""
         if self.closing:
             raise Failure("unavailable", "the server is going down; try another one", retry_after=5, close=True)
         with self.host.lease(name, self.admission.seconds) as lease:
@@ -87,7 +95,9 @@ class Service:
     @contextmanager
     def lease_for(self, kind: ModelKind, target: Target) -> Iterator[Lease]:
         """Hold what has the model that a request is for; raises as `lease` does."""
-        with self.lease(target.place(kind, self.host.catalogue, self.host.facts)) as lease:
+        if target.collection is not None and target.collection not in self.host.catalogue.paths:
+            raise unknown_collection()
+        with self._leased(target.place(kind, self.host.catalogue, self.host.facts)) as lease:
             yield lease
 
     def facts_for(self, kind: ModelKind, target: Target) -> Facts:
@@ -109,6 +119,12 @@ class Service:
     def paths(self) -> list[str]:
         """Where the collections are."""
         return [str(path) for path in self.host.catalogue.paths.values()]
+
+    def main_facts(self) -> Facts:
+        """What answers requests for a reranker that name none, or where there is none those for vectors; raises as
+        `lease` does."""
+        found = self.facts_for("reranker", ANY)
+        return found if found.reranker is not None else self.facts_for("encoder", ANY)
 
     def all_facts(self) -> list[Facts]:
         """The collections that are served now, the first one first; raises Failure `unavailable` while none can be."""

@@ -10,15 +10,15 @@ import ctypes
 import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..platform.device_wide import release_unused
 from .backend import Backend
-from .catalogue import Catalogue, key_of
+from .catalogue import Catalogue
 from .engines import Wanted
-from .errors import Failure, unavailable
+from .errors import Failure, unavailable, unknown_collection
 from .lease import Lease
 from .metrics import Metrics
 from .model_info import Facts, Load
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 # Seconds that a request whose worker ended waits for another. Where opening took longer the last time it is told at
 # once when to come back.
 PATIENCE = 5.0
+
+
+async def _nothing(backend: Backend) -> None:
+    """There is nothing to bring it to."""
 
 
 def _alike(number: int) -> float:
@@ -57,8 +61,11 @@ class Host:
         self.opens = opener is not None
         """Whether backends can be opened here."""
         self.seats = [
-            Seat(number, opener, self.catalogue, metrics, self.tasks, self._announce) for number in range(workers)
+            Seat(number, opener, self.catalogue, metrics, self.tasks, self._settle, self._announce)
+            for number in range(workers)
         ]
+        self.settle: Callable[[Backend], Awaitable[None]] = _nothing
+        """Brings what was opened again to what is served by now, before it is asked (see `Swaps`)."""
         self._close_after = close_after
         self._changed = asyncio.Condition()
         self._leases: Counter[int] = Counter()
@@ -114,11 +121,11 @@ class Host:
         seats = [seat for seat in self.seats if seat.current is not None]
         if not seats:
             raise self.absent()
-        known = [*self.catalogue.names, *map(key_of, self.catalogue.models)]
+        known = self.catalogue.keys
         if name is None:
             name = next(iter(known), None)
         if name is None or name not in known:
-            raise Failure("not_found", "no such collection is served here; GET /v1/collections names those that are")
+            raise unknown_collection()
         able = [(seat, seat.current) for seat in seats if seat.current is not None and name in seat.current.facts]
         if not able:
             raise unavailable("the collection cannot be opened, and the server's log says why")
@@ -142,16 +149,21 @@ class Host:
         if not self._leases[id(backend)]:
             del self._leases[id(backend)]
 
-    async def next_seat(self, remaining: float) -> Seat:
-        """One whose backend lives, once there is one; raises Failure `unavailable` after `remaining` seconds."""
+    async def next_seat(self, name: str, remaining: float) -> Seat:
+        """One whose backend lives and has `name` open, once there is one; raises Failure `unavailable` after
+        `remaining` seconds."""
         if not self.living and self._wait > PATIENCE:
             raise self.absent()
+
+        def able() -> list[Seat]:
+            return [seat for seat in self.seats if seat.lives and seat.current and name in seat.current.facts]
+
         try:
             async with asyncio.timeout(max(0.0, min(remaining, PATIENCE))), self._changed:
-                await self._changed.wait_for(lambda: self.living)
+                await self._changed.wait_for(able)
         except TimeoutError:
             raise self.absent() from None
-        return min((seat for seat in self.seats if seat.lives), key=lambda seat: self._leases[id(seat.current)])
+        return min(able(), key=lambda seat: self._leases[id(seat.current)])
 
     def absent(self) -> Failure:
         """What a request is told while there is no backend."""
@@ -185,6 +197,9 @@ class Host:
         for backend in backends:
             await self._announce(backend)
 
+    async def _settle(self, backend: Backend) -> None:
+        await self.settle(backend)
+
     async def _announce(self, backend: Backend) -> None:
         self._tell(backend)
         async with self._changed:
@@ -200,9 +215,11 @@ class Host:
         """Close a replaced backend when nobody holds it, or when it was held for long enough."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._close_after
-        while self._leases[id(backend)] > 0 and loop.time() < deadline:
-            await asyncio.sleep(0.05)
-        await backend.close()
+        try:
+            while self._leases[id(backend)] > 0 and loop.time() < deadline:
+                await asyncio.sleep(0.05)
+        finally:  # also when the server ends meanwhile
+            await backend.close()
         log.info("closed", extra={"versions": versions(backend)})
         del backend
         await asyncio.to_thread(_give_back)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,12 +35,14 @@ class Swaps:
         self._metrics = host.metrics
         self._refused: dict[str, Pointer | str] = {}
         self._changing = asyncio.Lock()
+        host.settle = self._settle
 
     async def open(self) -> dict[str, Facts]:
         """Open the current versions, and from now on replace backends that end; raises what opening raises."""
         catalogue = self._catalogue
         pointers = {name: await aside(read_pointer, path) for name, path in catalogue.paths.items()}
-        backends = await self._host.open_all(catalogue.wanted(pointers, catalogue.needed))
+        needed = [name for name in catalogue.keys if name in catalogue.needed or name not in catalogue.paths]
+        backends = await self._host.open_all(catalogue.wanted(pointers, needed))
         catalogue.pointers = pointers
         await self._host.take(backends)
         return self._host.facts
@@ -116,28 +118,33 @@ class Swaps:
         """Have the backends go on to a version of what they have open: no model is loaded again, and what is not new is
         not read again. Returns why one of them cannot.
         """
-        living = self._host.living
-        if not living:
-            return self._host.absent()
         path = self._catalogue.paths[name]
-        if error := await self._bring_all(living, name, path, pointer):
+        error = await self._bring_all(self._host.living, name, path, pointer)
+        there = self._host.living  # one that ended meanwhile opens again what is served then
+        if error is None and not there:
+            error = self._host.absent()
+        if error is not None:
             log.info("the version cannot be moved to", extra={"collection": name, "error": str(error)})
             return error
         self._catalogue.pointers[name] = pointer
-        self._swapped("moved", name, living[0].facts[name])
+        self._swapped("moved", name, next(backend.facts[name] for backend in there if name in backend.facts))
         return None
 
     async def _bring_all(
-        self, backends: Iterable[Backend], name: str, path: Path, pointer: Pointer
-    ) -> TandemError | None:
-        """Have `backends` serve a version; the first error where one cannot."""
+        self, backends: Sequence[Backend], name: str, path: Path, pointer: Pointer
+    ) -> Exception | None:
+        """Have `backends` serve a version; the first error where one cannot. One that ends is no error of the version
+        while another does it."""
         brought = (_bring(backend, name, path, pointer) for backend in backends)
-        for found in await asyncio.gather(*brought, return_exceptions=True):
-            if isinstance(found, TandemError):
-                return found
-            if isinstance(found, BaseException):
-                raise found
-        return None
+        found = await asyncio.gather(*brought, return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException) and not isinstance(error, TandemError | WorkerLost):
+                raise error
+        errors = [error for error in found if isinstance(error, TandemError)]
+        lost = [error for error in found if isinstance(error, WorkerLost)]
+        if not errors and lost and len(lost) == len(found):
+            errors = [CollectionError(f"the worker ended while it opened {name} ({lost[0]}); its log says more")]
+        return errors[0] if errors else None
 
     async def _replace(self, anew: Mapping[str, Pointer], needed: Container[str]) -> bool:
         """Open other backends, with the versions `anew` and the others as served; False when they are refused, as they
@@ -160,6 +167,9 @@ class Swaps:
         await self._host.take(fresh)
         for name in anew:
             self._swapped("swapped", name, fresh[0].facts[name])
+        if not anew:
+            self._metrics.swaps.labels("done").inc()
+            log.info("opened again", extra={"models": list(self._catalogue.models)})
         return True
 
     async def _refuse_all(self, anew: Mapping[str, Pointer], needed: Container[str], error: Exception) -> bool:
@@ -168,7 +178,19 @@ class Swaps:
             return any([await self._replace({name: pointer}, needed) for name, pointer in anew.items()])
         for name, pointer in anew.items():
             self._refuse(name, pointer, str(error))
+            self._take_back(name)
+        if not anew:
+            self._metrics.swaps.labels("refused").inc()
+            log.error("the models cannot be opened again; the old ones go on", extra={"error": str(error)})
         return False
+
+    def _take_back(self, name: str) -> None:
+        """End the workers that have moved to a version that is refused: they open again what the others serve."""
+        served = self._catalogue.pointers.get(name)
+        for backend in self._host.living:
+            facts = backend.facts.get(name)
+            if served is not None and facts is not None and facts.version != served.version:
+                self._host.tasks.spawn(backend.close())
 
     def _swapped(self, how: str, name: str, facts: Facts) -> None:
         self._refused.pop(name, None)
@@ -223,7 +245,7 @@ class Swaps:
             await _close(living, name)
             raise error
         self._catalogue.add(name, path, pointer)
-        facts = living[0].facts[name]
+        facts = next(backend.facts[name] for backend in living if name in backend.facts)
         self._swapped("loaded", name, facts)
         return facts
 
@@ -245,6 +267,25 @@ class Swaps:
             log.info("unloaded", extra={"collection": name})
             return path
 
+    async def _settle(self, backend: Backend) -> None:
+        """Bring a backend that was opened again to what is served by now; later, where a change is under way that may
+        take long: until then it is better than none."""
+        if self._changing.locked():
+            self._host.tasks.spawn(self._level(backend))
+        else:
+            await self._level(backend)
+
+    async def _level(self, backend: Backend) -> None:
+        async with self._changing:
+            for name in self._catalogue.gone(list(backend.facts)):
+                await _close([backend], name)
+            for name, pointer in list(self._catalogue.pointers.items()):
+                facts, path = backend.facts.get(name), self._catalogue.paths.get(name)
+                if pointer is None or path is None or (facts is not None and facts.version == pointer.version):
+                    continue
+                with suppress(*_FAULTS):  # the next look at the pointers says why
+                    await _bring(backend, name, path, pointer)
+
     async def _close_gone(self) -> None:
         """Close what a worker opened that is served no more: it was removed while the worker was started again."""
         for backend in self._host.living:
@@ -253,7 +294,8 @@ class Swaps:
 
 
 async def _bring(backend: Backend, name: str, path: Path, pointer: Pointer) -> None:
-    """Have a backend serve a version, where it does not yet; raises TandemError when it cannot."""
+    """Have a backend serve a version, where it does not yet; raises TandemError when it cannot, WorkerLost when it
+    ends."""
     facts = backend.facts.get(name)
     if facts is not None and facts.version == pointer.version:
         return
@@ -263,7 +305,7 @@ async def _bring(backend: Backend, name: str, path: Path, pointer: Pointer) -> N
             await backend.run(PROBE, name)
         else:
             facts = await backend.run(REFRESH, name)
-    except (WorkerLost, WorkerFault) as error:
+    except WorkerFault as error:
         raise CollectionError(f"the worker failed while it opened {name} ({error}); its log says more") from None
     backend.facts[name] = facts  # of a newer version, where the pointer has moved once more
 

@@ -31,6 +31,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel what is not done, and wait until it has ended."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while running := list(self._running):  # one may begin others while it ends
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from ...errors import TandemError
 from ..auth import Keys, no_key
@@ -20,7 +21,8 @@ from ..logs import where
 from ..service import Service
 
 log = logging.getLogger(__name__)
-Request = TypeVar("Request")
+LONGEST_MESSAGE = 2000
+Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply")
 CODES: dict[Kind, grpc.StatusCode] = {
     "empty": grpc.StatusCode.INVALID_ARGUMENT,
@@ -81,28 +83,61 @@ class Guard:
         return handle
 
     def each(self, name: str, answer: Callable[[Request, Caller], Awaitable[Reply]]) -> Callable[..., Any]:
-        """A handler of a stream, in which each message has an answer, in their order."""
+        """A handler of a stream, in which each message has an answer, in their order, and `timeout_ms` of its own."""
 
         async def handle(requests: AsyncIterator[Request], context: Context) -> AsyncIterator[Reply]:
-            async for request in requests:
+            await self._let_in(name, context)
+            async for request in self._coming(name, requests, context):
                 yield await self._within(name, context, partial(answer, request))
 
         return handle
 
     def whole(self, name: str, answer: Callable[[list[Request], Caller], Awaitable[Reply]]) -> Callable[..., Any]:
-        """A handler of a stream that has one answer; no more messages than a request may have documents."""
+        """A handler of a stream that has one answer: of no more messages than a request may have documents, and no more
+        bytes than a body may have."""
+
+        settings = self._service.settings
 
         async def handle(requests: AsyncIterator[Request], context: Context) -> Reply:
+            await self._let_in(name, context)
+
             async def work(asked: Caller) -> Reply:
                 read: list[Request] = []
+                room = settings.max_body_bytes
                 async for request in requests:
                     read.append(request)
-                    self._service.check_count(len(read), self._service.settings.max_documents, "messages")
+                    self._service.check_count(len(read), settings.max_documents, "messages")
+                    room -= request.ByteSize()
+                    if room < 0:
+                        raise Failure("too_large", f"the messages exceed {settings.max_body_bytes} bytes; send less")
                 return await answer(read, asked)
 
             return await self._within(name, context, work)
 
         return handle
+
+    async def _let_in(self, name: str, context: Context) -> None:
+        """Before anything of a stream is read: end the call where its key is none of ours."""
+        try:
+            self._client(context)
+        except Failure as failure:
+            self._count(name, failure.status("tandem"), 0.0, failure.kind)
+            await self._end(context, failure)
+
+    async def _coming(self, name: str, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[Request]:
+        """The messages of a stream; one in which nothing comes for `timeout_ms` is ended."""
+        seconds, messages = self._service.settings.timeout_ms / 1e3, aiter(requests)
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    request = await anext(messages)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                failure = Failure("body_timeout", f"no message came for {seconds:g} s")
+                self._count(name, failure.status("tandem"), seconds, failure.kind)
+                await self._end(context, failure)
+            yield request
 
     async def _within(self, name: str, context: Context, work: Callable[[Caller], Awaitable[Reply]]) -> Reply:
         loop, begun = asyncio.get_running_loop(), asyncio.get_running_loop().time()
@@ -158,4 +193,5 @@ class Guard:
     async def _end(context: Context, failure: Failure) -> NoReturn:
         """Answer with an error; never returns."""
         told = (("retry-after", str(failure.retry_after)),) if failure.retry_after is not None else ()
-        await context.abort(CODES[failure.kind], failure.message, trailing_metadata=told)
+        # It goes as a header: one of 16 kB is an error of another kind.
+        await context.abort(CODES[failure.kind], failure.message[:LONGEST_MESSAGE], trailing_metadata=told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +14,18 @@ from ...config import SearchOptions, SearchSettings
 from ...errors import InputError
 from ...result import Timings as Spent
 from ...text.prompting import PromptWish
+from ..aside import aside
+from ..errors import Failure
 from ..service import Service
 from ..target import Target
 from . import tandem_v1_pb2 as v1
 from .guard import Caller
 
 NAME = "tandem.v1.Tandem"
+# Bytes of an answer that is read beside the event loop: a hundred hits take 17 ms.
+LARGE = 16_384
+# Up to here every whole number is one of a double.
+WHOLE = 2.0**53
 
 
 class Methods:
@@ -35,16 +42,18 @@ class Methods:
             [answer] = await self._service.search(
                 lease, [request.query], chosen, asked.remaining, asked.client, return_text=not request.without_text
             )
-        reply = v1.SearchReply()
-        json_format.ParseDict(orjson.loads(answer.body), reply)
-        return reply
+        if len(answer.body) > LARGE:
+            return await aside(_reply, answer.body)
+        return _reply(answer.body)
 
     async def rerank(self, request: v1.RerankRequest, asked: Caller) -> v1.RerankReply:
         """As /v1/rerank, with logits."""
-        texts = list(request.texts) or None
+        texts, budget = list(request.texts) or None, _given(request, "budget_ms")
+        if budget is not None and not 0 < budget < math.inf:
+            raise InputError("budget_ms must be a positive number of milliseconds")
         with self._service.lease_for("reranker", _target(request)) as lease:
             found = await self._service.rerank(
-                lease, request.query, texts, ids=list(request.ids) or None, budget_ms=_given(request, "budget_ms"),
+                lease, request.query, texts, ids=list(request.ids) or None, budget_ms=budget,
                 wish=_wish(request), remaining=asked.remaining, client=asked.client,
             )  # fmt: skip
         passages = [
@@ -57,14 +66,22 @@ class Methods:
 
     async def embed(self, request: v1.EmbedRequest, asked: Caller) -> v1.EmbedReply:
         """As /v1/embeddings."""
+        if not request.texts:
+            raise Failure("empty", "texts is empty; give at least one", param="texts")
         with self._service.lease_for("encoder", _target(request)) as lease:
             found = await self._service.embed(
                 lease, list(request.texts), _wish(request), remaining=asked.remaining, client=asked.client
             )
-        vectors = [v1.Vector(values=row) for row in found.vectors]
+        vectors = [v1.Vector(values=row) for row in found.vectors.tolist()]
         return v1.EmbedReply(
             vectors=vectors, tokens=found.tokens, truncated=found.truncated, timings=_timings(found.timings)
         )
+
+
+def _reply(body: bytes) -> v1.SearchReply:
+    reply = v1.SearchReply()
+    json_format.ParseDict(orjson.loads(body), reply)
+    return reply
 
 
 def _options(given: struct_pb2.Struct) -> SearchSettings:
@@ -84,7 +101,8 @@ def _whole(value: Any) -> Any:
         return {name: _whole(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_whole(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = isinstance(value, float) and abs(value) <= WHOLE and value.is_integer()
+    return int(value) if whole else value
 
 
 def _given(request: Message, field: str) -> Any:

@@ -43,8 +43,10 @@ class GrpcServer:
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", settings.max_concurrent_requests),
         ]
-        server = grpc.aio.server(options=limits)
+        # A stream that is open counts, also while nothing of it is read.
+        server = grpc.aio.server(options=limits, maximum_concurrent_rpcs=settings.max_connections)
         server.add_generic_rpc_handlers(tuple(_handlers(service)))
         reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), server)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -27,7 +27,7 @@ class TeiMethods:
 
     async def info(self, request: v1.InfoRequest, asked: Caller) -> v1.InfoResponse:
         """As /info."""
-        facts, settings = self._service.facts(), self._service.settings
+        facts, settings = self._service.main_facts(), self._service.settings
         served = facts.reranker or needed_encoder(facts)
         return v1.InfoResponse(
             version=version("tandem"), model_id=name_of(facts, served), model_sha=served.fingerprint,
@@ -48,7 +48,7 @@ class TeiMethods:
             )
         vectors = unit(found.vectors) if request.normalize and similarity == "dot" else found.vectors
         return v1.EmbedResponse(
-            embeddings=vectors[0], metadata=_metadata(found.timings, found.tokens, len(request.inputs))
+            embeddings=vectors[0].tolist(), metadata=_metadata(found.timings, found.tokens, len(request.inputs))
         )
 
     async def rerank(self, request: v1.RerankRequest, asked: Caller) -> v1.RerankResponse:

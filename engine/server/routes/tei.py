@@ -178,7 +178,7 @@ async def similarity(body: SimilarityBody, request: Request, service: Served) ->
 @router.get("/info", response_model=TeiInfo)
 async def info(service: Served) -> Json:
     """The model and the limits, for clients that split their requests by them."""
-    facts, settings = service.facts(), service.settings
+    facts, settings = service.main_facts(), service.settings
     served = facts.reranker or needed_encoder(facts)
     label = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
     pooling = {"embedding": {"pooling": facts.encoder.pooling if facts.encoder is not None else None}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -176,6 +177,18 @@ def test_what_is_wrong_is_said_by_gRPCs_codes(client: Client):
     misspelt.options.update({"topk": 3})
     code, said = client.refused("Search", misspelt)
     assert (code, "'topk' is unknown" in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    large = own.SearchRequest(query="q")
+    large.options.update({"filters": {"room": 2.0**64}, "budget_ms": None})
+    assert list(client.own("Search", large).hits) == [], "a number of more than 64 bits is a number"
+    for budget in (-1.0, 0.0, float("nan"), float("inf")):
+        asked = own.RerankRequest(query="q", texts=["a"], budget_ms=budget)
+        assert client.refused("Rerank", asked)[0] == grpc.StatusCode.INVALID_ARGUMENT
+    assert client.refused("Embed", own.EmbedRequest())[0] == grpc.StatusCode.INVALID_ARGUMENT
+    long = own.SearchRequest(query="q")
+    long.options.update({"x" * 20_000: 1})
+    assert client.refused("Search", long)[0] == grpc.StatusCode.INVALID_ARGUMENT
+    inner = own.SearchRequest(query="q", collection="model/ranker")
+    assert client.refused("Search", inner)[0] == grpc.StatusCode.NOT_FOUND
     endless = own.SearchRequest(query="q")
     endless.options.update({"budget_ms": float("inf")})
     assert client.refused("Search", endless)[0] == grpc.StatusCode.INVALID_ARGUMENT
@@ -187,6 +200,34 @@ def test_what_is_wrong_is_said_by_gRPCs_codes(client: Client):
     assert client.refused("Rerank", neither)[0] == grpc.StatusCode.INVALID_ARGUMENT
     code, said = client.refused("Embed", own.EmbedRequest(texts=["a"], model="ranker"))
     assert (code, "gives no vectors" in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def test_a_stream_without_a_key_is_ended_before_it_is_read(client: Client):
+    stream = client.channel.stream_stream(
+        "/tei.v1.Embed/EmbedStream", request_serializer=tei.EmbedRequest.SerializeToString,
+        response_deserializer=tei.EmbedResponse.FromString,
+    )  # fmt: skip
+    silent = threading.Event()
+
+    def nothing() -> Iterator[tei.EmbedRequest]:
+        silent.wait(30)
+        yield from ()
+
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream(nothing(), timeout=20))
+    silent.set()
+    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_stream_has_no_more_bytes_than_a_body(client: Client):
+    together = client.channel.stream_unary(
+        "/tei.v1.Rerank/RerankStream", request_serializer=tei.RerankStreamRequest.SerializeToString,
+        response_deserializer=tei.RerankResponse.FromString,
+    )  # fmt: skip
+    parts = (tei.RerankStreamRequest(query="q", text="a" * 3_000_000) for _ in range(4))
+    with pytest.raises(grpc.RpcError) as caught:
+        together(parts, metadata=KEYED, timeout=60)
+    assert (caught.value.code(), "exceed" in caught.value.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
 
 
 def test_every_kind_of_failure_has_a_code():

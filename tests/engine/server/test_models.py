@@ -57,7 +57,7 @@ def test_a_server_of_models_alone(tiny_bi_encoder: Path, tiny_cross_encoder: Pat
         listed = front.client.get("/v1/models").json()["data"]
         assert [(each["id"], each["capabilities"]) for each in listed] == [("small", ["embed"]), ("ranker", ["rerank"])]
         assert front.client.get("/v1/models/ranker").json()["id"] == "ranker"
-        assert front.client.get("/info").json()["model_id"] == "small"
+        assert front.client.get("/info").json()["model_id"] == "ranker"
         assert front.client.get("/v1/collections").json() == {"collections": []}
         assert len(post(front, "/tokenize", inputs=["a b"])) == 1
         assert front.metric('tandem_device_info{device="cpu"} 1.0')

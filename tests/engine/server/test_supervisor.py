@@ -547,6 +547,69 @@ def test_all_workers_move_to_a_new_version(monkeypatch: pytest.MonkeyPatch):
     assert len(of_two(work, monkeypatch)) == 2, "none was opened anew"
 
 
+def test_a_worker_that_ends_while_it_moves_is_no_error_of_the_version(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        POINTERS["notes"] = Pointer("v2", "0")
+        made[1].ended.set()
+        assert await swaps.swap() is True
+        assert made[0].opened["notes"].version == "v2"
+        await until(lambda: len(host.living) == 2)
+        assert [each.facts["notes"].version for each in host.living] == ["v2", "v2"]
+
+    assert len(of_two(work, monkeypatch)) == 3, "only the one that ended was opened again"
+
+
+def test_what_has_moved_to_a_version_that_is_refused_comes_back(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        async def refuse(wanted: Sequence[Wanted]) -> Any:
+            raise CollectionError("no memory for two")
+
+        monkeypatch.setattr(host, "open_all", refuse)
+        POINTERS["notes"] = Pointer("v2", "0")
+        made[1].cannot.add("notes")
+        assert await swaps.swap() is False
+        await until(lambda: made[0].closed and len(host.living) == 2)
+        assert [each.facts["notes"].version for each in host.living] == ["v1", "v1"]
+
+    of_two(work, monkeypatch)
+
+
+def test_what_opens_again_while_collections_change_has_them_before_it_is_asked(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        late = asyncio.Event()
+        opener = host.seats[1]._opener
+
+        async def slow(worker: int, collections: Sequence[Wanted]) -> Any:
+            backend = await opener(worker, collections)
+            await late.wait()
+            return backend
+
+        host.seats[1]._opener = slow
+        made[1].ended.set()
+        await until(lambda: len(made) == 3)
+        POINTERS.update(notes=Pointer("v2", "0"), attic=Pointer("v1", "0"))
+        assert await swaps.swap() is True
+        await swaps.add("attic", Path("attic"))
+        await swaps.remove("manuals")
+        late.set()
+        await until(lambda: len(host.living) == 2)
+        assert {name: facts.version for name, facts in made[2].facts.items()} == {"notes": "v2", "attic": "v1"}
+
+    of_two(work, monkeypatch)
+
+
+def test_a_request_is_tried_again_where_its_collection_is_open(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        with host.lease("manuals") as lease:
+            assert lease.backend is made[0]
+            made[1].opened.pop("manuals")  # left out when it was opened
+            made[0].ended.set()
+            assert await lease.run(CALL, 10) == "worker 0", "of the one that opens again"
+            assert "manuals" in lease.backend.facts
+
+    of_two(work, monkeypatch)
+
+
 def test_where_one_cannot_move_all_are_opened_anew_or_none(monkeypatch: pytest.MonkeyPatch):
     async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
         POINTERS["notes"] = Pointer("v2", "0")

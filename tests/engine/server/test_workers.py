@@ -51,7 +51,7 @@ def test_there_is_a_worker_for_each_gpu(cards):
     assert seen(workers=2) == ["0", "1"]
     assert places(ServerSettings(workers=1)) == places(ServerSettings(supervise=False)) == [ANYWHERE]
     assert threads(threads=2) == [None] * 3, "the setting holds for each"
-    with pytest.raises(InputError, match="4 workers are more than the 3 GPUs"):
+    with pytest.raises(InputError, match="4 workers are too many for 3 GPU"):
         seen(workers=4)
 
 
@@ -72,6 +72,7 @@ def test_on_a_cpu_there_is_one_or_as_many_as_are_wanted(cards):
     assert threads(device="cpu", workers=2) == [6, 6]
     cards(2, reached=False)
     assert places(ServerSettings()) == [ANYWHERE], "no package here reaches the GPUs"
+    assert threads(workers=3) == [4, 4, 4], "so they share the cores"
 
 
 def test_without_processes_there_is_one(cards):
