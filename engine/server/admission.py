@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -136,8 +136,11 @@ class Admission:
         return self._lines[worker].seconds
 
     @contextmanager
-    def reserve(self, work: Work, remaining: float, client: str = "", worker: int = 0) -> Iterator[None]:
+    def reserve(
+        self, work: Work, remaining: float, client: str = "", worker: int = 0
+    ) -> Iterator[Callable[[int], None]]:
         """Hold `work` for the length of a request of `client` that has `remaining` seconds left, and goes to `worker`.
+        Gives what moves it to another worker.
 
         Raises Failure `overloaded` when it cannot be done in that time, or not beside what is admitted already. An idle
         worker takes anything: the estimate may be wrong, and the deadline tells.
@@ -148,8 +151,15 @@ class Admission:
             self._check(line, work, predicted, remaining)
         line.add(work, client)
         begun = time.monotonic()
+
+        def move(worker: int) -> None:
+            nonlocal line
+            line.remove(work, client)
+            line = self._lines[worker]
+            line.add(work, client)
+
         try:
-            yield
+            yield move
             if work.seconds > BESIDE:  # below it, what no model knows is most of the time
                 self._learn((time.monotonic() - begun) / predicted)
         except asyncio.CancelledError:

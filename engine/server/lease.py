@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from .backend import Backend, WorkerLost
@@ -48,6 +49,8 @@ class Lease:
         self.name = name
         self.seat = seat
         self.backend = backend
+        self.moved: Callable[[int], None] | None = None
+        """Told the number of the worker that the request goes on with."""
         self._lessor = lessor
         self._first = backend.facts[name]
         self._moving = asyncio.Lock()
@@ -105,6 +108,8 @@ class Lease:
                 self._lessor.hold(seat.current)
                 self._lessor.release(lost)
                 self.seat, self.backend = seat, seat.current
+                if self.moved is not None:
+                    self.moved(seat.number)
             return self.backend
 
 

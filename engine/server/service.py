@@ -88,9 +88,12 @@ class Service:
 
     @contextmanager
     def _reserved(self, lease: Lease, work: Work, remaining: float, client: str) -> Iterator[None]:
-        """Hold `work` with the worker of a lease; raises Failure `overloaded`."""
-        with self.admission.reserve(work, remaining, client, lease.seat.number):
-            yield
+        """Hold `work` with the worker of a lease, whichever that is; raises Failure `overloaded`."""
+        with self.admission.reserve(work, remaining, client, lease.seat.number) as lease.moved:
+            try:
+                yield
+            finally:
+                lease.moved = None
 
     @contextmanager
     def lease_for(self, kind: ModelKind, target: Target) -> Iterator[Lease]:

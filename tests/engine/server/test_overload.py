@@ -57,6 +57,10 @@ def test_each_worker_has_a_line_of_its_own():
             assert (admission.seconds(0), admission.seconds(1)) == (5.0, 2.0)
             assert (admission.tokens, admission.requests) == (200, 2)
     assert (admission.seconds(0), admission.seconds(1), admission.tokens) == (0.0, 0.0, 0)
+    with admission.reserve(Work(10, 5.0), 30.0, "a", worker=0) as move:
+        move(1)
+        assert (admission.seconds(0), admission.seconds(1)) == (0.0, 5.0), "its worker ended, and another goes on"
+    assert (admission.seconds(0), admission.seconds(1), admission.tokens) == (0.0, 0.0, 0)
 
 
 def test_a_client_that_asks_for_little_is_not_refused_for_anothers_queue():

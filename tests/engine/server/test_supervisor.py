@@ -519,7 +519,10 @@ def test_the_others_answer_while_one_is_started_again(monkeypatch: pytest.Monkey
         with host.lease() as lease:
             assert lease.backend is made[0]
             made[0].ended.set()
+            moved: list[int] = []
+            lease.moved = moved.append
             assert await lease.run(CALL, 1) == "worker 1", "at once, of the other"
+            assert moved == [1]
             assert lease.seat.number == 1
         for _ in range(3):
             with host.lease() as lease:
