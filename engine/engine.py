@@ -130,12 +130,7 @@ class Engine(ModelRequests):
         With `warm_up` the models that were not loaded yet run once before this returns, on the thread that will run
         them. Raises CollectionError, ArtifactError, DeviceError or InputError.
         """
-        if pool is None:
-            chosen = EngineSettings(**settings)
-            pool = ModelPool(chosen)
-        else:
-            chosen = EngineSettings(**{**pool.settings.model_dump(), **settings})
-            pool.check(chosen)
+        pool, chosen = ModelPool.of(pool, settings)
         pool.hold()
         try:
             opened = Collection.open(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .config import EngineOptions, EngineSettings
+from .config import EngineOptions
 from .errors import EngineClosed
 from .model_requests import ModelRequests
 from .models.artifact import Artifact
@@ -38,12 +38,7 @@ class SingleModel(ModelRequests):
         `settings` and `pool` as `Engine.open` has them: with an engine's pool it shares the device and its thread, and
         the model where that engine has it too. Raises ArtifactError, DeviceError or InputError.
         """
-        if pool is None:
-            chosen = EngineSettings(**settings)
-            pool = ModelPool(chosen)
-        else:
-            chosen = EngineSettings(**{**pool.settings.model_dump(), **settings})
-            pool.check(chosen)
+        pool, chosen = ModelPool.of(pool, settings)
         pool.hold()
         try:
             opened = Artifact.open(artifact)

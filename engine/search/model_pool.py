@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from ..config import EngineSettings
@@ -49,6 +49,17 @@ class ModelPool:
         self._encoders: WeakValueDictionary[Key, BiEncoder] = WeakValueDictionary()
         self._rerankers: WeakValueDictionary[Key, CrossEncoder] = WeakValueDictionary()
         self._warm: WeakSet[LoadedModel] = WeakSet()
+
+    @classmethod
+    def of(cls, pool: ModelPool | None, settings: Mapping[str, Any]) -> tuple[ModelPool, EngineSettings]:
+        """`pool` with its own settings, but for those that are given; None: a new pool. Raises DeviceError or
+        InputError."""
+        if pool is None:
+            chosen = EngineSettings(**settings)
+            return cls(chosen), chosen
+        chosen = EngineSettings(**{**pool.settings.model_dump(), **settings})
+        pool.check(chosen)
+        return pool, chosen
 
     def hold(self, nbytes: int = 0) -> None:
         """Count a user, with so many bytes of the device's memory for itself alone."""

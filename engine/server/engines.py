@@ -43,12 +43,10 @@ class Engines:
         Raises DeviceError or InputError.
         """
         self._settings = settings
-        if pool is None:
-            own = {name: settings[name] for name in EngineOptions.model_fields if name in settings}
-            pool = ModelPool(EngineSettings(**own))
-        self.pool = pool
+        self._own = {name: settings[name] for name in EngineOptions.model_fields if name in settings}
+        self.pool = pool or ModelPool(EngineSettings(**self._own))
         self._open: dict[str, Engine | SingleModel] = {}
-        pool.hold()
+        self.pool.hold()
 
     def adopt(self, name: str, engine: Engine) -> None:
         """Take an engine of the same pool that is open already."""
@@ -72,8 +70,7 @@ class Engines:
         """Open a collection or a model beside the others; raises what `Engine.open` raises."""
         engine: Engine | SingleModel
         if wanted.model:
-            own = {name: self._settings[name] for name in EngineOptions.model_fields if name in self._settings}
-            engine = SingleModel.open(wanted.path, pool=self.pool, **own)
+            engine = SingleModel.open(wanted.path, pool=self.pool, **self._own)
         else:
             engine = Engine.open(wanted.path, version=wanted.version, pool=self.pool, **self._settings)
         before, self._open[wanted.name] = self._open.get(wanted.name), engine

@@ -111,8 +111,11 @@ class Seat:
                 await asyncio.sleep(FAILED[min(failures, len(FAILED) - 1)])
                 failures += 1
                 continue
-            if self.current is None:
+            try:
                 await self._settle(backend)
+            except BaseException:  # the server ends: nobody else knows of it
+                await backend.close()
+                raise
             if self.current is None:
                 self.take(backend)
                 await self._taken(backend)

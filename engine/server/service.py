@@ -261,7 +261,7 @@ class Service:
 
     async def _changed(self, lease: Lease, call: Call[Updated], remaining: float) -> Updated:
         report = await lease.run(call, remaining)
-        await self.swaps.moved(lease.name)
+        await self.swaps.swap([lease.name])
         if report.merge_due:
             self.merges.begin(Path(lease.facts.path))
         return report

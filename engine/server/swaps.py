@@ -60,10 +60,6 @@ class Swaps:
         """`swap` also to the version that is served; goes on when whoever asked for it leaves."""
         return await self._host.tasks.whole(self.swap(force=True))
 
-    async def moved(self, name: str) -> None:
-        """After a change that this server made: say what is served now."""
-        await self.swap([name])
-
     async def swap(self, names: Iterable[str] | None = None, *, force: bool = False) -> bool:
         """Serve the versions that the collections' pointers name now (of `names`, or of all), where one is another (or
         `force`); True when it does.
@@ -73,14 +69,17 @@ class Swaps:
         be opened is refused, and the old one goes on.
         """
         async with self._changing:
-            await self._close_gone()
-            moved, anew = False, dict[str, Pointer]()
+            living = self._host.living
+            if not living and not force:
+                return False  # what opens again opens what was served; the next look finds what is new
+            await self._close_gone(living)
+            moved, anew, opened = False, dict[str, Pointer](), set(self._host.facts)
             for name in self._catalogue.names if names is None else names:
                 pointer = await self._newer(name, force=force)
                 if pointer is None:
                     continue
                 error = None if force else await self._move(name, pointer)
-                if force or (error is not None and name in self._host.facts):
+                if force or (error is not None and name in opened):
                     anew[name] = pointer
                 elif error is not None:  # it was left out, and cannot be opened yet
                     self._refuse(name, pointer, str(error))
@@ -90,8 +89,7 @@ class Swaps:
                 for name, pointer in anew.items():
                     self._refuse(name, pointer, "this server cannot open collections: its engine was given to it")
             elif anew or (force and self._catalogue.models):
-                served = set(self._host.facts)
-                moved = await self._replace(anew, served if force else served | set(anew)) or moved
+                moved = await self._replace(anew, opened if force else opened | set(anew)) or moved
             return moved
 
     async def _newer(self, name: str, *, force: bool) -> Pointer | None:
@@ -277,18 +275,19 @@ class Swaps:
 
     async def _level(self, backend: Backend) -> None:
         async with self._changing:
-            for name in self._catalogue.gone(list(backend.facts)):
-                await _close([backend], name)
+            await self._close_gone([backend])
             for name, pointer in list(self._catalogue.pointers.items()):
                 facts, path = backend.facts.get(name), self._catalogue.paths.get(name)
                 if pointer is None or path is None or (facts is not None and facts.version == pointer.version):
                     continue
-                with suppress(*_FAULTS):  # the next look at the pointers says why
+                try:
                     await _bring(backend, name, path, pointer)
+                except Exception as error:  # it serves the rest; the next look at the pointers tries again
+                    log.error("a worker is not up to date", extra={"collection": name, "error": where(error)})
 
-    async def _close_gone(self) -> None:
+    async def _close_gone(self, backends: Iterable[Backend]) -> None:
         """Close what a worker opened that is served no more: it was removed while the worker was started again."""
-        for backend in self._host.living:
+        for backend in backends:
             for name in self._catalogue.gone(list(backend.facts)):
                 await _close([backend], name)
 

@@ -68,7 +68,7 @@ class Caller:
 
 
 class Guard:
-    """Lets calls in. Belongs to the event loop."""
+    """Makes handlers of calls: who may ask is let in, what is late ended, errors told. Belongs to the event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -94,8 +94,7 @@ class Guard:
 
     def whole(self, name: str, answer: Callable[[list[Request], Caller], Awaitable[Reply]]) -> Callable[..., Any]:
         """A handler of a stream that has one answer: of no more messages than a request may have documents, and no more
-        bytes than a body may have."""
-
+        bytes than a body may have. All of it has `timeout_ms`."""
         settings = self._service.settings
 
         async def handle(requests: AsyncIterator[Request], context: Context) -> Reply:

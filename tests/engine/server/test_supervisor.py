@@ -550,6 +550,20 @@ def test_all_workers_move_to_a_new_version(monkeypatch: pytest.MonkeyPatch):
     assert len(of_two(work, monkeypatch)) == 2, "none was opened anew"
 
 
+def test_a_version_that_comes_while_no_worker_lives_is_served_later(monkeypatch: pytest.MonkeyPatch):
+    async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
+        for each in made[:2]:
+            each.ended.set()
+        POINTERS["notes"] = Pointer("v2", "0")
+        assert not host.living
+        assert await swaps.swap() is False
+        await until(lambda: len(host.living) == 2)
+        assert await swaps.swap() is True, "it was not refused"
+        assert [each.facts["notes"].version for each in host.living] == ["v2", "v2"]
+
+    of_two(work, monkeypatch)
+
+
 def test_a_worker_that_ends_while_it_moves_is_no_error_of_the_version(monkeypatch: pytest.MonkeyPatch):
     async def work(host: Host, swaps: Swaps, made: list[Open]) -> None:
         POINTERS["notes"] = Pointer("v2", "0")
